@@ -2,8 +2,29 @@
  * Where configuration comes from. A source turns what its users write (objects in a Kubernetes API server, YAML files in
  * a folder) into one stream of events; nothing behind it can tell which source spoke.
  */
-import type { KubeObject } from "#controlplane/mesh/world.ts";
 import type { Problem } from "#controlplane/schema/problem.ts";
+
+/** Metadata that every object has when it leaves a source, whoever wrote it. */
+export interface SourceMeta {
+  readonly name: string;
+  /** Absent for objects of cluster scope. */
+  readonly namespace?: string;
+  readonly uid: string;
+  readonly creationTimestamp: string;
+  readonly generation?: number;
+  readonly resourceVersion?: string;
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly annotations?: Readonly<Record<string, string>>;
+  readonly [field: string]: unknown;
+}
+
+/** An object of a Kubernetes API as plain data, its form checked against the schema of its kind. */
+export interface SourceObject {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: SourceMeta;
+  readonly [field: string]: unknown;
+}
 
 /** What names an object. Versions of one kind are the same object, so only the group takes part. */
 export interface ObjectRef {
@@ -14,32 +35,42 @@ export interface ObjectRef {
   readonly name: string;
 }
 
-export type SourceEvent =
-  /** A new or changed object, valid and in force from now on. `problems` holds warnings only. */
-  | {
-      readonly type: "upsert";
-      readonly ref: ObjectRef;
-      readonly object: KubeObject;
-      readonly problems: readonly Problem[];
-    }
-  /** The object is gone. */
-  | { readonly type: "remove"; readonly ref: ObjectRef }
-  /**
-   * A version arrived that cannot take force. `kept` is the last valid one, which stays (undefined where there never was
-   * one: then the object has no effect). `object` is the refused version, as far as it could be read, so that a status can
-   * be written to it; undefined where a file could not be read at all.
-   */
-  | {
-      readonly type: "refuse";
-      readonly ref: ObjectRef;
-      readonly object: KubeObject | undefined;
-      readonly kept: KubeObject | undefined;
-      readonly problems: readonly Problem[];
-      /** The problems as lines for a person, with file, line and column where there is a file. */
-      readonly lines: readonly string[];
-    }
-  /** Everything that existed when the source started has been told. Comes exactly once. */
-  | { readonly type: "synced" };
+/** A new or changed object, valid and in force from now on. `problems` holds warnings only. */
+export interface Upsert {
+  readonly type: "upsert";
+  readonly ref: ObjectRef;
+  readonly object: SourceObject;
+  readonly problems: readonly Problem[];
+}
+
+/** The object is gone; `object` is its last version in force. */
+export interface Remove {
+  readonly type: "remove";
+  readonly ref: ObjectRef;
+  readonly object: SourceObject;
+}
+
+/**
+ * A version arrived that cannot take force. `kept` is the last valid one, which stays; undefined where there never was
+ * one, and then the object has no effect. `object` is the refused version, for a status to be written to; undefined where
+ * a file could not be read that far.
+ */
+export interface Refuse {
+  readonly type: "refuse";
+  readonly ref: ObjectRef;
+  readonly object: SourceObject | undefined;
+  readonly kept: SourceObject | undefined;
+  readonly problems: readonly Problem[];
+  /** The problems for a person, one line each, with file, line and column where there is a file. */
+  readonly lines: readonly string[];
+}
+
+/** Everything that existed when the source started has been told. Comes exactly once. */
+export interface Synced {
+  readonly type: "synced";
+}
+
+export type SourceEvent = Upsert | Remove | Refuse | Synced;
 
 export type SourceListener = (event: SourceEvent) => void;
 
@@ -48,7 +79,7 @@ export interface ConfigSource {
   /**
    * Tells `listener` everything that exists, then `synced`, then every change, one object at a time and in order, until
    * `signal` aborts. Resolves once everything that was opened is closed; rejects only where the source can never work
-   * (no such folder, unreadable kubeconfig). Trouble that may pass is logged and retried.
+   * (no such folder). Trouble that may pass is logged and tried again.
    */
   run(listener: SourceListener, signal: AbortSignal): Promise<void>;
 }
@@ -56,12 +87,15 @@ export interface ConfigSource {
 /** One string per object, for keys of maps. */
 export const refKey = ({ group, kind, namespace, name }: ObjectRef): string => `${group}/${kind}/${namespace}/${name}`;
 
-export function refOf({ apiVersion, kind, metadata }: KubeObject): ObjectRef {
+/** `security.istio.io/v1` → `security.istio.io`; `v1` → the core group, written as nothing. */
+export function groupOf(apiVersion: string): string {
   const slash = apiVersion.indexOf("/");
-  return {
-    group: slash < 0 ? "" : apiVersion.slice(0, slash),
-    kind,
-    namespace: metadata.namespace ?? "",
-    name: metadata.name,
-  };
+  return slash < 0 ? "" : apiVersion.slice(0, slash);
 }
+
+export const refOf = ({ apiVersion, kind, metadata }: SourceObject): ObjectRef => ({
+  group: groupOf(apiVersion),
+  kind,
+  namespace: metadata.namespace ?? "",
+  name: metadata.name,
+});
