@@ -1,22 +1,194 @@
-/** Metadata as Kubernetes writes it; a source fills in uid and creationTimestamp where its users write none. */
-export interface ObjectMeta {
+/**
+ * All objects that the mesh reads, in the internal form: sources put plain objects in, translation reads collections
+ * out. An object that does not fit its schema is left out and reported; what was known of it before stays in force.
+ */
+import { Field, ShapeError } from "./field.ts";
+import { defaultMeshConfig, meshConfigFrom, type MeshConfig } from "./mesh-config.ts";
+import type { Kind, Kinds, KubeObject, Meta } from "./objects.ts";
+import { kindOf, kinds } from "./read-objects.ts";
+
+/** Why an object is not in force. */
+export interface ObjectProblem {
+  readonly kind: string;
+  readonly namespace: string;
   readonly name: string;
-  readonly namespace?: string;
-  readonly uid?: string;
-  readonly resourceVersion?: string;
-  readonly generation?: number;
-  readonly creationTimestamp?: string;
-  readonly deletionTimestamp?: string;
-  readonly labels?: Readonly<Record<string, string>>;
-  readonly annotations?: Readonly<Record<string, string>>;
+  /** Path of the field, such as `spec.ports[0].port`. */
+  readonly path: string;
+  readonly message: string;
 }
 
-/** Any object of a Kubernetes API, as plain data. */
-export interface KubeObject {
-  readonly apiVersion: string;
-  readonly kind: string;
-  readonly metadata: ObjectMeta;
-  readonly spec?: unknown;
-  readonly status?: unknown;
-  readonly [field: string]: unknown;
+export type { KubeObject };
+
+export interface ObjectRef {
+  readonly kind: Kind;
+  /** Empty for cluster-scoped kinds. */
+  readonly namespace: string;
+  readonly name: string;
+}
+
+/** What a source tells. */
+export type ObjectEvent =
+  | { readonly type: "upsert"; readonly object: KubeObject }
+  | { readonly type: "remove"; readonly object: KubeObject }
+  /** The whole of one kind, as after a new list: what is not named is gone. */
+  | { readonly type: "replace"; readonly kind: Kind; readonly objects: readonly KubeObject[] };
+
+/** What translation needs of a world. */
+export interface WorldView {
+  /** Grows with every change. */
+  readonly revision: number;
+  readonly meshConfig: MeshConfig;
+  readonly problems: readonly ObjectProblem[];
+  get<K extends Kind>(kind: K, namespace: string, name: string): Kinds[K] | undefined;
+  /** In order of namespace and name. */
+  all<K extends Kind>(kind: K): readonly Kinds[K][];
+}
+
+type Resource = { readonly meta: Meta };
+
+/** The objects of one kind by namespace and name; the sorted list is made on demand. */
+class Table {
+  private readonly byKey = new Map<string, Resource>();
+  private sorted: readonly Resource[] | undefined;
+
+  get(key: string): Resource | undefined {
+    return this.byKey.get(key);
+  }
+
+  set(key: string, resource: Resource): void {
+    this.byKey.set(key, resource);
+    this.sorted = undefined;
+  }
+
+  delete(key: string): boolean {
+    this.sorted = undefined;
+    return this.byKey.delete(key);
+  }
+
+  keys(): readonly string[] {
+    return [...this.byKey.keys()];
+  }
+
+  all(): readonly Resource[] {
+    this.sorted ??= [...this.byKey].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, resource]) => resource);
+    return this.sorted;
+  }
+}
+
+const keyOf = (namespace: string, name: string): string => `${namespace}/${name}`;
+
+export class World implements WorldView {
+  private readonly tables = new Map<Kind, Table>(Object.keys(kinds).map((kind) => [kind as Kind, new Table()]));
+  private readonly broken = new Map<string, ObjectProblem>();
+  private changes = 0;
+  private config = defaultMeshConfig;
+
+  get revision(): number {
+    return this.changes;
+  }
+
+  get meshConfig(): MeshConfig {
+    return this.config;
+  }
+
+  get problems(): readonly ObjectProblem[] {
+    return [...this.broken.values()];
+  }
+
+  get<K extends Kind>(kind: K, namespace: string, name: string): Kinds[K] | undefined {
+    return this.table(kind).get(keyOf(namespace, name)) as Kinds[K] | undefined;
+  }
+
+  all<K extends Kind>(kind: K): readonly Kinds[K][] {
+    return this.table(kind).all() as readonly Kinds[K][];
+  }
+
+  apply(event: ObjectEvent): void {
+    switch (event.type) {
+      case "upsert":
+        this.upsert(event.object);
+        return;
+      case "remove":
+        this.remove(event.object);
+        return;
+      case "replace":
+        this.replace(event.kind, event.objects);
+        return;
+    }
+  }
+
+  /** Adds or replaces. Objects of kinds that the mesh does not read are ignored. The problem, if it does not fit. */
+  upsert(object: KubeObject): ObjectProblem | undefined {
+    const mesh = meshConfigFrom(object, this.config.rootNamespace);
+    if (mesh !== undefined) return this.report("MeshConfig", object, () => this.setMeshConfig(mesh()));
+    const kind = kindOf(object);
+    if (kind === undefined) return undefined;
+    return this.report(kind, object, () => {
+      const resource = kinds[kind].read(new Field(object));
+      this.table(kind).set(keyOf(resource.meta.namespace, resource.meta.name), resource);
+      this.changes++;
+    });
+  }
+
+  remove(object: KubeObject): void {
+    if (meshConfigFrom(object, this.config.rootNamespace) !== undefined) {
+      this.setMeshConfig(defaultMeshConfig);
+      return;
+    }
+    const kind = kindOf(object);
+    if (kind === undefined) return;
+    const { namespace, name } = nameOf(object);
+    this.removeKey(kind, keyOf(namespace, name));
+  }
+
+  private replace(kind: Kind, objects: readonly KubeObject[]): void {
+    const gone = new Set(this.table(kind).keys());
+    for (const object of objects) {
+      const { namespace, name } = nameOf(object);
+      gone.delete(keyOf(namespace, name));
+      this.upsert(object);
+    }
+    for (const key of gone) this.removeKey(kind, key);
+  }
+
+  setMeshConfig(config: MeshConfig): void {
+    this.config = config;
+    this.changes++;
+  }
+
+  private removeKey(kind: Kind, key: string): void {
+    this.broken.delete(`${kind}/${key}`);
+    if (this.table(kind).delete(key)) this.changes++;
+  }
+
+  private report(kind: string, object: KubeObject, put: () => void): ObjectProblem | undefined {
+    const { namespace, name } = nameOf(object);
+    const key = `${kind}/${keyOf(namespace, name)}`;
+    try {
+      put();
+      this.broken.delete(key);
+      return undefined;
+    } catch (thrown) {
+      if (!(thrown instanceof ShapeError)) throw thrown;
+      const problem = { kind, namespace, name, path: thrown.path, message: thrown.message };
+      this.broken.set(key, problem);
+      return problem;
+    }
+  }
+
+  private table(kind: Kind): Table {
+    const table = this.tables.get(kind);
+    if (table === undefined) throw new TypeError(`No table for kind "${kind}"`);
+    return table;
+  }
+}
+
+/** Namespace and name of anything, however broken. */
+function nameOf(object: KubeObject): { readonly namespace: string; readonly name: string } {
+  const meta = typeof object.metadata === "object" && object.metadata !== null ? object.metadata : {};
+  const { namespace, name } = meta as { namespace?: unknown; name?: unknown };
+  return {
+    namespace: typeof namespace === "string" ? namespace : "",
+    name: typeof name === "string" ? name : "",
+  };
 }

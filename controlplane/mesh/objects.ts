@@ -1,0 +1,258 @@
+/**
+ * The Kubernetes and Istio objects that translation reads, with the fields that it reads: precise, readonly, and
+ * checked once by `read-objects.ts`. Nothing after this form can tell a Kubernetes API from a folder of files.
+ */
+
+/** Any object of a Kubernetes API as it came from the wire or a file. */
+export interface KubeObject {
+  readonly apiVersion?: unknown;
+  readonly kind?: unknown;
+  readonly metadata?: unknown;
+  readonly [field: string]: unknown;
+}
+
+export type Labels = ReadonlyMap<string, string>;
+
+export interface OwnerReference {
+  readonly kind: string;
+  readonly name: string;
+  readonly isController: boolean;
+}
+
+export interface Meta {
+  readonly name: string;
+  /** Empty for cluster-scoped kinds. */
+  readonly namespace: string;
+  readonly uid: string;
+  readonly labels: Labels;
+  readonly annotations: Labels;
+  readonly generation: number;
+  readonly createdMs: number;
+  readonly isDeleting: boolean;
+  readonly generateName: string;
+  readonly owners: readonly OwnerReference[];
+}
+
+export interface Condition {
+  readonly type: string;
+  readonly status: string;
+  readonly reason: string;
+  readonly message: string;
+  readonly lastTransitionTime: string;
+}
+
+export interface Namespace {
+  readonly meta: Meta;
+}
+
+export interface Node {
+  readonly meta: Meta;
+}
+
+export interface ContainerPort {
+  readonly name: string;
+  readonly port: number;
+  readonly protocol: string;
+}
+
+export interface Pod {
+  readonly meta: Meta;
+  readonly node: string;
+  readonly serviceAccount: string;
+  readonly hostNetwork: boolean;
+  /** Of containers and of init containers that keep running, in order. */
+  readonly ports: readonly ContainerPort[];
+  readonly phase: string;
+  /** `podIPs`, else `podIP`, as written. */
+  readonly ips: readonly string[];
+  readonly isReady: boolean;
+}
+
+export interface ServicePort {
+  readonly name: string;
+  readonly port: number;
+  readonly protocol: string;
+  readonly appProtocol: string | undefined;
+  readonly targetPort: number | string | undefined;
+}
+
+export interface Service {
+  readonly meta: Meta;
+  readonly type: string;
+  readonly selector: Labels;
+  readonly clusterIps: readonly string[];
+  readonly ipFamilies: readonly string[];
+  readonly ports: readonly ServicePort[];
+  readonly internalTrafficPolicy: string;
+  readonly trafficDistribution: string;
+  readonly publishNotReadyAddresses: boolean;
+  readonly conditions: readonly Condition[];
+}
+
+export interface SliceEndpoint {
+  readonly addresses: readonly string[];
+  readonly isReady: boolean | undefined;
+  readonly target:
+    { readonly kind: string; readonly namespace: string; readonly name: string; readonly uid: string } | undefined;
+}
+
+export interface EndpointSlice {
+  readonly meta: Meta;
+  readonly addressType: string;
+  readonly endpoints: readonly SliceEndpoint[];
+  readonly ports: readonly { readonly name: string; readonly port: number | undefined; readonly protocol: string }[];
+}
+
+/** One endpoint: a WorkloadEntry's spec, or an item of a ServiceEntry's list. */
+export interface Endpoint {
+  readonly address: string;
+  readonly ports: ReadonlyMap<string, number>;
+  readonly labels: Labels;
+  readonly network: string;
+  readonly locality: string;
+  readonly weight: number;
+  readonly serviceAccount: string;
+}
+
+export interface WorkloadEntry {
+  readonly meta: Meta;
+  readonly endpoint: Endpoint;
+  readonly conditions: readonly Condition[];
+}
+
+export interface ServiceEntry {
+  readonly meta: Meta;
+  readonly hosts: readonly string[];
+  readonly addresses: readonly string[];
+  readonly ports: readonly {
+    readonly name: string;
+    readonly port: number;
+    readonly protocol: string;
+    readonly targetPort: number;
+  }[];
+  readonly resolution: string;
+  readonly endpoints: readonly Endpoint[];
+  /** undefined: no workloadSelector at all. */
+  readonly workloadSelector: Labels | undefined;
+  readonly exportTo: readonly string[];
+  readonly subjectAltNames: readonly string[];
+  /** From the status: addresses given automatically. */
+  readonly allocated: readonly { readonly host: string; readonly value: string }[];
+  readonly conditions: readonly Condition[];
+}
+
+export interface TargetRef {
+  readonly group: string;
+  readonly kind: string;
+  readonly name: string;
+  readonly namespace: string;
+}
+
+/** One `from.source` of an AuthorizationPolicy rule: attribute name as written → values. */
+export type Attributes = ReadonlyMap<string, readonly string[]>;
+
+export interface AuthorizationRule {
+  readonly from: readonly Attributes[];
+  readonly to: readonly Attributes[];
+  readonly when: readonly {
+    readonly key: string;
+    readonly values: readonly string[];
+    readonly notValues: readonly string[];
+  }[];
+}
+
+export interface AuthorizationPolicy {
+  readonly meta: Meta;
+  /** undefined: no selector at all. */
+  readonly selector: Labels | undefined;
+  readonly targetRefs: readonly TargetRef[];
+  readonly action: string;
+  readonly rules: readonly AuthorizationRule[];
+  readonly conditions: readonly Condition[];
+}
+
+export type MtlsMode = "UNSET" | "DISABLE" | "PERMISSIVE" | "STRICT";
+
+export interface PeerAuthentication {
+  readonly meta: Meta;
+  readonly selector: Labels | undefined;
+  readonly mode: MtlsMode;
+  readonly ports: ReadonlyMap<number, MtlsMode>;
+}
+
+export interface LabelSelector {
+  readonly matchLabels: Labels;
+  readonly matchExpressions: readonly {
+    readonly key: string;
+    readonly operator: string;
+    readonly values: readonly string[];
+  }[];
+}
+
+export interface GatewayListener {
+  readonly name: string;
+  readonly port: number;
+  readonly protocol: string;
+  readonly hostname: string;
+  /** allowedRoutes.namespaces.from; empty if not written. */
+  readonly allowedFrom: string;
+  readonly allowedSelector: LabelSelector | undefined;
+}
+
+export interface GatewayAddress {
+  readonly type: string;
+  readonly value: string;
+}
+
+export interface Gateway {
+  readonly meta: Meta;
+  readonly className: string;
+  readonly listeners: readonly GatewayListener[];
+  readonly requestedAddresses: readonly GatewayAddress[];
+  readonly parametersRef: TargetRef | undefined;
+  /** From the status. */
+  readonly addresses: readonly GatewayAddress[];
+  readonly conditions: readonly Condition[];
+}
+
+export interface GatewayClass {
+  readonly meta: Meta;
+  readonly controllerName: string;
+}
+
+export interface ParentRef {
+  readonly group: string;
+  readonly kind: string;
+  readonly namespace: string | undefined;
+  readonly name: string;
+  readonly sectionName: string | undefined;
+  readonly port: number | undefined;
+}
+
+/** HTTPRoute, GRPCRoute, TCPRoute or TLSRoute: only what its status needs. */
+export interface Route {
+  readonly meta: Meta;
+  readonly kind: string;
+  readonly parents: readonly ParentRef[];
+}
+
+/** The kinds of the internal form. */
+export interface Kinds {
+  readonly Namespace: Namespace;
+  readonly Node: Node;
+  readonly Pod: Pod;
+  readonly Service: Service;
+  readonly EndpointSlice: EndpointSlice;
+  readonly ServiceEntry: ServiceEntry;
+  readonly WorkloadEntry: WorkloadEntry;
+  readonly AuthorizationPolicy: AuthorizationPolicy;
+  readonly PeerAuthentication: PeerAuthentication;
+  readonly Gateway: Gateway;
+  readonly GatewayClass: GatewayClass;
+  readonly HTTPRoute: Route;
+  readonly GRPCRoute: Route;
+  readonly TCPRoute: Route;
+  readonly TLSRoute: Route;
+}
+
+export type Kind = keyof Kinds;
