@@ -176,11 +176,11 @@ function resolveAlias(name: string, service: Service, type: string, objects: Clu
   let from = name;
   let current: Service | undefined = service;
   for (let step = 0; step < maxAliases && current?.spec.type === "ExternalName"; step++) {
-    const target = (current.spec.externalName ?? "").replace(/\.$/u, "");
+    const target: string = (current.spec.externalName ?? "").replace(/\.$/u, "");
     answers.push({ type: "CNAME", name: from, data: target });
     if (type === "CNAME") return found(answers);
     from = target;
-    const parts = target.toLowerCase().split(".");
+    const parts: string[] = target.toLowerCase().split(".");
     const isService = parts.length === 5 && parts.slice(2).join(".") === `svc.${clusterDomain}`;
     current = isService ? objects.service(parts[1] ?? "", parts[0] ?? "") : undefined;
   }
