@@ -1,4 +1,4 @@
-/** One record per connection: counts bytes into pre-bound series and reports once, on every way out. */
+/** What is reported of a connection: bytes as they pass, and once, on every way out, how it ended. */
 import type { SpiffeId } from "#shared/identity/spiffe-id.ts";
 import type { Ip } from "#shared/net/ip.ts";
 import type { Service, Workload } from "#shared/workload/workload.ts";
