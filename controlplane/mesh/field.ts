@@ -52,15 +52,32 @@ export class Field {
   }
 
   whole(absent = 0): number {
-    return this.optionalWhole() ?? absent;
-  }
-
-  optionalWhole(): number | undefined {
-    if (this.value === undefined) return undefined;
+    if (this.value === undefined) return absent;
     // Istio writes 64-bit numbers as text.
     const value = typeof this.value === "string" && /^-?\d{1,15}$/.test(this.value) ? Number(this.value) : this.value;
     if (typeof value === "number" && Number.isSafeInteger(value)) return value;
     throw new ShapeError(this.path, "a whole number", this.value);
+  }
+
+  /** 0 where absent. */
+  port(): number {
+    return this.within(65_535);
+  }
+
+  uint32(): number {
+    return this.within(0xffff_ffff);
+  }
+
+  /** A port number or the name of one, as an `IntOrString` is. */
+  portOrName(): number | string | undefined {
+    if (this.value === undefined || typeof this.value === "string") return this.value;
+    return this.port();
+  }
+
+  private within(largest: number): number {
+    const value = this.whole();
+    if (value >= 0 && value <= largest) return value;
+    throw new ShapeError(this.path, `a number from 0 to ${largest}`, this.value);
   }
 
   flag(): boolean {
@@ -70,12 +87,6 @@ export class Field {
   optionalFlag(): boolean | undefined {
     if (this.value === undefined || typeof this.value === "boolean") return this.value;
     throw new ShapeError(this.path, "true or false", this.value);
-  }
-
-  /** Text or number, as an `IntOrString` is. */
-  numberOrText(): number | string | undefined {
-    if (this.value === undefined || typeof this.value === "string") return this.value;
-    return this.whole();
   }
 
   /** Text, number or boolean. */

@@ -86,6 +86,8 @@ export interface Service {
   readonly internalTrafficPolicy: string;
   readonly trafficDistribution: string;
   readonly publishNotReadyAddresses: boolean;
+  /** Where a load balancer answers: `externalIPs` and the status of the load balancer, as written. */
+  readonly externalAddresses: readonly string[];
   readonly conditions: readonly Condition[];
 }
 
@@ -98,6 +100,7 @@ export interface SliceEndpoint {
 
 export interface EndpointSlice {
   readonly meta: Meta;
+  /** IPv4, IPv6 or FQDN. */
   readonly addressType: string;
   readonly endpoints: readonly SliceEndpoint[];
   readonly ports: readonly { readonly name: string; readonly port: number | undefined; readonly protocol: string }[];
@@ -220,22 +223,6 @@ export interface GatewayClass {
   readonly controllerName: string;
 }
 
-export interface ParentRef {
-  readonly group: string;
-  readonly kind: string;
-  readonly namespace: string | undefined;
-  readonly name: string;
-  readonly sectionName: string | undefined;
-  readonly port: number | undefined;
-}
-
-/** HTTPRoute, GRPCRoute, TCPRoute or TLSRoute: only what its status needs. */
-export interface Route {
-  readonly meta: Meta;
-  readonly kind: string;
-  readonly parents: readonly ParentRef[];
-}
-
 /** The kinds of the internal form. */
 export interface Kinds {
   readonly Namespace: Namespace;
@@ -249,10 +236,6 @@ export interface Kinds {
   readonly PeerAuthentication: PeerAuthentication;
   readonly Gateway: Gateway;
   readonly GatewayClass: GatewayClass;
-  readonly HTTPRoute: Route;
-  readonly GRPCRoute: Route;
-  readonly TCPRoute: Route;
-  readonly TLSRoute: Route;
 }
 
 export type Kind = keyof Kinds;

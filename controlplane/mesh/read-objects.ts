@@ -20,7 +20,6 @@ import type {
   MtlsMode,
   PeerAuthentication,
   Pod,
-  Route,
   Service,
   ServiceEntry,
   SliceEndpoint,
@@ -50,10 +49,6 @@ export const kinds: { readonly [K in Kind]: KindDefinition<K> } = {
   PeerAuthentication: { group: "security.istio.io", isNamespaced: true, read: readPeerAuthentication },
   Gateway: { group: gatewayGroup, isNamespaced: true, read: readGateway },
   GatewayClass: { group: gatewayGroup, isNamespaced: false, read: readGatewayClass },
-  HTTPRoute: { group: gatewayGroup, isNamespaced: true, read: readRoute("HTTPRoute") },
-  GRPCRoute: { group: gatewayGroup, isNamespaced: true, read: readRoute("GRPCRoute") },
-  TCPRoute: { group: gatewayGroup, isNamespaced: true, read: readRoute("TCPRoute") },
-  TLSRoute: { group: gatewayGroup, isNamespaced: true, read: readRoute("TLSRoute") },
 };
 
 /** The kind of an object by group and kind; undefined where the mesh does not read it. */
@@ -138,7 +133,7 @@ function readPod(object: Field): Pod {
         .list()
         .map((port) => ({
           name: port.at("name").text(),
-          port: port.at("containerPort").whole(),
+          port: port.at("containerPort").port(),
           protocol: port.at("protocol").text("TCP"),
         })),
     ),
@@ -163,14 +158,24 @@ function readService(object: Field): Service {
       .list()
       .map((port) => ({
         name: port.at("name").text(),
-        port: port.at("port").whole(),
+        port: port.at("port").port(),
         protocol: port.at("protocol").text("TCP"),
         appProtocol: port.at("appProtocol").optionalText(),
-        targetPort: port.at("targetPort").numberOrText(),
+        targetPort: port.at("targetPort").portOrName(),
       })),
     internalTrafficPolicy: spec.at("internalTrafficPolicy").text(),
     trafficDistribution: spec.at("trafficDistribution").text(),
     publishNotReadyAddresses: spec.at("publishNotReadyAddresses").flag(),
+    externalAddresses: [
+      ...spec.at("externalIPs").texts(),
+      ...object
+        .at("status")
+        .at("loadBalancer")
+        .at("ingress")
+        .list()
+        .map((ingress) => ingress.at("ip").text() || ingress.at("hostname").text())
+        .filter((address) => address !== ""),
+    ],
     conditions: readConditions(object),
   };
 }
@@ -185,7 +190,7 @@ function readEndpointSlice(object: Field): EndpointSlice {
       .list()
       .map((port) => ({
         name: port.at("name").text(),
-        port: port.at("port").optionalWhole(),
+        port: port.at("port").isPresent ? port.at("port").port() : undefined,
         protocol: port.at("protocol").text("TCP"),
       })),
   };
@@ -214,12 +219,12 @@ function readEndpoint(spec: Field): Endpoint {
       spec
         .at("ports")
         .entries()
-        .map(([name, port]) => [name, port.whole()]),
+        .map(([name, port]) => [name, port.port()]),
     ),
     labels: spec.at("labels").textMap(),
     network: spec.at("network").text(),
     locality: spec.at("locality").text(),
-    weight: spec.at("weight").whole(),
+    weight: spec.at("weight").uint32(),
     serviceAccount: spec.at("serviceAccount").text(),
   };
 }
@@ -240,9 +245,9 @@ function readServiceEntry(object: Field): ServiceEntry {
       .list()
       .map((port) => ({
         name: port.at("name").text(),
-        port: port.at("number").whole(),
+        port: port.at("number").port(),
         protocol: port.at("protocol").text(),
-        targetPort: port.at("targetPort").whole(),
+        targetPort: port.at("targetPort").port(),
       })),
     resolution: spec.at("resolution").text("NONE"),
     endpoints: spec.at("endpoints").list().map(readEndpoint),
@@ -346,7 +351,7 @@ function readListener(listener: Field): GatewayListener {
   const namespaces = listener.at("allowedRoutes").at("namespaces");
   return {
     name: listener.at("name").text(),
-    port: listener.at("port").whole(),
+    port: listener.at("port").port(),
     protocol: listener.at("protocol").text(),
     hostname: listener.at("hostname").text(),
     allowedFrom: namespaces.at("from").text(),
@@ -374,23 +379,4 @@ function readGateway(object: Field): Gateway {
 
 function readGatewayClass(object: Field): GatewayClass {
   return { meta: readMeta(object), controllerName: object.at("spec").at("controllerName").text() };
-}
-
-function readRoute(kind: string): (object: Field) => Route {
-  return (object) => ({
-    meta: readMeta(object),
-    kind,
-    parents: object
-      .at("spec")
-      .at("parentRefs")
-      .list()
-      .map((parent) => ({
-        group: parent.at("group").text(gatewayGroup),
-        kind: parent.at("kind").text("Gateway"),
-        namespace: parent.at("namespace").optionalText(),
-        name: parent.at("name").text(),
-        sectionName: parent.at("sectionName").optionalText(),
-        port: parent.at("port").optionalWhole(),
-      })),
-  });
 }

@@ -19,19 +19,9 @@ export interface ObjectProblem {
 
 export type { KubeObject };
 
-export interface ObjectRef {
-  readonly kind: Kind;
-  /** Empty for cluster-scoped kinds. */
-  readonly namespace: string;
-  readonly name: string;
-}
-
 /** What a source tells. */
 export type ObjectEvent =
-  | { readonly type: "upsert"; readonly object: KubeObject }
-  | { readonly type: "remove"; readonly object: KubeObject }
-  /** The whole of one kind, as after a new list: what is not named is gone. */
-  | { readonly type: "replace"; readonly kind: Kind; readonly objects: readonly KubeObject[] };
+  { readonly type: "upsert"; readonly object: KubeObject } | { readonly type: "remove"; readonly object: KubeObject };
 
 /** What translation needs of a world. */
 export interface WorldView {
@@ -63,10 +53,6 @@ class Table {
   delete(key: string): boolean {
     this.sorted = undefined;
     return this.byKey.delete(key);
-  }
-
-  keys(): readonly string[] {
-    return [...this.byKey.keys()];
   }
 
   all(): readonly Resource[] {
@@ -111,9 +97,6 @@ export class World implements WorldView {
       case "remove":
         this.remove(event.object);
         return;
-      case "replace":
-        this.replace(event.kind, event.objects);
-        return;
     }
   }
 
@@ -139,16 +122,6 @@ export class World implements WorldView {
     if (kind === undefined) return;
     const { namespace, name } = nameOf(object);
     this.removeKey(kind, keyOf(namespace, name));
-  }
-
-  private replace(kind: Kind, objects: readonly KubeObject[]): void {
-    const gone = new Set(this.table(kind).keys());
-    for (const object of objects) {
-      const { namespace, name } = nameOf(object);
-      gone.delete(keyOf(namespace, name));
-      this.upsert(object);
-    }
-    for (const key of gone) this.removeKey(kind, key);
   }
 
   setMeshConfig(config: MeshConfig): void {
