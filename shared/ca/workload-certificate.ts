@@ -1,6 +1,7 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { MeshError } from "#shared/errors/mesh-error.ts";
 import { parseSpiffeId, type SpiffeId } from "#shared/identity/spiffe-id.ts";
+import { uriNamesOf } from "#shared/tls/certificate-names.ts";
 
 /** A workload's key, its chain and whom it trusts: everything that one side of a mutual TLS handshake needs. */
 export interface WorkloadCertificate {
@@ -83,17 +84,8 @@ export function splitPem(bundle: string): readonly string[] {
   );
 }
 
-/** URI names in the order of the certificate. */
-export function uriNames(certificate: X509Certificate): readonly string[] {
-  // Node writes `URI:a, DNS:b` and puts a value into JSON quotes where it holds a comma or a quote.
-  const names = (certificate.subjectAltName ?? "").matchAll(/(?:^|, )(\w+):("(?:[^"\\]|\\.)*"|[^,]*)/g);
-  return [...names].flatMap(([, kind, value = ""]) =>
-    kind === "URI" ? [value.startsWith('"') ? (JSON.parse(value) as string) : value] : [],
-  );
-}
-
 function identityOfLeaf(leaf: X509Certificate, requested: SpiffeId | undefined): SpiffeId {
-  const [first] = uriNames(leaf);
+  const [first] = uriNamesOf(leaf.raw);
   if (first === undefined) throw unusable("the leaf names no URI");
   if (requested !== undefined && first !== requested) throw unusable(`the leaf is for "${first}", not "${requested}"`);
   return parseSpiffeId(first);
