@@ -1,0 +1,56 @@
+const protocols = ["SCTP", "TCP", "UDP"];
+const pullPolicies = ["Always", "IfNotPresent", "Never"];
+const messagePolicies = ["FallbackToLogsOnError", "File"];
+const tolerationEffects = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
+const failurePolicies = ["Fail", "Ignore"];
+
+/** Values that fields of built-in kinds are limited to. Keys are `Model.field`. */
+export const enums: Readonly<Record<string, readonly string[]>> = {
+  "V1PodSpec.restartPolicy": ["Always", "Never", "OnFailure"],
+  "V1PodSpec.dnsPolicy": ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
+  "V1PodSpec.preemptionPolicy": ["Never", "PreemptLowerPriority"],
+  "V1Container.imagePullPolicy": pullPolicies,
+  "V1Container.terminationMessagePolicy": messagePolicies,
+  "V1EphemeralContainer.imagePullPolicy": pullPolicies,
+  "V1ContainerPort.protocol": protocols,
+  "V1HTTPGetAction.scheme": ["HTTP", "HTTPS"],
+  "V1Toleration.effect": ["", ...tolerationEffects],
+  "V1Toleration.operator": ["", "Equal", "Exists", "Gt", "Lt"],
+  "V1Taint.effect": tolerationEffects,
+  "V1EmptyDirVolumeSource.medium": ["", "HugePages", "Memory"],
+  "V1HostPathVolumeSource.type": [
+    "",
+    "BlockDevice",
+    "CharDevice",
+    "Directory",
+    "DirectoryOrCreate",
+    "File",
+    "FileOrCreate",
+    "Socket",
+  ],
+  "V1ServiceSpec.type": ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
+  "V1ServiceSpec.sessionAffinity": ["ClientIP", "None"],
+  "V1ServiceSpec.internalTrafficPolicy": ["Cluster", "Local"],
+  "V1ServiceSpec.externalTrafficPolicy": ["Cluster", "Local"],
+  "V1ServiceSpec.ipFamilyPolicy": ["PreferDualStack", "RequireDualStack", "SingleStack"],
+  "V1ServiceSpec.ipFamilies": ["IPv4", "IPv6"],
+  "V1ServicePort.protocol": protocols,
+  "CoreV1EndpointPort.protocol": protocols,
+  "DiscoveryV1EndpointPort.protocol": protocols,
+  "V1EndpointSlice.addressType": ["FQDN", "IPv4", "IPv6"],
+  "V1DeploymentStrategy.type": ["Recreate", "RollingUpdate"],
+  "V1DaemonSetUpdateStrategy.type": ["OnDelete", "RollingUpdate"],
+  "V1StatefulSetUpdateStrategy.type": ["OnDelete", "RollingUpdate"],
+  "V1StatefulSetSpec.podManagementPolicy": ["OrderedReady", "Parallel"],
+  "V1CronJobSpec.concurrencyPolicy": ["Allow", "Forbid", "Replace"],
+  "V1LabelSelectorRequirement.operator": ["DoesNotExist", "Exists", "In", "NotIn"],
+  "V1NodeSelectorRequirement.operator": ["DoesNotExist", "Exists", "Gt", "In", "Lt", "NotIn"],
+  "V1TopologySpreadConstraint.whenUnsatisfiable": ["DoNotSchedule", "ScheduleAnyway"],
+  "V1NetworkPolicySpec.policyTypes": ["Egress", "Ingress"],
+  "V1NetworkPolicyPort.protocol": protocols,
+  "V1HTTPIngressPath.pathType": ["Exact", "ImplementationSpecific", "Prefix"],
+  "RbacV1Subject.kind": ["Group", "ServiceAccount", "User"],
+  "V1MutatingWebhook.failurePolicy": failurePolicies,
+  "V1ValidatingWebhook.failurePolicy": failurePolicies,
+  "V1CustomResourceDefinitionSpec.scope": ["Cluster", "Namespaced"],
+};
