@@ -1,0 +1,272 @@
+import { z } from "zod";
+import { workloadSelector } from "./attachment.ts";
+import type { Field } from "./field.ts";
+import { age, networkingKind, type KindDefinition } from "./kind.ts";
+import {
+  anything,
+  checkDuration,
+  checkExportTo,
+  checkHost,
+  checkLabels,
+  checkUnique,
+  dnsLabel,
+  duration,
+  filled,
+  port,
+} from "./scalars.ts";
+
+const count = z.int().min(0).max(2_147_483_647);
+const percent = z.number().min(0).max(100);
+
+const consistentHash = z.strictObject({
+  httpHeaderName: z.string().optional(),
+  httpCookie: z
+    .strictObject({
+      name: filled,
+      path: z.string().optional(),
+      ttl: duration.optional(),
+      attributes: z.array(z.strictObject({ name: filled, value: z.string().optional() })).optional(),
+    })
+    .optional(),
+  useSourceIp: z.boolean().optional(),
+  httpQueryParameterName: z.string().optional(),
+  ringHash: z.strictObject({ minimumRingSize: z.int().min(0).optional() }).optional(),
+  maglev: z.strictObject({ tableSize: z.int().min(0).optional() }).optional(),
+  minimumRingSize: z.int().min(0).optional().describe("Former place of ringHash.minimumRingSize"),
+});
+
+const loadBalancer = z.strictObject({
+  simple: z
+    .enum(["UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST"])
+    .optional()
+    .describe("LEAST_REQUEST if not written"),
+  consistentHash: consistentHash.optional(),
+  localityLbSetting: anything.optional(),
+  zoneAwareLbSetting: anything.optional(),
+  warmupDurationSecs: duration.optional().describe("Former spelling of warmup.duration"),
+  warmup: z
+    .strictObject({ duration, minimumPercent: percent.optional(), aggression: z.number().min(0).optional() })
+    .optional(),
+});
+
+const connectionPool = z.strictObject({
+  tcp: z
+    .strictObject({
+      maxConnections: count.optional(),
+      connectTimeout: duration.optional(),
+      tcpKeepalive: z
+        .strictObject({ probes: z.int().min(0).optional(), time: duration.optional(), interval: duration.optional() })
+        .optional(),
+      maxConnectionDuration: duration.optional(),
+      idleTimeout: duration.optional(),
+    })
+    .optional(),
+  http: z
+    .strictObject({
+      http1MaxPendingRequests: count.optional(),
+      http2MaxRequests: count.optional(),
+      maxRequestsPerConnection: count.optional(),
+      maxRetries: count.optional(),
+      idleTimeout: duration.optional(),
+      h2UpgradePolicy: z.enum(["DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"]).optional(),
+      useClientProtocol: z.boolean().optional(),
+      maxConcurrentStreams: count.optional(),
+      http2KeepAlive: z.strictObject({ interval: duration, timeout: duration }).optional(),
+    })
+    .optional(),
+});
+
+const outlierDetection = z.strictObject({
+  consecutiveErrors: z.int().optional().describe("Former spelling of consecutive5xxErrors, without effect"),
+  splitExternalLocalOriginErrors: z.boolean().optional(),
+  consecutiveLocalOriginFailures: count.optional(),
+  consecutiveGatewayErrors: count.optional(),
+  consecutive5xxErrors: count.optional(),
+  interval: duration.optional(),
+  baseEjectionTime: duration.optional(),
+  maxEjectionPercent: z.int().min(0).max(100).optional(),
+  minHealthPercent: z.int().min(0).max(100).optional(),
+  outlierDetectionHttpErrorCodes: z.array(z.int().min(100).max(599)).optional(),
+});
+
+const tls = z.strictObject({
+  mode: z.enum(["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"]).optional(),
+  clientCertificate: z.string().optional(),
+  privateKey: z.string().optional(),
+  caCertificates: z.string().optional(),
+  credentialName: z.string().optional(),
+  subjectAltNames: z.array(z.string()).optional(),
+  sni: z.string().optional(),
+  insecureSkipVerify: z.boolean().optional(),
+  caCrl: z.string().optional(),
+});
+
+const portSettings = {
+  loadBalancer: loadBalancer.optional(),
+  connectionPool: connectionPool.optional(),
+  outlierDetection: outlierDetection.optional(),
+  tls: tls.optional(),
+};
+
+const trafficPolicy = z.strictObject({
+  ...portSettings,
+  portLevelSettings: z
+    .array(z.strictObject({ port: z.strictObject({ number: port }), ...portSettings }))
+    .max(4096)
+    .optional()
+    .describe("Settings of single service ports; each replaces the whole policy for its port"),
+  tunnel: z
+    .strictObject({ protocol: z.enum(["CONNECT", "POST"]).optional(), targetHost: filled, targetPort: port })
+    .optional(),
+  proxyProtocol: z.strictObject({ version: z.enum(["V1", "V2"]).optional() }).optional(),
+  retryBudget: z
+    .strictObject({
+      percent: percent.optional(),
+      minRetryConcurrency: z.int().min(0).optional(),
+      budgetInterval: duration.optional(),
+    })
+    .optional(),
+});
+
+const spec = z.strictObject({
+  host: z.string().min(1).describe("The service; a short name means this namespace"),
+  trafficPolicy: trafficPolicy.optional(),
+  subsets: z
+    .array(
+      z.strictObject({
+        name: dnsLabel,
+        labels: z.record(z.string(), z.string()).optional(),
+        trafficPolicy: trafficPolicy.optional(),
+      }),
+    )
+    .optional(),
+  exportTo: z.array(z.string()).optional(),
+  workloadSelector: workloadSelector.optional(),
+});
+
+function checkLoadBalancer(balancer: Field): void {
+  balancer.atMostOne(["simple", "consistentHash"]);
+  balancer.atMostOne(["localityLbSetting", "zoneAwareLbSetting"]);
+  checkDuration(balancer.at("warmupDurationSecs"));
+  checkDuration(balancer.at("warmup").at("duration"));
+  const hash = balancer.at("consistentHash");
+  if (!hash.isSet) return;
+  const keys = ["httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName"];
+  hash.atMostOne(keys);
+  hash.atMostOne(["ringHash", "maglev"]);
+  if (hash.written(keys).length === 0) hash.error("has no key", `write one of ${keys.join(", ")}`);
+  const size = hash.at("maglev").at("tableSize");
+  if (hash.has("maglev") && (size.number === undefined || size.number >= 5_000_011 || !isPrime(size.number))) {
+    size.error(`${size.isSet ? size.quoted : "no number"} is not a prime below 5000011`, "write one, such as 65537");
+  }
+}
+
+function isPrime(value: number): boolean {
+  if (value < 2) return false;
+  for (let divisor = 2; divisor * divisor <= value; divisor++) if (value % divisor === 0) return false;
+  return true;
+}
+
+function checkPool(pool: Field): void {
+  if (!pool.isSet) return;
+  if (!pool.has("tcp") && !pool.has("http"))
+    pool.error("has neither tcp nor http", "write one of them, or leave it out");
+  const tcp = pool.at("tcp");
+  for (const name of ["connectTimeout", "maxConnectionDuration"]) checkDuration(tcp.at(name));
+  checkDuration(tcp.at("idleTimeout"), { zeroAllowed: true });
+  for (const name of ["time", "interval"]) checkDuration(tcp.at("tcpKeepalive").at(name));
+  const http = pool.at("http");
+  checkDuration(http.at("idleTimeout"));
+  if (http.at("h2UpgradePolicy").text === "UPGRADE" && http.at("useClientProtocol").value === true) {
+    http.at("useClientProtocol").error("excludes h2UpgradePolicy UPGRADE", "keep one of them");
+  }
+}
+
+function checkOutliers(outliers: Field): void {
+  for (const name of ["interval", "baseEjectionTime"]) checkDuration(outliers.at(name));
+  if (outliers.has("consecutiveErrors")) {
+    outliers.at("consecutiveErrors").warn("has no effect any more", "write consecutive5xxErrors");
+  }
+  const failures = outliers.at("consecutiveLocalOriginFailures");
+  if ((failures.number ?? 0) > 0 && outliers.at("splitExternalLocalOriginErrors").value !== true) {
+    failures.error("needs splitExternalLocalOriginErrors", "write splitExternalLocalOriginErrors: true");
+  }
+}
+
+function checkTls(settings: Field): void {
+  const mode = settings.at("mode").text ?? "DISABLE";
+  const credential = settings.has("credentialName");
+  if (mode === "MUTUAL" && !credential && settings.written(["clientCertificate", "privateKey"]).length < 2) {
+    settings.error("mode MUTUAL has no certificate", "write clientCertificate and privateKey, or credentialName");
+  }
+  const files = settings.written(["clientCertificate", "privateKey", "caCertificates", "caCrl"]);
+  if (credential) {
+    for (const file of files)
+      settings.at(file).error('excludes "credentialName", which is written too', "keep one of them");
+  }
+  if (settings.at("insecureSkipVerify").value === true) {
+    for (const name of settings.written(["caCertificates", "subjectAltNames"])) {
+      settings.at(name).error("has no meaning with insecureSkipVerify", "keep one of them");
+    }
+  }
+  if (mode === "ISTIO_MUTUAL") {
+    settings.warn("mode ISTIO_MUTUAL has no effect in an ambient mesh, which encrypts anyway", "leave it out");
+  }
+}
+
+function checkSettings(settings: Field): void {
+  checkLoadBalancer(settings.at("loadBalancer"));
+  checkPool(settings.at("connectionPool"));
+  checkOutliers(settings.at("outlierDetection"));
+  checkTls(settings.at("tls"));
+}
+
+function checkPolicy(policy: Field): void {
+  if (!policy.isSet) return;
+  if (policy.isEmpty) policy.error("is empty", "write a setting, or leave it out");
+  policy.atMostOne(["tunnel", "proxyProtocol"]);
+  checkSettings(policy);
+  const target = policy.at("tunnel").at("targetHost");
+  if (target.text !== undefined && !/^[\d.:a-fA-F]+$/.test(target.text)) checkHost(target, { wildcardAllowed: false });
+  const ports = policy.at("portLevelSettings").items();
+  checkUnique(ports, (entry) => entry.at("port").at("number"));
+  for (const entry of ports) {
+    if (entry.written(Object.keys(portSettings)).length === 0) {
+      entry.error("has no setting", `write one of ${Object.keys(portSettings).join(", ")}`);
+    }
+    checkSettings(entry);
+  }
+}
+
+function check(spec: Field, object: Field): void {
+  const host = spec.at("host");
+  if (!/^[\d.]+$/.test(host.text ?? "")) checkHost(host);
+  checkPolicy(spec.at("trafficPolicy"));
+  const subsets = spec.at("subsets").items();
+  checkUnique(subsets, (subset) => subset.at("name"));
+  for (const subset of subsets) {
+    checkLabels(subset.at("labels"));
+    checkPolicy(subset.at("trafficPolicy"));
+  }
+  const namespace = object.at("metadata").at("namespace").text ?? "";
+  checkExportTo(spec.at("exportTo"), namespace);
+  if (!spec.has("workloadSelector")) return;
+  checkLabels(spec.at("workloadSelector").at("matchLabels"));
+  for (const item of spec.at("exportTo").items()) {
+    if (item.text !== "." && item.text !== namespace) {
+      item.error("a rule with a workloadSelector stays in its namespace", 'write "." or leave exportTo out');
+    }
+  }
+}
+
+export const destinationRule: KindDefinition = {
+  ...networkingKind,
+  kind: "DestinationRule",
+  plural: "destinationrules",
+  shortNames: ["dr"],
+  description: "How a waypoint calls a service: load balancing, connection pools, outliers, subsets.",
+  columns: [{ name: "Host", type: "string", jsonPath: ".spec.host", description: "The service it is about" }, age],
+  spec,
+  isSpecRequired: true,
+  check,
+};

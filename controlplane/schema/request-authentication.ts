@@ -1,0 +1,82 @@
+import { z } from "zod";
+import { attachment, checkAttachment, oneAttachment } from "./attachment.ts";
+import type { Field } from "./field.ts";
+import { age, securityKind, type KindDefinition } from "./kind.ts";
+import { checkDuration, duration, filled } from "./scalars.ts";
+
+const headerName = z.string().regex(/^[-_A-Za-z0-9]+$/, { error: 'a header name: use letters, digits, "-" and "_"' });
+
+const jwtRule = z.strictObject({
+  issuer: z.string().optional().describe("Who issued the token; compared with its iss claim"),
+  audiences: z.array(filled).optional(),
+  jwksUri: z.string().max(2048).optional().describe("Where the issuer's public keys are fetched"),
+  jwks_uri: z.string().max(2048).optional().describe("Another spelling of jwksUri"),
+  jwks: z.string().optional().describe("The issuer's public keys themselves"),
+  fromHeaders: z.array(z.strictObject({ name: filled, prefix: z.string().optional() })).optional(),
+  fromParams: z.array(filled).optional(),
+  fromCookies: z.array(filled).optional(),
+  outputPayloadToHeader: z.string().optional(),
+  outputClaimToHeaders: z.array(z.strictObject({ header: headerName, claim: filled })).optional(),
+  forwardOriginalToken: z.boolean().optional(),
+  timeout: duration.optional().describe("How long fetching the keys may take; 5s if not written"),
+  spaceDelimitedClaims: z.array(filled).max(64).optional(),
+});
+
+const spec = z
+  .strictObject({
+    ...attachment,
+    jwtRules: z.array(jwtRule).max(4096).optional().describe("Tokens that are accepted: any of them"),
+  })
+  .meta(oneAttachment);
+
+function check(spec: Field): void {
+  checkAttachment(spec);
+  for (const rule of spec.at("jwtRules").items()) {
+    const uri = rule.has("jwksUri") ? rule.at("jwksUri") : rule.at("jwks_uri");
+    if ((rule.at("issuer").text ?? "") === "" && !uri.isSet) {
+      rule.error("has neither issuer nor jwksUri", "write at least the issuer");
+    }
+    rule.atMostOne(["jwks", "jwksUri", "jwks_uri"]);
+    checkUrl(uri);
+    checkKeys(rule.at("jwks"));
+    checkDuration(rule.at("timeout"));
+  }
+}
+
+function checkUrl(uri: Field): void {
+  if (uri.text === undefined) return;
+  const url = URL.canParse(uri.text) ? new URL(uri.text) : undefined;
+  if (url === undefined || !["http:", "https:"].includes(url.protocol) || url.hostname === "") {
+    uri.error(`${uri.quoted} is not a web address`, "write it as https://issuer.example.com/keys");
+  }
+}
+
+function checkKeys(jwks: Field): void {
+  if (jwks.text === undefined) return;
+  const set = parseJson(jwks.text);
+  const keys = typeof set === "object" && set !== null && "keys" in set ? set.keys : undefined;
+  if (!Array.isArray(keys)) {
+    jwks.error("is not a JSON Web Key Set", 'write JSON of the form {"keys": [...]}');
+  } else if (keys.some((key: unknown) => typeof key === "object" && key !== null && "d" in key)) {
+    jwks.warn("holds a private key", "write public keys only, and replace that key pair");
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return undefined;
+  }
+}
+
+export const requestAuthentication: KindDefinition = {
+  ...securityKind,
+  kind: "RequestAuthentication",
+  plural: "requestauthentications",
+  shortNames: ["ra"],
+  description: "Which JSON Web Tokens a waypoint accepts. A request without a token passes: deny it by policy.",
+  columns: [age],
+  spec,
+  check,
+};

@@ -1,0 +1,388 @@
+import { z } from "zod";
+import type { Field } from "./field.ts";
+import { age, gatewayKind, type Column, type KindDefinition } from "./kind.ts";
+import { anything, checkUnique, filled, gatewayDuration, hostProblem, port } from "./scalars.ts";
+import { parseDurationMs } from "#shared/config/env-reader.ts";
+
+const name = z.string().min(1).max(253);
+
+const parentRefs = z
+  .array(
+    z.strictObject({
+      group: z.string().max(253).optional().default("gateway.networking.k8s.io").describe("Empty for a Service"),
+      kind: z.string().min(1).max(63).optional().default("Gateway").describe("Service, ServiceEntry or Gateway"),
+      namespace: z.string().min(1).max(63).optional(),
+      name,
+      sectionName: name.optional(),
+      port: port.optional(),
+    }),
+  )
+  .max(32)
+  .describe("What the route is attached to");
+
+const backend = {
+  group: z.string().max(253).optional().default(""),
+  kind: z.string().min(1).max(63).optional().default("Service"),
+  name,
+  namespace: z.string().min(1).max(63).optional(),
+  port: port.optional(),
+};
+const weight = z.int().min(0).max(1_000_000).optional().default(1);
+const hostnames = z.array(z.string().min(1).max(253)).max(16).optional();
+
+const headerChange = z
+  .array(z.strictObject({ name: filled.max(256), value: z.string().min(1).max(4096) }))
+  .max(16)
+  .optional();
+const headerModifier = z.strictObject({
+  set: headerChange,
+  add: headerChange,
+  remove: z.array(z.string()).max(16).optional(),
+});
+const pathChange = z.strictObject({
+  type: z.enum(["ReplaceFullPath", "ReplacePrefixMatch"]),
+  replaceFullPath: z.string().max(1024).optional(),
+  replacePrefixMatch: z.string().max(1024).optional(),
+});
+const requestMirror = z.strictObject({
+  backendRef: z.strictObject(backend),
+  percent: z.int().min(0).max(100).optional(),
+  fraction: z
+    .strictObject({ numerator: z.int().min(0), denominator: z.int().min(1).optional().default(100) })
+    .optional(),
+});
+const extensionRef = z.strictObject({ group: z.string(), kind: filled, name: filled });
+
+const httpFilter = z.strictObject({
+  type: z.enum([
+    "RequestHeaderModifier",
+    "ResponseHeaderModifier",
+    "RequestMirror",
+    "RequestRedirect",
+    "URLRewrite",
+    "ExtensionRef",
+    "CORS",
+    "ExternalAuth",
+  ]),
+  requestHeaderModifier: headerModifier.optional(),
+  responseHeaderModifier: headerModifier.optional(),
+  requestMirror: requestMirror.optional(),
+  requestRedirect: z
+    .strictObject({
+      scheme: z.enum(["http", "https"]).optional(),
+      hostname: z.string().min(1).max(253).optional(),
+      path: pathChange.optional(),
+      port: port.optional(),
+      statusCode: z
+        .int()
+        .optional()
+        .meta({ enum: [301, 302, 303, 307, 308] }),
+    })
+    .optional(),
+  urlRewrite: z
+    .strictObject({ hostname: z.string().min(1).max(253).optional(), path: pathChange.optional() })
+    .optional(),
+  cors: z
+    .strictObject({
+      allowOrigins: z.array(z.string().min(1).max(253)).max(64).optional(),
+      allowMethods: z.array(z.string()).max(9).optional(),
+      allowHeaders: z.array(z.string().min(1).max(256)).max(64).optional(),
+      exposeHeaders: z.array(z.string().min(1).max(256)).max(64).optional(),
+      allowCredentials: z.boolean().optional(),
+      maxAge: z.int().min(1).optional().default(5),
+    })
+    .optional(),
+  externalAuth: anything.optional(),
+  extensionRef: extensionRef.optional(),
+});
+
+const grpcFilter = z.strictObject({
+  type: z.enum(["RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror", "ExtensionRef"]),
+  requestHeaderModifier: headerModifier.optional(),
+  responseHeaderModifier: headerModifier.optional(),
+  requestMirror: requestMirror.optional(),
+  extensionRef: extensionRef.optional(),
+});
+
+const matchType = z.enum(["Exact", "RegularExpression"]).optional().default("Exact");
+const headerMatch = z.array(
+  z.strictObject({ type: matchType, name: filled.max(256), value: z.string().min(1).max(4096) }),
+);
+
+const httpSpec = z.strictObject({
+  parentRefs: parentRefs.optional(),
+  hostnames,
+  useDefaultGateways: z.string().optional(),
+  rules: z
+    .array(
+      z.strictObject({
+        name: name.optional(),
+        matches: z
+          .array(
+            z.strictObject({
+              path: z
+                .strictObject({
+                  type: z.enum(["Exact", "PathPrefix", "RegularExpression"]).optional().default("PathPrefix"),
+                  value: z.string().max(1024).optional().default("/"),
+                })
+                .optional(),
+              headers: headerMatch.max(16).optional(),
+              queryParams: z
+                .array(z.strictObject({ type: matchType, name: filled.max(256), value: z.string().min(1).max(1024) }))
+                .max(16)
+                .optional(),
+              method: z
+                .enum(["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"])
+                .optional(),
+            }),
+          )
+          .max(64)
+          .optional(),
+        filters: z.array(httpFilter).max(16).optional(),
+        backendRefs: z
+          .array(z.strictObject({ ...backend, weight, filters: z.array(httpFilter).max(16).optional() }))
+          .max(16)
+          .optional(),
+        timeouts: z
+          .strictObject({ request: gatewayDuration.optional(), backendRequest: gatewayDuration.optional() })
+          .optional(),
+        retry: z
+          .strictObject({
+            codes: z.array(z.int().min(400).max(599)).optional(),
+            attempts: z.int().min(0).optional(),
+            backoff: gatewayDuration.optional(),
+          })
+          .optional(),
+        sessionPersistence: anything.optional(),
+      }),
+    )
+    .min(1)
+    .max(16)
+    .optional(),
+});
+
+const grpcSpec = z.strictObject({
+  parentRefs: parentRefs.optional(),
+  hostnames,
+  useDefaultGateways: z.string().optional(),
+  rules: z
+    .array(
+      z.strictObject({
+        name: name.optional(),
+        matches: z
+          .array(
+            z.strictObject({
+              method: z
+                .strictObject({
+                  type: matchType,
+                  service: z.string().max(1024).optional(),
+                  method: z.string().max(1024).optional(),
+                })
+                .optional(),
+              headers: headerMatch.max(16).optional(),
+            }),
+          )
+          .max(64)
+          .optional(),
+        filters: z.array(grpcFilter).max(16).optional(),
+        backendRefs: z
+          .array(z.strictObject({ ...backend, weight, filters: z.array(grpcFilter).max(16).optional() }))
+          .max(16)
+          .optional(),
+        sessionPersistence: anything.optional(),
+      }),
+    )
+    .max(16)
+    .optional(),
+});
+
+const l4Rules = z
+  .array(
+    z.strictObject({
+      name: name.optional(),
+      backendRefs: z
+        .array(z.strictObject({ ...backend, weight }))
+        .min(1)
+        .max(16),
+    }),
+  )
+  .min(1)
+  .max(1);
+
+const tcpSpec = z.strictObject({
+  parentRefs: parentRefs.optional(),
+  useDefaultGateways: z.string().optional(),
+  rules: l4Rules,
+});
+const tlsSpec = z.strictObject({
+  parentRefs: parentRefs.optional(),
+  useDefaultGateways: z.string().optional(),
+  hostnames: z.array(z.string().min(1).max(253)).max(1024).optional().describe("Compared with the SNI"),
+  rules: l4Rules,
+});
+
+function checkParents(spec: Field): void {
+  const seen = new Map<string, { ref: Field; where: string }>();
+  for (const ref of spec.at("parentRefs").items()) {
+    const text = (key: string): string => ref.at(key).text ?? "";
+    const parent = `${ref.has("group") ? text("group") : "gateway.networking.k8s.io"}/${text("kind")}/${text("namespace")}/${text("name")}`;
+    const where = `${text("sectionName")}/${String(ref.at("port").number ?? "")}`;
+    const before = seen.get(parent);
+    if (before !== undefined && (before.where === where || where === "/" || before.where === "/")) {
+      ref.error(`refers to "${text("name")}" again`, "tell such references apart by sectionName or port, in both");
+    }
+    seen.set(parent, { ref, where });
+  }
+}
+
+function checkHostnames(spec: Field): void {
+  for (const host of spec.at("hostnames").items()) {
+    if (host.text === undefined || host.text === "") continue;
+    const problem = hostProblem(host.text) ?? (/^[\d.]+$|:/.test(host.text) ? "is an address" : undefined);
+    const star =
+      host.text.startsWith("*") && !host.text.startsWith("*.") ? "has a star that is no whole label" : undefined;
+    const text = problem ?? star;
+    if (text !== undefined)
+      host.error(`${host.quoted} is not a host name: it ${text}`, "write a DNS name, without port");
+  }
+}
+
+const badInPath = ["//", "/./", "/../", "%2f", "%2F", "#"];
+
+function checkPath(path: Field): void {
+  const value = path.at("value");
+  if (value.text === undefined || path.at("type").text === "RegularExpression") return;
+  const { text } = value;
+  if (!text.startsWith("/")) value.error(`path ${value.quoted} does not begin with a slash`, `write "/${text}"`);
+  const bad = badInPath.find((part) => text.includes(part)) ?? ["/..", "/."].find((part) => text.endsWith(part));
+  if (bad !== undefined)
+    value.error(`path ${value.quoted} contains "${bad}"`, "write the path as requests will carry it");
+  else if (!/^(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})*$/.test(text)) {
+    value.error(`path ${value.quoted} has letters that no path has`, "escape them, such as %20 for a space");
+  }
+}
+
+/** The field that each type of filter is told in. */
+const filterFields: Readonly<Record<string, string>> = {
+  RequestHeaderModifier: "requestHeaderModifier",
+  ResponseHeaderModifier: "responseHeaderModifier",
+  RequestMirror: "requestMirror",
+  RequestRedirect: "requestRedirect",
+  URLRewrite: "urlRewrite",
+  CORS: "cors",
+  ExternalAuth: "externalAuth",
+  ExtensionRef: "extensionRef",
+};
+
+function checkFilters(filters: Field, rule: Field | undefined): void {
+  const items = filters.items();
+  const types = items.map((filter) => filter.at("type").text ?? "");
+  for (const [index, filter] of items.entries()) {
+    const type = types[index] ?? "";
+    const field = filterFields[type];
+    if (field !== undefined && !filter.has(field)) filter.error(`type ${type} needs "${field}"`, "write it");
+    for (const other of filter.written(Object.values(filterFields))) {
+      if (other !== field)
+        filter.at(other).error(`does not belong to type ${type}`, "leave it out, or change the type");
+    }
+    if (types.indexOf(type) < index && type !== "RequestMirror" && type !== "ExtensionRef") {
+      filter.error(`type ${type} is used twice`, "put both into one filter");
+    }
+    filter.at("requestMirror").atMostOne(["percent", "fraction"]);
+    for (const change of ["requestRedirect", "urlRewrite"]) checkPathChange(filter.at(change).at("path"), rule);
+    const code = filter.at("requestRedirect").at("statusCode");
+    if (code.number !== undefined && ![301, 302, 303, 307, 308].includes(code.number)) {
+      code.error(`${code.quoted} is no redirect`, "write 301, 302, 303, 307 or 308");
+    }
+  }
+  if (types.includes("RequestRedirect") && types.includes("URLRewrite")) {
+    filters.error("RequestRedirect and URLRewrite cannot be combined", "keep one of them");
+  }
+}
+
+function checkPathChange(path: Field, rule: Field | undefined): void {
+  if (!path.isSet) return;
+  const wanted = path.at("type").text === "ReplacePrefixMatch" ? "replacePrefixMatch" : "replaceFullPath";
+  if (path.has("type") && !path.has(wanted))
+    path.error(`type ${String(path.at("type").text)} needs "${wanted}"`, "write it");
+  if (wanted !== "replacePrefixMatch" || rule === undefined) return;
+  const matches = rule.at("matches").items();
+  const isPrefix = (match: Field): boolean => (match.at("path").at("type").text ?? "PathPrefix") === "PathPrefix";
+  if (matches.length !== 1 || !matches.every(isPrefix)) {
+    path.error(
+      "ReplacePrefixMatch requires exactly one PathPrefix match in the rule",
+      "write one, or use ReplaceFullPath",
+    );
+  }
+}
+
+function checkTimeouts(timeouts: Field): void {
+  const ms = (key: string): number => parseDurationMs(timeouts.at(key).text ?? "") ?? 0;
+  const [request, backendRequest] = [ms("request"), ms("backendRequest")];
+  if (request > 0 && backendRequest > request) {
+    const text = `${String(timeouts.at("backendRequest").text)} exceeds request ${String(timeouts.at("request").text)}`;
+    timeouts.at("backendRequest").error(text, "must not exceed the time of the whole request");
+  }
+}
+
+function checkBackends(rule: Field): void {
+  for (const ref of rule.at("backendRefs").items()) {
+    const isService = (ref.at("kind").text ?? "Service") === "Service" && (ref.at("group").text ?? "") === "";
+    if (isService && !ref.has("port")) ref.error("has no port", "a Service is called on a port: write it");
+    checkFilters(ref.at("filters"), undefined);
+  }
+}
+
+function checkRoute(spec: Field): void {
+  checkParents(spec);
+  checkHostnames(spec);
+  const rules = spec.at("rules").items();
+  checkUnique(rules, (rule) => rule.at("name"));
+  const matchCount = rules.reduce((sum, rule) => sum + rule.at("matches").items().length, 0);
+  if (matchCount > 128) spec.at("rules").error(`have ${matchCount} matches together`, "at most 128: split the route");
+  for (const rule of rules) {
+    checkFilters(rule.at("filters"), rule);
+    checkTimeouts(rule.at("timeouts"));
+    checkBackends(rule);
+    const redirects = rule
+      .at("filters")
+      .items()
+      .some((filter) => filter.at("type").text === "RequestRedirect");
+    if (redirects && rule.at("backendRefs").items().length > 0) {
+      rule.at("backendRefs").error("a rule that redirects has no backends", "remove one of them");
+    }
+    for (const match of rule.at("matches").items()) {
+      checkPath(match.at("path"));
+      const method = match.at("method");
+      if (method.isSet && typeof method.value === "object" && !method.has("service") && !method.has("method")) {
+        method.error("has neither service nor method", "write at least one of them");
+      }
+    }
+  }
+}
+
+const hostColumn: Column = { name: "Hostnames", type: "string", jsonPath: ".spec.hostnames" };
+
+const route = (
+  kind: string,
+  spec: z.core.$ZodType,
+  { versions, columns }: { versions: readonly string[]; columns: readonly Column[] },
+): KindDefinition => ({
+  ...gatewayKind,
+  kind,
+  plural: `${kind.toLowerCase()}s`,
+  shortNames: [],
+  versions,
+  description: `${kind.replace("Route", "")} traffic of services or gateways, by rules.`,
+  columns,
+  spec,
+  check: checkRoute,
+});
+
+export const httpRoute = route("HTTPRoute", httpSpec, { versions: ["v1", "v1beta1"], columns: [hostColumn, age] });
+export const grpcRoute = route("GRPCRoute", grpcSpec, { versions: ["v1"], columns: [hostColumn, age] });
+export const tcpRoute = route("TCPRoute", tcpSpec, { versions: ["v1", "v1alpha2"], columns: [age] });
+export const tlsRoute = route("TLSRoute", tlsSpec, {
+  versions: ["v1", "v1alpha3", "v1alpha2"],
+  columns: [hostColumn, age],
+});
