@@ -1,0 +1,113 @@
+/** Everything the control plane told us, and how it gets here. */
+import { fromBinary } from "@bufbuild/protobuf";
+import type { Clock } from "#shared/clock/clock.ts";
+import { explain } from "#shared/errors/mesh-error.ts";
+import type { SpiffeId } from "#shared/identity/spiffe-id.ts";
+import { AuthorizationSchema } from "#shared/proto/gen/security/authorization_pb.js";
+import { AddressSchema } from "#shared/proto/gen/workload/workload_pb.js";
+import { policyFromProto } from "#shared/rbac/from-proto.ts";
+import type { Policy } from "#shared/rbac/policy.ts";
+import { PolicyStore } from "#shared/rbac/policy-store.ts";
+import { addressFromProto } from "#shared/workload/from-proto.ts";
+import type { Service, Workload } from "#shared/workload/workload.ts";
+import { WorkloadStore, type AddressChanges } from "#shared/workload/workload-store.ts";
+import type { Rejection, ResourceHandler, Subscription, XdsResource } from "#shared/xds/delta-client.ts";
+import { typeUrls } from "#shared/xds/type-urls.ts";
+
+export interface MeshStateOptions {
+  readonly localNode?: string;
+  readonly clock: Clock;
+  readonly onIdentityNeeded?: (id: SpiffeId) => void;
+  readonly onIdentityGone?: (id: SpiffeId) => void;
+}
+
+export class MeshState {
+  readonly workloads: WorkloadStore;
+  readonly policies = new PolicyStore();
+  readonly #listeners = new Set<() => void>();
+
+  constructor(options: MeshStateOptions) {
+    this.workloads = new WorkloadStore(options);
+  }
+
+  /** Calls `listener` after changes that may forbid a connection that was allowed; the returned function ends that. */
+  onPolicyChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  applyAddresses(changes: AddressChanges): void {
+    // A workload names the selector policies that hold for it: a new list counts as a change of policy.
+    const renamed = (changes.workloads ?? []).some((workload) => {
+      const old = this.workloads.workloadByUid(workload.uid);
+      return old !== undefined && !sameList(old.authorizationPolicies, workload.authorizationPolicies);
+    });
+    this.workloads.apply(changes);
+    if (renamed) this.#announcePolicies();
+  }
+
+  applyPolicies(upserts: readonly Policy[], removals: readonly string[]): void {
+    this.policies.apply({ upserts, removals });
+    if (upserts.length > 0 || removals.length > 0) this.#announcePolicies();
+  }
+
+  /** What to ask the control plane for, in Istio's order. */
+  subscriptions({ onDemand }: { readonly onDemand: boolean }): readonly Subscription[] {
+    return [
+      { typeUrl: typeUrls.address, apply: this.#onAddresses, onDemand },
+      { typeUrl: typeUrls.authorization, apply: this.#onPolicies },
+    ];
+  }
+
+  readonly #onAddresses: ResourceHandler = (resources, removals) => {
+    const workloads: Workload[] = [];
+    const services: Service[] = [];
+    const rejections = eachResource(resources, (bytes) => {
+      const read = addressFromProto(fromBinary(AddressSchema, bytes));
+      if (!read.ok) return read.errors;
+      if (read.value.kind === "workload") workloads.push(read.value.workload);
+      else services.push(read.value.service);
+      return [];
+    });
+    this.applyAddresses({ workloads, services, removals });
+    return rejections;
+  };
+
+  readonly #onPolicies: ResourceHandler = (resources, removals) => {
+    const policies: Policy[] = [];
+    const rejections = eachResource(resources, (bytes) => {
+      const read = policyFromProto(fromBinary(AuthorizationSchema, bytes));
+      if (!read.ok) return read.errors;
+      policies.push(read.value);
+      return [];
+    });
+    this.applyPolicies(policies, removals);
+    return rejections;
+  };
+
+  #announcePolicies(): void {
+    for (const listener of this.#listeners) listener();
+  }
+}
+
+/** Reads each resource by itself: one that cannot be read spoils no other. */
+function eachResource(
+  resources: readonly XdsResource[],
+  read: (bytes: Uint8Array) => readonly string[],
+): readonly Rejection[] {
+  return resources.flatMap(({ name, value }) => {
+    const errors = tryRead(() => read(value));
+    return errors.length === 0 ? [] : [{ name, reason: errors.join(", ") }];
+  });
+}
+
+function tryRead(read: () => readonly string[]): readonly string[] {
+  try {
+    return read();
+  } catch (error) {
+    return [explain(error)];
+  }
+}
+
+const sameList = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && a.every((item, index) => item === b[index]);
