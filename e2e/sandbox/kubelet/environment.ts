@@ -124,7 +124,9 @@ export function resourceValue(
   { pod, capacity }: EnvironmentFacts,
 ): string {
   const container =
-    containerName === undefined ? own : [...pod.spec.containers, ...(pod.spec.initContainers ?? [])].find(({ name }) => name === containerName);
+    containerName === undefined
+      ? own
+      : [...pod.spec.containers, ...(pod.spec.initContainers ?? [])].find(({ name }) => name === containerName);
   const [part = "", name = ""] = resource.split(".");
   const written = container?.resources?.[part as "limits" | "requests"]?.[name];
   // Without a limit a container may use the whole node.

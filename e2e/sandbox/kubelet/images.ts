@@ -72,7 +72,11 @@ export function resolveImage({ image, command = [], args = [] }: Wanted, overrid
   if (command.length > 0) return { kind: "run", command: [...command, ...args] };
   const program = ownImages[name];
   if (program !== undefined) {
-    return { kind: "run", command: [node, join(repository, program), ...args], environment: { NODE_COMPILE_CACHE: compileCache } };
+    return {
+      kind: "run",
+      command: [node, join(repository, program), ...args],
+      environment: { NODE_COMPILE_CACHE: compileCache },
+    };
   }
   const tool = knownTools[name.split("/").at(-1) ?? ""];
   if (tool !== undefined) return { kind: "run", command: [...tool, ...args] };

@@ -39,7 +39,9 @@ export function podStatus(pod: Pod, view: PodView, now: string): PodStatus {
   const before = pod.status ?? {};
   const { spec } = pod;
   const containerStatuses = spec.containers.map((container) => statusOf(container, view.containers));
-  const initContainerStatuses = (spec.initContainers ?? []).map((container) => statusOf(container, view.initContainers));
+  const initContainerStatuses = (spec.initContainers ?? []).map((container) =>
+    statusOf(container, view.initContainers),
+  );
   const phase = phaseOf(pod, view, containerStatuses);
   const isOver = phase === "Succeeded" || phase === "Failed";
   const unready = containerStatuses.filter(({ ready }) => !ready).map(({ name }) => name);
@@ -56,16 +58,25 @@ export function podStatus(pod: Pod, view: PodView, now: string): PodStatus {
   const isReady = containersReady && closedGates.length === 0;
   const readyWhy =
     containersReady && closedGates.length > 0
-      ? { reason: "ReadinessGatesNotReady", message: `the status of pod readiness gate "${closedGates[0]?.conditionType}" is not "True"` }
+      ? {
+          reason: "ReadinessGatesNotReady",
+          message: `the status of pod readiness gate "${closedGates[0]?.conditionType}" is not "True"`,
+        }
       : why;
-  const uninitialized = initContainerStatuses.filter(({ name }) => !isInitDone(pod, name, view)).map(({ name }) => name);
+  const uninitialized = initContainerStatuses
+    .filter(({ name }) => !isInitDone(pod, name, view))
+    .map(({ name }) => name);
   const initWhy = {
     reason: "ContainersNotInitialized",
     message: `containers with incomplete status: [${uninitialized.join(" ")}]`,
   };
   const ours: Condition[] = [
     condition("PodReadyToStartContainers", view.podIps.length > 0 && !isOver, {}),
-    condition("Initialized", view.initialized, view.initialized && phase === "Succeeded" ? { reason: "PodCompleted" } : initWhy),
+    condition(
+      "Initialized",
+      view.initialized,
+      view.initialized && phase === "Succeeded" ? { reason: "PodCompleted" } : initWhy,
+    ),
     condition("Ready", isReady, readyWhy),
     condition("ContainersReady", containersReady, why),
   ];
@@ -121,7 +132,8 @@ function phaseOf(pod: Pod, view: PodView, statuses: readonly ContainerStatus[]):
   }
   const policy = pod.spec.restartPolicy ?? "Always";
   const ended = statuses.flatMap(({ state }) => (state.terminated === undefined ? [] : [state.terminated]));
-  const hasRun = (status: ContainerStatus) => status.state.running !== undefined || status.lastState.terminated !== undefined;
+  const hasRun = (status: ContainerStatus) =>
+    status.state.running !== undefined || status.lastState.terminated !== undefined;
   if (ended.length === statuses.length && policy !== "Always") {
     if (ended.every(({ exitCode }) => exitCode === 0)) return "Succeeded";
     if (policy === "Never") return "Failed";
@@ -152,7 +164,9 @@ export function mergeConditions(before: readonly Condition[], ours: readonly Con
 function qosClass({ spec }: Pod): string {
   const all = [...spec.containers, ...(spec.initContainers ?? [])];
   const has = (container: Container) =>
-    Object.keys({ ...container.resources?.requests, ...container.resources?.limits }).some((name) => name === "cpu" || name === "memory");
+    Object.keys({ ...container.resources?.requests, ...container.resources?.limits }).some(
+      (name) => name === "cpu" || name === "memory",
+    );
   if (!all.some(has)) return "BestEffort";
   const isGuaranteed = all.every(({ resources = {} }) =>
     ["cpu", "memory"].every((name) => {
