@@ -1,0 +1,64 @@
+/**
+ * The URI names of a certificate, read from its DER (RFC 5280 §4.2.1.6). Node offers subject alternative names only as
+ * one line of text, in which a name's own commas and quotes have to be told from the separators; an identity must not
+ * depend on that.
+ */
+const tagOf = { sequence: 0x30, objectIdentifier: 0x06, octetString: 0x04, extensions: 0xa3, uri: 0x86 } as const;
+/** 2.5.29.17 */
+const subjectAltName = Buffer.from([0x55, 0x1d, 0x11]);
+
+interface Element {
+  readonly tag: number;
+  readonly content: Buffer;
+}
+
+/** URI names in the certificate's order; none where the DER is malformed or names its subject twice. */
+export function uriNamesOf(certificateDer: Uint8Array): readonly string[] {
+  const der = Buffer.from(certificateDer.buffer, certificateDer.byteOffset, certificateDer.byteLength);
+  try {
+    const [certificate] = elements(der);
+    const [toBeSigned] = elements(contentOf(certificate, tagOf.sequence));
+    const fields = elements(contentOf(toBeSigned, tagOf.sequence));
+    const wrapped = fields.find(({ tag }) => tag === tagOf.extensions);
+    const [list] = elements(wrapped?.content ?? Buffer.alloc(0));
+    const found = elements(list?.content ?? Buffer.alloc(0)).flatMap(alternativeNames);
+    return found.length === 1 ? (found[0] ?? []) : [];
+  } catch (error) {
+    if (error instanceof RangeError) return [];
+    throw error;
+  }
+}
+
+/** One list of names where the extension is the one looked for, none otherwise. */
+function alternativeNames(extension: Element): readonly (readonly string[])[] {
+  const parts = elements(extension.content);
+  if (parts[0]?.tag !== tagOf.objectIdentifier || !parts[0].content.equals(subjectAltName)) return [];
+  const [names] = elements(contentOf(parts.at(-1), tagOf.octetString));
+  const uris = elements(contentOf(names, tagOf.sequence)).filter(({ tag }) => tag === tagOf.uri);
+  return [uris.map(({ content }) => content.toString("latin1"))];
+}
+
+function contentOf(element: Element | undefined, tag: number): Buffer {
+  if (element?.tag !== tag) throw new RangeError("unexpected DER element");
+  return element.content;
+}
+
+/** @throws RangeError where lengths do not add up */
+function elements(der: Buffer): readonly Element[] {
+  const found: Element[] = [];
+  for (let at = 0; at < der.length;) {
+    const tag = der.readUInt8(at);
+    let length = der.readUInt8(at + 1);
+    let start = at + 2;
+    if (length >= 0x80) {
+      const lengthBytes = length & 0x7f;
+      if (lengthBytes === 0 || lengthBytes > 4) throw new RangeError("indefinite or absurd DER length");
+      length = der.readUIntBE(start, lengthBytes);
+      start += lengthBytes;
+    }
+    if (start + length > der.length) throw new RangeError("DER element longer than what holds it");
+    found.push({ tag, content: der.subarray(start, start + length) });
+    at = start + length;
+  }
+  return found;
+}

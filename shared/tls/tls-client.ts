@@ -1,0 +1,80 @@
+import type { Duplex } from "node:stream";
+import { connect, type TLSSocket } from "node:tls";
+import type { WorkloadCertificate } from "#shared/ca/workload-certificate.ts";
+import type { Clock } from "#shared/clock/clock.ts";
+import { MeshError } from "#shared/errors/mesh-error.ts";
+import type { SpiffeId } from "#shared/identity/spiffe-id.ts";
+import { uriNamesOf } from "./certificate-names.ts";
+import { clientContextFor, handshakeDeadlineMs, hboneProtocols } from "./tls-options.ts";
+import { verifyServer } from "./verify-peer.ts";
+
+export interface TlsClientOptions {
+  /** Ours. */
+  readonly certificate: WorkloadCertificate;
+  /** The server must prove one of these; none fails. */
+  readonly expected: readonly SpiffeId[];
+  readonly clock: Clock;
+  /** Default {@link handshakeDeadlineMs}. */
+  readonly deadlineMs?: number;
+}
+
+export interface VerifiedSocket {
+  readonly socket: TLSSocket;
+  /** The one of the expected identities that the server proved. */
+  readonly identity: SpiffeId;
+}
+
+/**
+ * TLS over a transport that is connected or still connecting (a connect error fails the handshake with itself as the
+ * cause). Owns the transport: it is destroyed when the handshake fails.
+ *
+ * @throws MeshError PEER_UNVERIFIED, or HBONE_CONNECT_FAILED with its cause
+ */
+export function connectTls(transport: Duplex, options: TlsClientOptions): Promise<VerifiedSocket> {
+  const { certificate, expected, clock, deadlineMs = handshakeDeadlineMs } = options;
+  let identity: SpiffeId | undefined;
+  let refusal: MeshError | undefined;
+  return new Promise((resolve, reject) => {
+    const socket = connect({
+      socket: transport,
+      secureContext: clientContextFor(certificate),
+      ALPNProtocols: hboneProtocols,
+      servername: "", // no SNI: the server is who its socket's namespace says
+      checkServerIdentity: (_host, { raw }) => {
+        const verdict = verifyServer(uriNamesOf(raw), expected);
+        if (verdict.accepted) identity = verdict.identity;
+        else refusal = new MeshError("PEER_UNVERIFIED", `Cannot trust the peer: ${verdict.why}`);
+        return refusal;
+      },
+    });
+    const fail = (error: unknown) => {
+      cancel();
+      socket.destroy();
+      transport.destroy();
+      reject(refusal ?? handshakeError(error));
+    };
+    const onClose = () => fail(new Error("the peer closed the connection during the TLS handshake"));
+    const cancel = clock.schedule(deadlineMs, () => fail(new Error(`no TLS handshake within ${deadlineMs} ms`)));
+    socket.once("error", fail);
+    socket.once("close", onClose);
+    socket.once("secureConnect", () => {
+      cancel();
+      socket.off("error", fail);
+      socket.off("close", onClose);
+      if (identity === undefined) fail(new TypeError("the peer was not verified"));
+      else if (socket.alpnProtocol !== "h2")
+        fail(new Error(`the peer speaks "${socket.alpnProtocol || "?"}", not "h2"`));
+      else resolve({ socket, identity });
+    });
+  });
+}
+
+function handshakeError(error: unknown): MeshError {
+  if (error instanceof MeshError) return error;
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  // OpenSSL's names for a chain that does not verify.
+  if (/CERT|ISSUER|SIGNATURE|INVALID_PURPOSE/.test(code) && !code.startsWith("ERR_SSL")) {
+    return new MeshError("PEER_UNVERIFIED", `Cannot trust the peer's certificate`, error);
+  }
+  return new MeshError("HBONE_CONNECT_FAILED", "Cannot set up TLS with the peer", error);
+}

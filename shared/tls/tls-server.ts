@@ -1,0 +1,76 @@
+import { AsyncLocalStorage } from "node:async_hooks";
+import type { Socket } from "node:net";
+import { createServer, type Server, type TLSSocket } from "node:tls";
+import type { WorkloadCertificate } from "#shared/ca/workload-certificate.ts";
+import { explain } from "#shared/errors/mesh-error.ts";
+import type { SpiffeId } from "#shared/identity/spiffe-id.ts";
+import { uriNamesOf } from "./certificate-names.ts";
+import { handshakeDeadlineMs, hboneProtocols, secureContextOptions } from "./tls-options.ts";
+import { verifyClient } from "./verify-peer.ts";
+
+/** What becomes of one handshake: exactly one of the two is called. */
+export interface Handshake {
+  /** The client's chain and names were checked. */
+  secured(socket: TLSSocket, identity: SpiffeId): void;
+  /** It failed; the socket is gone. */
+  refused(why: string): void;
+}
+
+/**
+ * The server's side of mutual TLS over sockets that somebody else accepted. A renewed certificate makes a new context
+ * for the handshakes to come; those that stand keep theirs.
+ */
+export class TlsServer {
+  readonly #deadlineMs: number;
+  /** `tls.Server` announces outcomes for all of its sockets together; this leads each back to its handshake. */
+  readonly #current = new AsyncLocalStorage<Handshake>();
+  #certificate: WorkloadCertificate | undefined;
+  #server: Server | undefined;
+
+  constructor(deadlineMs: number = handshakeDeadlineMs) {
+    this.#deadlineMs = deadlineMs;
+  }
+
+  /** Owns the socket from here on. @throws MeshError CERTIFICATE_UNAVAILABLE */
+  handshake(socket: Socket, certificate: WorkloadCertificate, handshake: Handshake): void {
+    if (this.#server === undefined || this.#certificate !== certificate) {
+      this.#server = this.#serverFor(certificate);
+      this.#certificate = certificate;
+    }
+    const server = this.#server;
+    this.#current.run(handshake, () => server.emit("connection", socket));
+  }
+
+  #serverFor(certificate: WorkloadCertificate): Server {
+    const server = createServer({
+      ...secureContextOptions(certificate),
+      ALPNProtocols: hboneProtocols,
+      requestCert: true,
+      rejectUnauthorized: true,
+      handshakeTimeout: this.#deadlineMs,
+    });
+    server.on("secureConnection", (socket: TLSSocket) => {
+      const handshake = this.#current.getStore();
+      // Node has verified the chain, else it would have destroyed the socket; who it is remains ours to check.
+      const leaf = socket.authorized ? socket.getPeerX509Certificate() : undefined;
+      const verdict = verifyClient(leaf === undefined ? [] : uriNamesOf(leaf.raw), certificate.identity);
+      if (verdict.accepted && handshake !== undefined) return handshake.secured(socket, verdict.identity);
+      drop(socket);
+      handshake?.refused(verdict.accepted ? "its handshake is unknown" : verdict.why);
+    });
+    server.on("tlsClientError", (error: Error, socket: TLSSocket) => {
+      // A code such as CERT_HAS_EXPIRED, although the types say an error.
+      const unverified = socket.authorizationError as unknown as string | null;
+      drop(socket);
+      this.#current
+        .getStore()
+        ?.refused(unverified ? `the client's certificate does not verify: ${unverified}` : explain(error));
+    });
+    return server;
+  }
+}
+
+function drop(socket: TLSSocket): void {
+  socket.on("error", () => {}); // it is refused already: nothing more to say
+  socket.destroy();
+}

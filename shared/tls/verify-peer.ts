@@ -1,0 +1,31 @@
+/** Whether a peer, whose chain is already verified, is one we talk to. No I/O. */
+import { firstSpiffeId, identityOf, type SpiffeId } from "#shared/identity/spiffe-id.ts";
+
+export type PeerVerdict =
+  { readonly accepted: true; readonly identity: SpiffeId } | { readonly accepted: false; readonly why: string };
+
+/**
+ * Who connects to us: one name has to be of our trust domain; the identity is the first name that is a workload's.
+ *
+ * @param uris the URI names of its certificate
+ */
+export function verifyClient(uris: readonly string[], own: SpiffeId): PeerVerdict {
+  const identity = firstSpiffeId(uris);
+  if (identity === undefined) return refused(`the client's certificate names no SPIFFE identity but ${list(uris)}`);
+  const trustDomain = identityOf(own)?.trustDomain;
+  if (!uris.some((uri) => identityOf(uri)?.trustDomain === trustDomain)) {
+    return refused(`the client is ${list(uris)}, outside our trust domain "${trustDomain}"`);
+  }
+  return { accepted: true, identity };
+}
+
+/** Whom we connected to: one of its names has to be one of the expected. Without expectation nobody is accepted. */
+export function verifyServer(uris: readonly string[], expected: readonly SpiffeId[]): PeerVerdict {
+  const identity = expected.find((id) => uris.includes(id));
+  if (identity !== undefined) return { accepted: true, identity };
+  return refused(`the server is ${list(uris)}, expected ${list(expected)}`);
+}
+
+const refused = (why: string): PeerVerdict => ({ accepted: false, why });
+const list = (names: readonly string[]): string =>
+  names.length === 0 ? "nobody" : names.map((name) => JSON.stringify(name)).join(" or ");
