@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { isIP } from "node:net";
 import { checkServerIdentity, createSecureContext, type SecureContext } from "node:tls";
 import { connectivityState, credentials, Client, Metadata } from "@grpc/grpc-js";
 import { MeshError } from "#shared/errors/mesh-error.ts";
@@ -132,6 +133,8 @@ export function openChannel(settings: ChannelSettings, rootsPem: string | undefi
   });
   const host = endpoint.host.includes(":") ? `[${endpoint.host}]` : endpoint.host;
   return new Client(`dns:${host}:${endpoint.port}`, credential, {
+    // grpc-js would put an IP address into the server name indication, which TLS forbids and Node refuses.
+    ...(isIP(endpoint.host) === 0 ? {} : { "grpc.ssl_target_name_override": alternativeHostname ?? "localhost" }),
     "grpc.keepalive_time_ms": 30_000,
     "grpc.keepalive_timeout_ms": 10_000,
     "grpc.keepalive_permit_without_calls": 1,
