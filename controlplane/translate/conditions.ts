@@ -1,0 +1,214 @@
+/** Conditions on Services, ServiceEntries, WorkloadEntries and the policies of waypoints. */
+import type { AuthorizationPolicy, Meta, ServiceEntry, TargetRef, WorkloadEntry } from "#controlplane/mesh/objects.ts";
+import type { WorldView } from "#controlplane/mesh/world.ts";
+import { connectStrategyAnnotation } from "./annotations.ts";
+import { controllerOfClass, meshController } from "./gateway-classes.ts";
+import type { ServiceInfo } from "./services.ts";
+import { usesWaypointFromIngress } from "./services.ts";
+import type { StatusCondition, StatusUpdate } from "./status.ts";
+import type { Binding, Waypoints } from "./waypoints.ts";
+import { Visibility } from "#shared/proto/gen/workload/workload_pb.js";
+
+const waypointBound = "istio.io/WaypointBound";
+const waypointMissing = "istio.io/WaypointMissing";
+const visibilityApplied = "istio.io/VisibilityApplied";
+
+/** Whether a waypoint was asked for, and got. */
+export function boundCondition(binding: Binding, fromIngress: boolean): readonly StatusCondition[] {
+  switch (binding.kind) {
+    case "none":
+      return [];
+    case "error":
+      return [{ type: waypointBound, status: "False", ...binding.error }];
+    case "bound": {
+      const { waypoint, canary, canaryError } = binding;
+      const notes = [
+        `Successfully attached to waypoint ${waypoint.key}`,
+        ...(fromIngress ? ["traffic from ingress gateways passes it too"] : []),
+        ...(canary === undefined ? [] : [`${canary.weight} % of the traffic goes to canary ${canary.waypoint.key}`]),
+        ...(canaryError === undefined ? [] : [`the canary is not used: ${canaryError.message}`]),
+      ];
+      return [{ type: waypointBound, status: "True", reason: "WaypointAccepted", message: notes.join("; ") }];
+    }
+  }
+}
+
+export function serviceUpdate(world: WorldView, { meta, binding }: ServiceInfo): StatusUpdate {
+  return {
+    apiVersion: "v1",
+    kind: "Service",
+    namespace: meta.namespace,
+    name: meta.name,
+    fieldManager: "istio-ambient-service",
+    ownedConditions: [waypointBound],
+    status: { conditions: boundCondition(binding, fromIngress(world, meta)) },
+  };
+}
+
+const fromIngress = (world: WorldView, meta: Meta): boolean =>
+  usesWaypointFromIngress(meta.labels, world.get("Namespace", "", meta.namespace)?.meta.labels);
+
+/** `hosts` are those of the entry that are published. */
+export function serviceEntryUpdate(
+  world: WorldView,
+  { meta }: ServiceEntry,
+  hosts: readonly ServiceInfo[],
+  addresses: readonly { readonly host: string; readonly value: string }[],
+): StatusUpdate {
+  const [first] = hosts;
+  const conditions =
+    first === undefined
+      ? []
+      : [
+          ...boundCondition(first.binding, fromIngress(world, meta)),
+          ...missingCondition(meta, hosts),
+          ...visibilityCondition(world, first),
+        ];
+  return {
+    apiVersion: "networking.istio.io/v1",
+    kind: "ServiceEntry",
+    namespace: meta.namespace,
+    name: meta.name,
+    fieldManager: "istio-ambient-service",
+    ownedConditions: [waypointBound, waypointMissing, visibilityApplied],
+    status: { conditions, ...(addresses.length > 0 ? { addresses } : {}) },
+  };
+}
+
+/** What works with a waypoint only, and has none. */
+function missingCondition(meta: Meta, hosts: readonly ServiceInfo[]): readonly StatusCondition[] {
+  if (hosts.some(({ binding }) => binding.kind === "bound")) return [];
+  const wildcard = hosts.find(({ hostname }) => hostname.startsWith("*"));
+  if (wildcard !== undefined) {
+    return [
+      {
+        type: waypointMissing,
+        status: "True",
+        reason: "NoWaypointForWildcardService",
+        message: `Host "${wildcard.hostname}" is resolved by a waypoint: bind one with the label istio.io/use-waypoint`,
+      },
+    ];
+  }
+  if (meta.annotations.get(connectStrategyAnnotation)?.toUpperCase() === "RACE_FIRST_TCP_CONNECT") {
+    return [
+      {
+        type: waypointMissing,
+        status: "True",
+        reason: "NoWaypointForRacingConnectStrategy",
+        message: `Annotation ${connectStrategyAnnotation} is honoured by a waypoint: bind one with the label istio.io/use-waypoint`,
+      },
+    ];
+  }
+  return [];
+}
+
+/** Said only where the mesh has rules for it. */
+function visibilityCondition(world: WorldView, { visibility }: ServiceInfo): readonly StatusCondition[] {
+  if (world.meshConfig.serviceEntryVisibility === undefined) return [];
+  const isPublic = visibility === Visibility.PUBLIC;
+  return [
+    {
+      type: visibilityApplied,
+      status: "True",
+      reason: isPublic ? "Public" : "Namespace",
+      message: isPublic ? "Visible in the whole mesh" : "Visible in its own namespace only",
+    },
+  ];
+}
+
+export function workloadEntryUpdate({ meta }: WorkloadEntry, binding: Binding): StatusUpdate {
+  return {
+    apiVersion: "networking.istio.io/v1",
+    kind: "WorkloadEntry",
+    namespace: meta.namespace,
+    name: meta.name,
+    fieldManager: "istio-ambient-workloadentry",
+    ownedConditions: [waypointBound],
+    status: { conditions: boundCondition(binding, false) },
+  };
+}
+
+export function policyUpdate({ meta, targetRefs }: AuthorizationPolicy, condition: StatusCondition): StatusUpdate {
+  return {
+    apiVersion: "security.istio.io/v1",
+    kind: "AuthorizationPolicy",
+    namespace: meta.namespace,
+    name: meta.name,
+    fieldManager: targetRefs.length > 0 ? "istio-ambient-waypoint-policy" : "istio-ambient-ztunnel-policy",
+    ownedConditions: ["ZtunnelAccepted", "WaypointAccepted"],
+    status: { conditions: [condition] },
+  };
+}
+
+interface Target {
+  readonly isBound: boolean;
+  readonly reason: "Accepted" | "Invalid" | "AncestorNotBound" | "TargetNotFound";
+  readonly message: string;
+}
+
+/** The services that a policy may name, by kind and `namespace/name`. */
+export type ServicesByName = ReadonlyMap<string, ServiceInfo>;
+
+/** Condition `WaypointAccepted` of a policy with targetRefs. */
+export function waypointAccepted(
+  world: WorldView,
+  policy: AuthorizationPolicy,
+  waypoints: Waypoints,
+  services: ServicesByName,
+): StatusCondition {
+  const targets = policy.targetRefs.map((ref) => ({ ref, ...resolve(world, policy.meta, ref, waypoints, services) }));
+  const base = { type: "WaypointAccepted", observedGeneration: String(policy.meta.generation) };
+  const [single, ...more] = targets;
+  if (single !== undefined && more.length === 0) {
+    return { ...base, status: single.isBound ? "True" : "False", reason: single.reason, message: single.message };
+  }
+  const failed = targets.filter(({ isBound }) => !isBound);
+  if (failed.length === 0) {
+    return { ...base, status: "True", reason: "Accepted", message: targets.map(({ message }) => message).join("; ") };
+  }
+  const message = `Invalid targetRefs: ${failed.map((target) => target.message).join("; ")}`;
+  return failed.length < targets.length
+    ? { ...base, status: "True", reason: "PartiallyInvalid", message }
+    : { ...base, status: "False", reason: "Invalid", message };
+}
+
+function resolve(world: WorldView, meta: Meta, ref: TargetRef, waypoints: Waypoints, services: ServicesByName): Target {
+  const namespace = ref.namespace || meta.namespace;
+  const what = `${ref.kind} ${namespace}/${ref.name}`;
+  const notFound: Target = { isBound: false, reason: "TargetNotFound", message: `${what} was not found` };
+  switch (ref.kind) {
+    case "GatewayClass": {
+      const { rootNamespace } = world.meshConfig;
+      if (meta.namespace !== rootNamespace) {
+        return {
+          isBound: false,
+          reason: "Invalid",
+          message: `A policy for a GatewayClass belongs into the root namespace "${rootNamespace}"`,
+        };
+      }
+      const controller = controllerOfClass(world, ref.name);
+      if (controller === undefined) {
+        return { isBound: false, reason: "TargetNotFound", message: `GatewayClass ${ref.name} was not found` };
+      }
+      return controller === meshController
+        ? { isBound: true, reason: "Accepted", message: `bound to ${ref.name}` }
+        : { isBound: false, reason: "Invalid", message: `GatewayClass ${ref.name} is not one of waypoints` };
+    }
+    case "Gateway": {
+      const waypoint = waypoints.get(namespace, ref.name);
+      return waypoint === undefined
+        ? notFound
+        : { isBound: true, reason: "Accepted", message: `bound to ${waypoint.key}` };
+    }
+    case "Service":
+    case "ServiceEntry": {
+      const service = services.get(`${ref.kind}/${namespace}/${ref.name}`);
+      if (service === undefined) return notFound;
+      return service.binding.kind === "bound"
+        ? { isBound: true, reason: "Accepted", message: `bound to ${service.binding.waypoint.key}` }
+        : { isBound: false, reason: "AncestorNotBound", message: `${what} is not bound to a waypoint` };
+    }
+    default:
+      return { isBound: false, reason: "Invalid", message: `A policy cannot be attached to a ${ref.kind}` };
+  }
+}

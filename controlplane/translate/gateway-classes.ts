@@ -1,0 +1,32 @@
+/** The GatewayClasses of the mesh. They exist as soon as a control plane has started, written by a user or not. */
+import type { Gateway, GatewayClass } from "#controlplane/mesh/objects.ts";
+import type { WorldView } from "#controlplane/mesh/world.ts";
+
+export const meshController = "istio.io/mesh-controller";
+const eastWestController = "istio.io/eastwest-controller";
+export const unmanagedController = "istio.io/unmanaged-gateway";
+
+const builtIn: ReadonlyMap<string, string> = new Map([
+  ["istio", "istio.io/gateway-controller"],
+  ["istio-waypoint", meshController],
+  ["istio-remote", unmanagedController],
+  ["istio-east-west", eastWestController],
+]);
+
+/** Value of the label `gateway.istio.io/managed` on what is made for waypoints and east-west gateways. */
+export const waypointManagedValues: readonly string[] = [meshController, eastWestController].map((controller) =>
+  controller.replace("/", "-"),
+);
+
+export function gatewayClass(world: WorldView, name: string): GatewayClass | undefined {
+  return world.get("GatewayClass", "", name);
+}
+
+/** Controller of a class; undefined where there is no such class. */
+export function controllerOfClass(world: WorldView, className: string): string | undefined {
+  return gatewayClass(world, className)?.controllerName ?? builtIn.get(className);
+}
+
+export function controllerOf(world: WorldView, gateway: Gateway): string | undefined {
+  return controllerOfClass(world, gateway.className);
+}

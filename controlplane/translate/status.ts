@@ -1,0 +1,45 @@
+/** Statuses that the control plane wants on objects; who writes them compares with what is there. */
+import type { Condition, Meta } from "#controlplane/mesh/objects.ts";
+
+export interface StatusCondition {
+  readonly type: string;
+  readonly status: "True" | "False";
+  readonly reason: string;
+  readonly message: string;
+  /** Istio's own kinds write it as text. */
+  readonly observedGeneration?: number | string;
+}
+
+export interface ListenerStatus {
+  readonly name: string;
+  readonly attachedRoutes: number;
+  readonly supportedKinds: readonly { readonly group: string; readonly kind: string }[];
+  readonly conditions: readonly StatusCondition[];
+}
+
+export interface StatusUpdate {
+  readonly apiVersion: string;
+  readonly kind: "Service" | "ServiceEntry" | "WorkloadEntry" | "AuthorizationPolicy" | "Gateway";
+  readonly namespace: string;
+  readonly name: string;
+  readonly fieldManager: string;
+  /** Condition types of this field manager: one that is not in `status.conditions` is to be removed. */
+  readonly ownedConditions: readonly string[];
+  /** A field that is absent here is not ours to write. */
+  readonly status: {
+    readonly conditions?: readonly StatusCondition[];
+    readonly addresses?: readonly { readonly type?: string; readonly host?: string; readonly value: string }[];
+    readonly listeners?: readonly ListenerStatus[];
+  };
+}
+
+/** Whether there is anything to write or to remove. */
+export function isDue(update: StatusUpdate, current: readonly Condition[]): boolean {
+  const { conditions, addresses, listeners } = update.status;
+  if (addresses !== undefined || listeners !== undefined || (conditions?.length ?? 0) > 0) return true;
+  return current.some(({ type }) => update.ownedConditions.includes(type));
+}
+
+/** The oldest wins wherever objects compete; of the same age, the first by name. */
+export const isOlder = (a: Meta, b: Meta): boolean =>
+  a.createdMs !== b.createdMs ? a.createdMs < b.createdMs : `${a.namespace}/${a.name}` < `${b.namespace}/${b.name}`;

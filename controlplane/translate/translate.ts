@@ -1,0 +1,246 @@
+/**
+ * From the objects of a world to what node proxies are served and which statuses are wanted: one pure function. Nothing
+ * here waits, logs or looks at a clock.
+ */
+import { create } from "@bufbuild/protobuf";
+import type { Authorization } from "#shared/proto/gen/security/authorization_pb.js";
+import { AddressSchema, type Address } from "#shared/proto/gen/workload/workload_pb.js";
+import type { Meta, Pod, ServiceEntry } from "#controlplane/mesh/objects.ts";
+import type { WorldView } from "#controlplane/mesh/world.ts";
+import { networkLabel, revisionLabel, sliceServiceLabel } from "./annotations.ts";
+import { convertPolicy } from "./authorization-policies.ts";
+import { allocateAutoVips, type AutoVips } from "./auto-vips.ts";
+import {
+  policyUpdate,
+  serviceEntryUpdate,
+  serviceUpdate,
+  waypointAccepted,
+  workloadEntryUpdate,
+} from "./conditions.ts";
+import { entryEndpoints, entryEndpointWorkload, entryLabels, entryWorkload } from "./entry-workloads.ts";
+import { collectEndpointPorts, effectiveAddresses, gatewayStatus } from "./gateway-status.ts";
+import { collectNetworkGateways, networkGatewayWorkload } from "./network-gateways.ts";
+import type { TranslateOptions } from "./options.ts";
+import { convertPeerAuthentication, namespacePolicies, staticStrictPolicy } from "./peer-authentications.ts";
+import { podWorkload } from "./pod-workloads.ts";
+import { SelectorIndex } from "./selector-index.ts";
+import { collectServices, serviceHostname, type ServiceInfo } from "./services.ts";
+import { sliceWorkloads } from "./slice-workloads.ts";
+import { isDue, type StatusUpdate } from "./status.ts";
+import { waypointPolicy } from "./waypoint-policies.ts";
+import { collectWaypoints } from "./waypoints.ts";
+import { WorkloadPolicies } from "./workload-policies.ts";
+import type { WorkloadContext } from "./workload-base.ts";
+
+export interface Translation {
+  /** By xDS name: uid of a workload, `namespace/hostname` of a service. */
+  readonly addresses: ReadonlyMap<string, Address>;
+  /** By `namespace/name`. */
+  readonly authorizations: ReadonlyMap<string, Authorization>;
+  readonly statuses: readonly StatusUpdate[];
+}
+
+export function translate(world: WorldView, options: TranslateOptions): Translation {
+  const ours = <T extends { readonly meta: Meta }>(objects: readonly T[]): readonly T[] =>
+    objects.filter(({ meta }) => isOurs(meta, options));
+  const { rootNamespace, trustDomain } = world.meshConfig;
+  const network = world.get("Namespace", "", options.systemNamespace)?.meta.labels.get(networkLabel) ?? "";
+  const serviceEntries = ours(world.all("ServiceEntry"));
+  const peerAuthentications = ours(world.all("PeerAuthentication"));
+
+  const gateways = ours(world.all("Gateway"));
+  const endpointPorts = collectEndpointPorts(world);
+  const gatewayUpdates = new Map(
+    gateways.map((gateway) => [gateway, gatewayStatus(world, gateway, endpointPorts, options)] as const),
+  );
+  const addressesOf = (gateway: (typeof gateways)[number]) => effectiveAddresses(gateway, gatewayUpdates.get(gateway));
+  const waypoints = collectWaypoints(world, gateways, addressesOf, network);
+  const networkGateways = collectNetworkGateways(world, gateways, addressesOf);
+
+  const autoVips = allocateAutoVips(serviceEntries, options);
+  const services = collectServices({ world, options, network, waypoints, autoVips }, serviceEntries);
+
+  const policies = ours(world.all("AuthorizationPolicy"));
+  const converted = policies
+    .filter(({ targetRefs }) => targetRefs.length === 0)
+    .map((policy) => ({ policy, ...convertPolicy(policy, world.meshConfig, options) }));
+  const parents = namespacePolicies(peerAuthentications);
+  const context: WorkloadContext = {
+    world,
+    options,
+    network,
+    networkGateways,
+    waypoints,
+    policies: new WorkloadPolicies({
+      rootNamespace,
+      policies: converted.filter(({ authorization }) => authorization !== undefined).map(({ policy }) => policy),
+      peerAuthentications,
+      parents,
+      autoAllow: options.autoAllowWaypointPolicy,
+    }),
+  };
+
+  const addresses = new Map<string, Address>();
+  const publish = (address: Address | undefined): void => {
+    if (address?.type.case === "workload") addresses.set(address.type.value.uid, address);
+  };
+  for (const service of services) {
+    addresses.set(service.key, create(AddressSchema, { type: { case: "service", value: service.message } }));
+  }
+  const byHostname = new Map(services.map((service) => [service.key, service]));
+  const entryHosts = groupByEntry(services);
+
+  const selectedServices = indexSelectors(services);
+  const referring = collectPodReferences(world, byHostname, options);
+  for (const pod of world.all("Pod")) {
+    publish(podWorkload(context, pod, podServices(pod, selectedServices, referring, options)));
+  }
+
+  const workloadEntryUpdates: StatusUpdate[] = [];
+  for (const entry of ours(world.all("WorkloadEntry"))) {
+    const labels = entryLabels(entry);
+    const binding = waypoints.forWorkload(entry.meta.namespace, labels);
+    const selected = selectedServices
+      .matching(entry.meta.namespace, labels)
+      .filter(({ source }) => source === "ServiceEntry" || options.servicesSelectWorkloadEntries);
+    publish(entryWorkload(context, entry, selected, binding));
+    const update = workloadEntryUpdate(entry, binding);
+    if (isDue(update, entry.conditions)) workloadEntryUpdates.push(update);
+  }
+  for (const entry of serviceEntries) {
+    const hosts = entryHosts.get(`${entry.meta.namespace}/${entry.meta.name}`) ?? [];
+    for (const endpoint of entryEndpoints(entry, hosts, network)) {
+      publish(entryEndpointWorkload(context, entry, endpoint));
+    }
+  }
+  for (const slice of world.all("EndpointSlice")) {
+    const service = byHostname.get(serviceKeyOfSlice(slice.meta, options));
+    if (service === undefined) continue;
+    for (const workload of sliceWorkloads(context, slice, service)) publish(workload);
+  }
+  for (const gateway of networkGateways) publish(networkGatewayWorkload(gateway));
+
+  const authorizations = new Map<string, Authorization>();
+  const enforce = (authorization: Authorization | undefined): void => {
+    if (authorization !== undefined) {
+      authorizations.set(`${authorization.namespace}/${authorization.name}`, authorization);
+    }
+  };
+  for (const { authorization } of converted) enforce(authorization);
+  for (const policy of peerAuthentications) enforce(convertPeerAuthentication(policy, parents, rootNamespace));
+  if (peerAuthentications.length > 0) enforce(staticStrictPolicy(rootNamespace));
+  if (options.autoAllowWaypointPolicy) {
+    for (const waypoint of waypoints.all) enforce(waypointPolicy(waypoint, trustDomain));
+  }
+
+  const servicesByName = new Map(
+    services.map((service) => [`${service.source}/${service.meta.namespace}/${service.meta.name}`, service]),
+  );
+  const statuses = options.writeStatus
+    ? [
+        ...converted.map(({ policy, condition }) => policyUpdate(policy, condition)),
+        ...policies
+          .filter(({ targetRefs }) => targetRefs.length > 0)
+          .map((policy) => policyUpdate(policy, waypointAccepted(world, policy, waypoints, servicesByName))),
+        ...serviceUpdates(world, services),
+        ...serviceEntryUpdates(world, serviceEntries, entryHosts, autoVips),
+        ...workloadEntryUpdates,
+      ]
+    : [];
+  return {
+    addresses,
+    authorizations,
+    statuses: [...statuses, ...[...gatewayUpdates.values()].filter((update) => update !== undefined)],
+  };
+}
+
+/** An object that names a revision belongs to the control plane of that revision only. */
+function isOurs({ labels }: Meta, { revision }: TranslateOptions): boolean {
+  const wanted = labels.get(revisionLabel) ?? "";
+  return wanted === "" || revision === "" || wanted === revision;
+}
+
+function indexSelectors(services: readonly ServiceInfo[]): SelectorIndex<ServiceInfo> {
+  const index = new SelectorIndex<ServiceInfo>();
+  for (const service of services) {
+    if (service.selector === undefined || service.selector.size === 0) continue;
+    index.add(service.meta.namespace, service.selector, service);
+  }
+  return index;
+}
+
+/** For each pod that endpoint slices refer to: the services of those slices, and the uid that they mean. */
+type PodReferences = ReadonlyMap<string, readonly { readonly uid: string; readonly service: ServiceInfo }[]>;
+
+function collectPodReferences(
+  world: WorldView,
+  services: ReadonlyMap<string, ServiceInfo>,
+  options: TranslateOptions,
+): PodReferences {
+  const references = new Map<string, { uid: string; service: ServiceInfo }[]>();
+  for (const { meta, endpoints } of world.all("EndpointSlice")) {
+    const service = services.get(serviceKeyOfSlice(meta, options));
+    if (service === undefined) continue;
+    for (const { target } of endpoints) {
+      // Without a uid the reference may be to a pod that is long gone.
+      if (target?.kind !== "Pod" || target.uid === "") continue;
+      const key = `${target.namespace}/${target.name}`;
+      const known = references.get(key);
+      if (known === undefined) references.set(key, [{ uid: target.uid, service }]);
+      else known.push({ uid: target.uid, service });
+    }
+  }
+  return references;
+}
+
+function serviceKeyOfSlice({ namespace, labels }: Meta, options: TranslateOptions): string {
+  const name = labels.get(sliceServiceLabel);
+  return name === undefined ? "" : `${namespace}/${serviceHostname(name, namespace, options)}`;
+}
+
+function podServices(
+  { meta }: Pod,
+  selected: SelectorIndex<ServiceInfo>,
+  referring: PodReferences,
+  options: TranslateOptions,
+): readonly ServiceInfo[] {
+  const services = selected
+    .matching(meta.namespace, meta.labels)
+    .filter(({ source }) => source === "Service" || options.serviceEntriesSelectPods);
+  const references = referring.get(`${meta.namespace}/${meta.name}`);
+  if (references === undefined) return services;
+  return [...new Set([...services, ...references.filter(({ uid }) => uid === meta.uid).map(({ service }) => service)])];
+}
+
+/** The published hosts of each ServiceEntry. */
+function groupByEntry(services: readonly ServiceInfo[]): ReadonlyMap<string, readonly ServiceInfo[]> {
+  const hosts = new Map<string, ServiceInfo[]>();
+  for (const service of services) {
+    if (service.source !== "ServiceEntry") continue;
+    const key = `${service.meta.namespace}/${service.meta.name}`;
+    const known = hosts.get(key);
+    if (known === undefined) hosts.set(key, [service]);
+    else known.push(service);
+  }
+  return hosts;
+}
+
+function serviceUpdates(world: WorldView, services: readonly ServiceInfo[]): readonly StatusUpdate[] {
+  return services
+    .filter(({ source }) => source === "Service")
+    .map((service) => serviceUpdate(world, service))
+    .filter((update) => isDue(update, world.get("Service", update.namespace, update.name)?.conditions ?? []));
+}
+
+function serviceEntryUpdates(
+  world: WorldView,
+  entries: readonly ServiceEntry[],
+  hosts: ReadonlyMap<string, readonly ServiceInfo[]>,
+  autoVips: AutoVips,
+): readonly StatusUpdate[] {
+  return entries.flatMap((entry) => {
+    const key = `${entry.meta.namespace}/${entry.meta.name}`;
+    const update = serviceEntryUpdate(world, entry, hosts.get(key) ?? [], autoVips.get(key) ?? []);
+    return isDue(update, entry.conditions) ? [update] : [];
+  });
+}

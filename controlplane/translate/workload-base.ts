@@ -1,0 +1,92 @@
+/** What all workloads have in common. */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import {
+  AddressSchema,
+  TunnelProtocol,
+  type Address,
+  type PortListSchema,
+  type WorkloadSchema,
+} from "#shared/proto/gen/workload/workload_pb.js";
+import { defaultTrustDomain } from "#shared/identity/spiffe-id.ts";
+import type { Labels } from "#controlplane/mesh/objects.ts";
+import type { WorldView } from "#controlplane/mesh/world.ts";
+import { addressBytes } from "./address-bytes.ts";
+import { canonicalNameLabels, canonicalRevisionLabels, redirectionAnnotation, tunnelLabel } from "./annotations.ts";
+import { networkGatewayAddress, type NetworkGateway } from "./network-gateways.ts";
+import type { TranslateOptions } from "./options.ts";
+import type { PortPair } from "./service-ports.ts";
+import type { ServiceInfo } from "./services.ts";
+import type { Waypoints } from "./waypoints.ts";
+import type { WorkloadPolicies } from "./workload-policies.ts";
+
+export type WorkloadInit = Exclude<MessageInitShape<typeof WorkloadSchema>, { $typeName: string }>;
+
+/** What the derivation of workloads reads besides its own object. */
+export interface WorkloadContext {
+  readonly world: WorldView;
+  readonly options: TranslateOptions;
+  readonly network: string;
+  readonly networkGateways: readonly NetworkGateway[];
+  readonly waypoints: Waypoints;
+  readonly policies: WorkloadPolicies;
+}
+
+export const workloadAddress = (value: WorkloadInit): Address =>
+  create(AddressSchema, { type: { case: "workload", value } });
+
+export function common({ world, options, networkGateways }: WorkloadContext, network: string): WorkloadInit {
+  const { trustDomain } = world.meshConfig;
+  const gateway = networkGateways.find((each) => each.network === network);
+  return {
+    clusterId: options.clusterId,
+    network,
+    // Absent means the default one: proxies fill it in themselves.
+    trustDomain: trustDomain === defaultTrustDomain ? "" : trustDomain,
+    ...(gateway === undefined ? {} : { networkGateway: networkGatewayAddress(gateway) }),
+  };
+}
+
+/** By address where it is one, else by name. */
+export function located(address: string): Pick<WorkloadInit, "addresses" | "hostname"> {
+  const octets = addressBytes(address);
+  return octets === undefined ? { hostname: address } : { addresses: [octets] };
+}
+
+const firstLabel = (labels: Labels, keys: readonly string[]): string | undefined => {
+  for (const key of keys) {
+    const value = labels.get(key);
+    if (value !== undefined && value !== "") return value;
+  }
+  return undefined;
+};
+
+export function canonical(
+  labels: Labels,
+  workloadName: string,
+): { readonly canonicalName: string; readonly canonicalRevision: string } {
+  return {
+    canonicalName: firstLabel(labels, canonicalNameLabels) ?? workloadName,
+    canonicalRevision: firstLabel(labels, canonicalRevisionLabels) ?? "latest",
+  };
+}
+
+/** How the workload is reached: captured by its node's proxy, or terminating HBONE itself. */
+export function tunnel(labels: Labels, annotations: Labels): Pick<WorkloadInit, "tunnelProtocol" | "nativeTunnel"> {
+  const own = labels.get(tunnelLabel)?.split(",").includes("http") ?? false;
+  const captured = annotations.get(redirectionAnnotation) === "enabled";
+  return { tunnelProtocol: own || captured ? TunnelProtocol.HBONE : TunnelProtocol.NONE, nativeTunnel: own };
+}
+
+/** `region/zone/subzone`, the later parts optional. */
+export function locality(text: string): Pick<WorkloadInit, "locality"> {
+  if (text === "") return {};
+  const [region = "", zone = "", subzone = ""] = text.split("/");
+  return { locality: { region, zone, subzone } };
+}
+
+export function servicesMap(
+  services: readonly ServiceInfo[],
+  portsOf: (service: ServiceInfo) => readonly PortPair[],
+): Record<string, MessageInitShape<typeof PortListSchema>> {
+  return Object.fromEntries(services.map((service) => [service.key, { ports: [...portsOf(service)] }]));
+}
