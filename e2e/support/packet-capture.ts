@@ -6,7 +6,6 @@
  *
  * Prints one JSON object of the form {@link CaptureSummary}. Needs CAP_NET_RAW, no libpcap.
  */
-import process from "node:process";
 import { parseArgs } from "node:util";
 import koffi from "koffi";
 
@@ -68,7 +67,7 @@ function capture(interfaceName: string, seconds: number, needle: Buffer): Captur
   let packets = 0;
   let needleSeen = 0;
   const frame = Buffer.alloc(70_000);
-  process.stderr.write("capturing\n");
+  console.log("capturing");
   const endsAt = Date.now() + seconds * 1_000;
   while (Date.now() < endsAt) {
     const length = Number(recv(fd, frame, frame.length, 0));
