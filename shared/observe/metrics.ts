@@ -46,8 +46,11 @@ export interface Sample {
 /** As many as a node with hundreds of pods talking to thousands of services makes; each takes about 1 KiB. */
 export const maxSeriesDefault = 20_000;
 
-interface Family {
-  snapshot(): FamilySnapshot;
+export interface Family {
+  readonly name: string;
+  readonly help: string;
+  readonly type: FamilySnapshot["type"];
+  readonly snapshot: () => FamilySnapshot;
 }
 
 export class MetricsRegistry {
@@ -69,12 +72,19 @@ export class MetricsRegistry {
   /** A value read when somebody asks. */
   observed(type: "counter" | "gauge", options: FamilyOptions, read: () => number | undefined): void {
     this.#add(options.name, {
+      name: options.name,
+      help: options.help,
+      type,
       snapshot: () => {
         const value = read();
         const samples: Sample[] = value === undefined ? [] : [{ suffix: "", labels: [], value }];
         return { name: options.name, help: options.help, type, samples };
       },
     });
+  }
+
+  families(): readonly Family[] {
+    return [...this.#families.values()];
   }
 
   /** Families in the order they were added, those without samples left out. */
@@ -126,13 +136,15 @@ class SeriesTable<T> {
 }
 
 export class NumberFamily implements Family {
-  readonly #type: "counter" | "gauge";
-  readonly #options: FamilyOptions;
+  readonly name: string;
+  readonly help: string;
+  readonly type: "counter" | "gauge";
   readonly #table: SeriesTable<Series>;
 
   constructor(type: "counter" | "gauge", options: FamilyOptions) {
-    this.#type = type;
-    this.#options = options;
+    this.name = options.name;
+    this.help = options.help;
+    this.type = type;
     this.#table = new SeriesTable(options, () => ({ value: 0 }));
   }
 
@@ -144,20 +156,24 @@ export class NumberFamily implements Family {
     return this.#table.get(values);
   }
 
-  snapshot(): FamilySnapshot {
+  readonly snapshot = (): FamilySnapshot => {
+    const { name, help, type } = this;
     const samples: Sample[] = [];
     this.#table.forEach((labels, { value }) => samples.push({ suffix: "", labels, value }));
-    return { name: this.#options.name, help: this.#options.help, type: this.#type, samples };
-  }
+    return { name, help, type, samples };
+  };
 }
 
 export class HistogramFamily implements Family {
-  readonly #options: FamilyOptions;
+  readonly name: string;
+  readonly help: string;
+  readonly type = "histogram";
   readonly #bounds: readonly number[];
   readonly #table: SeriesTable<HistogramState>;
 
   constructor(options: FamilyOptions, bounds: readonly number[]) {
-    this.#options = options;
+    this.name = options.name;
+    this.help = options.help;
     this.#bounds = bounds;
     this.#table = new SeriesTable(options, () => openHistogram(bounds));
   }
@@ -166,7 +182,8 @@ export class HistogramFamily implements Family {
     return this.#table.get(values);
   }
 
-  snapshot(): FamilySnapshot {
+  readonly snapshot = (): FamilySnapshot => {
+    const { name, help, type } = this;
     const samples: Sample[] = [];
     this.#table.forEach((labels, { counts, count, sum }) => {
       samples.push({ suffix: "_sum", labels, value: sum }, { suffix: "_count", labels, value: count });
@@ -176,8 +193,8 @@ export class HistogramFamily implements Family {
         samples.push({ suffix: "_bucket", labels: [["le", formatNumber(bound, true)], ...labels], value: total });
       });
     });
-    return { name: this.#options.name, help: this.#options.help, type: "histogram", samples };
-  }
+    return { name, help, type, samples };
+  };
 }
 
 function openHistogram(bounds: readonly number[]): HistogramState {

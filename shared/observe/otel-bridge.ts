@@ -1,25 +1,56 @@
-/** Offers our series to OpenTelemetry, for whoever exports them by OTLP or reads them from its Prometheus exporter. */
+/** Offers our series to OpenTelemetry, for whoever exports them by OTLP or scrapes its own Prometheus exporter. */
 import type { Attributes, Meter } from "@opentelemetry/api";
-import type { MetricsRegistry, Sample } from "./metrics.ts";
+import type { FamilySnapshot, MetricsRegistry, Sample } from "./metrics.ts";
 
 /**
- * Registers an observable instrument for every counter and gauge that has samples. Histograms are left to the text
- * exposition: OpenTelemetry has no observable kind for them.
+ * Where OpenTelemetry's series go. `preloaded`: to the provider that an operator loaded with `--import`, for example
+ * one with an OTLP exporter. `prometheus`: to OpenTelemetry's own exporter on a port of its own.
  */
-export function registerWithMeter(registry: MetricsRegistry, meter: Meter): void {
-  const known = new Set<string>();
-  for (const { name, help, type } of registry.snapshot()) {
-    if (type === "histogram" || known.has(name)) continue;
-    known.add(name);
-    const instrument =
-      type === "counter"
-        ? meter.createObservableCounter(name, { description: help })
-        : meter.createObservableGauge(name, { description: help });
-    instrument.addCallback((result) => {
-      const family = registry.snapshot().find((candidate) => candidate.name === name);
-      for (const { labels, value } of family?.samples ?? []) result.observe(value, attributesOf(labels));
-    });
+export type OtelTarget = { readonly kind: "preloaded" } | { readonly kind: "prometheus"; readonly port: number };
+
+/** Registers every family; disposing of it ends the export. Loads OpenTelemetry only when called. */
+export async function exportToOpenTelemetry(registry: MetricsRegistry, target: OtelTarget): Promise<AsyncDisposable> {
+  if (target.kind === "preloaded") {
+    const { metrics } = await import("@opentelemetry/api");
+    registerWithMeter(registry, metrics.getMeter("ambit"));
+    return { [Symbol.asyncDispose]: () => Promise.resolve() };
   }
+  const [{ MeterProvider }, { PrometheusExporter }] = await Promise.all([
+    import("@opentelemetry/sdk-metrics"),
+    import("@opentelemetry/exporter-prometheus"),
+  ]);
+  const reader = new PrometheusExporter({ port: target.port, preventServerStart: true });
+  await reader.startServer();
+  const provider = new MeterProvider({ readers: [reader] });
+  registerWithMeter(registry, provider.getMeter("ambit"));
+  return { [Symbol.asyncDispose]: () => provider.shutdown() };
+}
+
+/** One observable instrument per family, which reads the same numbers that the hot paths bump. */
+export function registerWithMeter(registry: MetricsRegistry, meter: Meter): void {
+  for (const { name, help, type, snapshot } of registry.families()) {
+    // OpenTelemetry has no observable histogram: count and sum tell rate and mean.
+    if (type === "histogram") {
+      observe(meter.createObservableCounter(`${name}_count`, { description: help }), snapshot, "_count");
+      observe(meter.createObservableCounter(`${name}_sum`, { description: help }), snapshot, "_sum");
+    } else if (type === "counter") {
+      observe(meter.createObservableCounter(name, { description: help }), snapshot, "");
+    } else {
+      observe(meter.createObservableGauge(name, { description: help }), snapshot, "");
+    }
+  }
+}
+
+function observe(
+  instrument: ReturnType<Meter["createObservableGauge"]>,
+  snapshot: () => FamilySnapshot,
+  suffix: Sample["suffix"],
+): void {
+  instrument.addCallback((result) => {
+    for (const sample of snapshot().samples) {
+      if (sample.suffix === suffix) result.observe(sample.value, attributesOf(sample.labels));
+    }
+  });
 }
 
 const attributesOf = (labels: Sample["labels"]): Attributes => Object.fromEntries(labels);

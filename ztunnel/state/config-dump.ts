@@ -3,8 +3,12 @@ import type { CertificateState } from "#shared/ca/certificate-manager.ts";
 import { hostPort } from "#shared/net/ip.ts";
 import type { Policy, PolicyMatch, StringMatch } from "#shared/rbac/policy.ts";
 import type { Endpoint, ServiceEntry } from "#shared/workload/lookup.ts";
+import type { PodIdentity } from "#shared/workload/workload-store.ts";
 import type { GatewayAddress, LoadBalancing, NetworkIp, PortMap, Workload } from "#shared/workload/workload.ts";
+import type { ZtunnelConfig } from "#ztunnel/config.ts";
 import type { InboundConnection, OutboundConnection } from "./live-connections.ts";
+import type { LocalConfig } from "./local-config.ts";
+import type { MeshState } from "./mesh-state.ts";
 
 type Dump = Readonly<Record<string, unknown>>;
 
@@ -194,3 +198,73 @@ const dumpStatus = ({ healthy }: Workload): string => (healthy ? "Healthy" : "Un
 const some = (key: string, text: string): Dump => (text === "" ? {} : { [key]: text });
 
 const capitalize = (word: string): string => word.slice(0, 1).toUpperCase() + word.slice(1).toLowerCase();
+
+/** Everything, as the admin server answers `/config_dump`. Tokens and keys are not part of anything that goes in. */
+export async function dumpAll(subject: DumpSubject): Promise<Dump> {
+  const { config, state, certificates, localConfig, pods, version } = subject;
+  return {
+    certificates: await dumpCertificates(certificates.states()),
+    config: {
+      proxy: config.proxyEnabled,
+      proxyMode: config.mode.kind === "shared" ? "Shared" : "Dedicated",
+      dnsProxy: false,
+      network: config.network,
+      localNode: config.localNode ?? null,
+      clusterId: config.clusterId,
+      clusterDomain: config.clusterDomain,
+      inboundAddr: config.ipv6Enabled ? "[::]:15008" : "0.0.0.0:15008",
+      inboundPlaintextAddr: config.ipv6Enabled ? "[::]:15006" : "0.0.0.0:15006",
+      outboundAddr: config.ipv6Enabled ? "[::]:15001" : "0.0.0.0:15001",
+      xdsAddress: config.xdsAddress ?? null,
+      caAddress: config.caAddress ?? null,
+      xdsOnDemand: config.xdsOnDemand,
+      packetMark: config.packetMark ?? null,
+      selfTerminationDeadline: `${config.drainDeadlineMs / 1_000}s`,
+      numWorkerThreads: config.workerThreads,
+      proxyMetadata: config.metadata,
+    },
+    policies: state.policies.all().map(dumpPolicy),
+    services: state.workloads.allServices().map(dumpService),
+    stagedServices: Object.fromEntries(
+      [...state.workloads.allStaged()].map(([key, endpoints]) => [key, dumpEndpoints(endpoints)]),
+    ),
+    staticConfig: {
+      workloads: localConfig?.workloads.map(dumpWorkload) ?? [],
+      policies: localConfig?.policies.map(dumpPolicy) ?? [],
+      services: localConfig?.services.map((service) => dumpService({ service, endpoints: new Map() })) ?? [],
+    },
+    version,
+    workloadState: Object.fromEntries(
+      [...pods].map(([uid, { state: at, info, proxy }]) => [
+        uid,
+        {
+          state: at,
+          info: { name: info.name, namespace: info.namespace, serviceAccount: info.serviceAccount },
+          ...(proxy && { connections: dumpConnections(proxy.connections.inbound, proxy.connections.outbound) }),
+        },
+      ]),
+    ),
+    workloads: state.workloads.allWorkloads().map(dumpWorkload),
+  };
+}
+
+export interface DumpSubject {
+  readonly config: ZtunnelConfig;
+  readonly state: MeshState;
+  readonly certificates: { states(): ReadonlyMap<string, CertificateState> };
+  readonly localConfig: LocalConfig | undefined;
+  readonly pods: ReadonlyMap<
+    string,
+    {
+      readonly state: "Up" | "Pending";
+      readonly info: PodIdentity;
+      readonly proxy?: {
+        readonly connections: {
+          readonly inbound: Iterable<InboundConnection>;
+          readonly outbound: Iterable<OutboundConnection>;
+        };
+      };
+    }
+  >;
+  readonly version: Dump;
+}

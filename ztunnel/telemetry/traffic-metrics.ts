@@ -1,5 +1,7 @@
 /** Istio's TCP metrics, bound once per kind of connection. */
 import type { MetricsRegistry, NumberFamily, Series } from "#shared/observe/metrics.ts";
+import type { Ip } from "#shared/net/ip.ts";
+import type { Workload } from "#shared/workload/workload.ts";
 import type { ConnectionFacts, ConnectionFlag } from "./connection-record.ts";
 import { trafficLabels, trafficValues } from "./traffic-labels.ts";
 
@@ -14,6 +16,14 @@ export interface BoundTraffic {
 
 /** Label sets remembered by the objects that they are made of; dropped whole when full. */
 const maxRemembered = 4_096;
+
+const nowhere = { ip: "0.0.0.0" as Ip, port: 0 };
+const unknownFacts: ConnectionFacts = {
+  reporter: "source",
+  mutualTls: false,
+  sourceAddress: nowhere,
+  destinationAddress: nowhere,
+};
 
 export class TrafficMetrics {
   readonly #opened: NumberFamily;
@@ -96,8 +106,8 @@ export class TrafficMetrics {
     return reporter === "source" ? this.#sourceSockets : this.#destinationSockets;
   }
 
-  /** @param facts the source side is enough */
-  resolvedOnDemand(facts: ConnectionFacts, hostname: string): void {
+  resolvedOnDemand(source: Workload, hostname: string): void {
+    const facts: ConnectionFacts = { ...unknownFacts, source };
     this.#onDemandDns.series(...trafficValues(facts, "-").slice(1, 9), hostname).value += 1;
   }
 

@@ -22,9 +22,9 @@ levels: error, warn, info, debug, trace, off
 export function adminRoutes(options: AdminOptions): Readonly<Record<string, Handler>> {
   return {
     "/": () => ({ contentType: "text/html; charset=utf-8", body: index }),
-    "/config_dump": () => ({
+    "/config_dump": async () => ({
       contentType: "application/json",
-      body: JSON.stringify(options.dump(), withSortedKeys, 2),
+      body: JSON.stringify(await options.dump(), withSortedKeys, 2),
     }),
     "/logging": (request) => changeLogging(request, options.logging),
     "/quitquitquit": ({ method }) => {
