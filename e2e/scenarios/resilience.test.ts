@@ -1,0 +1,153 @@
+/** What breaks and what must not: certificates renewed, the control plane gone, ztunnel replaced. */
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import type { LoadOutcome, Outcome } from "#e2e/support/client.ts";
+import { isReady, nameOf, type Manifest } from "#e2e/support/cluster.ts";
+import {
+  ambient,
+  namespaceManifest,
+  outcomeOf,
+  peerManifest,
+  startMesh,
+  startTalk,
+  talk,
+  type Mesh,
+} from "#e2e/support/mesh.ts";
+
+let mesh: Mesh;
+const client = { namespace: "work", name: "client" };
+
+beforeAll(async () => {
+  mesh = await startMesh("resilience");
+  await mesh.cluster.apply(
+    [
+      namespaceManifest("work", ambient),
+      peerManifest("client", { namespace: "work", node: "node-1" }),
+      peerManifest("server", { namespace: "work", node: "node-2", service: "cluster-ip" }),
+    ].join("\n---\n"),
+  );
+  await mesh.cluster.podsReady("work", 2);
+  await mesh.cluster.captured("work", true);
+  expect(await talk<Outcome>(mesh.cluster, client, "echo", "--host", "server")).toMatchObject({ ok: true });
+}, 90_000);
+
+afterAll(async () => mesh?.[Symbol.asyncDispose](), 30_000);
+
+const ztunnels = () => mesh.cluster.pods("istio-system", "app=ztunnel");
+
+/** Changes ztunnel's environment, which replaces every ztunnel, and waits until the new ones alone are there. */
+async function setZtunnelEnv(env: readonly { name: string; value: string }[]): Promise<void> {
+  const before = new Set((await ztunnels()).map((pod) => pod.metadata?.uid));
+  const daemonSet = await mesh.cluster.get<Manifest>("apps/v1", "DaemonSet", "ztunnel", "istio-system");
+  const spec = daemonSet["spec"] as { template: { spec: { containers: { env: { name: string }[] }[] } } };
+  const [container] = spec.template.spec.containers;
+  if (container === undefined) throw new Error("ztunnel's DaemonSet has no container");
+  const names = new Set(env.map(({ name }) => name));
+  container.env = [...container.env.filter(({ name }) => !names.has(name)), ...env];
+  const { apiVersion, kind } = { apiVersion: "apps/v1", kind: "DaemonSet" };
+  await mesh.cluster.merge({
+    apiVersion,
+    kind,
+    metadata: { name: "ztunnel", namespace: "istio-system" },
+    spec,
+  } as never);
+  await mesh.cluster.until(
+    "new ztunnels alone",
+    async () => {
+      const pods = await ztunnels();
+      return pods.length === 2 && pods.every((pod) => !before.has(pod.metadata?.uid) && isReady(pod));
+    },
+    90_000,
+  );
+}
+
+test("ztunnels are replaced under load: connections may end with the old one's drain, new ones never fail", async () => {
+  const load = await startTalk(mesh.cluster, client, "load", "--host", "server", "--seconds", 25, "--every", 25);
+  await setZtunnelEnv([
+    { name: "SECRET_TTL", value: "10s" },
+    { name: "TERMINATION_GRACE_PERIOD_SECONDS", value: "8" },
+  ]);
+  const outcome = await outcomeOf<LoadOutcome>(load);
+  expect(outcome).toMatchObject({ failed: 0, failures: [] });
+}, 150_000);
+
+test("certificates are renewed under load without a failed request", async () => {
+  const serials = async () => {
+    const dumps = await Promise.all(
+      (await ztunnels()).map(async (pod) => {
+        const script = `fetch("http://localhost:15000/config_dump").then((r) => r.json()).then((d) => console.log(JSON.stringify(d.certificates)))`;
+        return (await mesh.cluster.exec(nameOf(pod), ["node", "-e", script])).stdout;
+      }),
+    );
+    return new Set(dumps.flatMap((text) => [...text.matchAll(/"serialNumber":"(\d+)"/gu)].map(([, serial]) => serial)));
+  };
+  const before = await serials();
+  const held = await startTalk(mesh.cluster, client, "hold", "--host", "server", "--seconds", 16);
+  const load = await startTalk(mesh.cluster, client, "load", "--host", "server", "--seconds", 16, "--every", 20);
+  expect(await outcomeOf<LoadOutcome>(load)).toMatchObject({ failed: 0, failures: [] });
+  expect(await outcomeOf(held)).toMatchObject({ closedByPeer: false });
+  const after = await serials();
+  expect(before.size).toBeGreaterThan(0);
+  expect([...before].filter((serial) => after.has(serial))).toEqual([]);
+  await setZtunnelEnv([{ name: "SECRET_TTL", value: "24h" }]);
+}, 150_000);
+
+test("without a control plane, existing and new connections between known pods go on; it comes back and serves changes", async () => {
+  const held = await startTalk(mesh.cluster, client, "hold", "--host", "server", "--seconds", 12);
+  const scale = (replicas: number) =>
+    mesh.cluster.merge({
+      apiVersion: "apps/v1",
+      kind: "Deployment",
+      metadata: { name: "istiod", namespace: "istio-system" },
+      spec: { replicas },
+    } as never);
+  await scale(0);
+  await mesh.cluster.until(
+    "the control plane to be gone",
+    async () => (await mesh.cluster.pods("istio-system", "app=istiod")).length === 0,
+    60_000,
+  );
+  const load = await startTalk(mesh.cluster, client, "load", "--host", "server", "--seconds", 5, "--every", 20);
+  expect(await outcomeOf<LoadOutcome>(load)).toMatchObject({ failed: 0 });
+  await scale(1);
+  expect(await outcomeOf(held)).toMatchObject({ closedByPeer: false });
+  await mesh.cluster.until(
+    "the control plane to be back",
+    async () => (await mesh.cluster.pods("istio-system", "app=istiod")).some(isReady),
+    60_000,
+  );
+  await mesh.cluster.apply(
+    JSON.stringify({
+      apiVersion: "security.istio.io/v1",
+      kind: "AuthorizationPolicy",
+      metadata: { name: "closed", namespace: "work" },
+      spec: {},
+    }),
+  );
+  await mesh.cluster.until(
+    "a change to be served",
+    async () => !(await talk<Outcome>(mesh.cluster, client, "echo", "--host", "server")).ok,
+    60_000,
+  );
+  await mesh.cluster.delete("security.istio.io/v1", "AuthorizationPolicy", "closed", "work");
+  await mesh.cluster.until(
+    "its removal to be served",
+    async () => (await talk<Outcome>(mesh.cluster, client, "echo", "--host", "server")).ok,
+  );
+}, 180_000);
+
+test("a ztunnel that is killed comes back with all its pods, and traffic with it", async () => {
+  const [first] = await ztunnels();
+  if (first === undefined) throw new Error("There is no ztunnel");
+  const script = `const fs=require("fs"); for (const pid of fs.readdirSync("/proc").filter((n)=>/^\\d+$/.test(n))) { try { if (pid !== String(process.pid) && fs.readFileSync("/proc/"+pid+"/environ","utf8").includes("POD_NAME=${first.metadata?.name}\\0") && fs.readFileSync("/proc/"+pid+"/cmdline","utf8").includes("ztunnel/main.ts")) process.kill(Number(pid), "SIGKILL"); } catch {} }`;
+  await mesh.cluster.exec(nameOf(first), ["node", "-e", script]).catch(() => undefined);
+  await mesh.cluster.until(
+    "a restart",
+    async () =>
+      (await ztunnels()).some((pod) => (pod.status?.containerStatuses?.[0]?.restartCount ?? 0) > 0 && isReady(pod)),
+    60_000,
+  );
+  await mesh.cluster.until(
+    "traffic to be back",
+    async () => (await talk<Outcome>(mesh.cluster, client, "echo", "--host", "server")).ok,
+  );
+}, 120_000);
