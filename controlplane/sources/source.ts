@@ -43,7 +43,7 @@ export interface Upsert {
   readonly problems: readonly Problem[];
 }
 
-/** The object is gone; `object` is its last version in force. */
+/** The object is gone. `object` is what was last known of it: at least what names it. */
 export interface Remove {
   readonly type: "remove";
   readonly ref: ObjectRef;
@@ -52,16 +52,28 @@ export interface Remove {
 
 /**
  * A version arrived that cannot take force. `kept` is the last valid one, which stays; undefined where there never was
- * one, and then the object has no effect. `object` is the refused version, for a status to be written to; undefined where
- * a file could not be read that far.
+ * one, and then the object has no effect. Istio's control plane without its admission webhook would drop the parts that
+ * it cannot read and apply the rest; a policy is then weaker than written, and nobody is told.
  */
 export interface Refuse {
   readonly type: "refuse";
   readonly ref: ObjectRef;
-  readonly object: SourceObject | undefined;
+  /** The refused version, for a status to be written to it. */
+  readonly object: SourceObject;
   readonly kept: SourceObject | undefined;
   readonly problems: readonly Problem[];
   /** The problems for a person, one line each, with file, line and column where there is a file. */
+  readonly lines: readonly string[];
+}
+
+/**
+ * Something that could not be read so far that an object could be named: a file that is no YAML, a collection that may
+ * not be listed. What was known from there stays in force. Replaces what was told of `place` before; without lines the
+ * trouble is over.
+ */
+export interface Trouble {
+  readonly type: "trouble";
+  readonly place: string;
   readonly lines: readonly string[];
 }
 
@@ -70,7 +82,7 @@ export interface Synced {
   readonly type: "synced";
 }
 
-export type SourceEvent = Upsert | Remove | Refuse | Synced;
+export type SourceEvent = Upsert | Remove | Refuse | Trouble | Synced;
 
 export type SourceListener = (event: SourceEvent) => void;
 

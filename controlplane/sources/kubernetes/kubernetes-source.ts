@@ -1,0 +1,139 @@
+import { coreKinds } from "#controlplane/schema/core-kinds.ts";
+import { configKinds } from "#controlplane/schema/kinds.ts";
+import { systemClock, sleep, type Clock } from "#shared/clock/clock.ts";
+import type { Logger } from "#shared/observe/logger.ts";
+import { Admission } from "../admission.ts";
+import { refOf, type ConfigSource, type SourceListener, type SourceObject } from "../source.ts";
+import { crdName, type Collection } from "./collection.ts";
+import type { KubeClient } from "./kube-client.ts";
+import { Reflector, type ReflectorListener } from "./reflector.ts";
+
+export interface KubernetesSourceOptions {
+  readonly client: KubeClient;
+  /** Where the mesh configuration is: ConfigMap `istio` in this namespace. */
+  readonly rootNamespace: string;
+  readonly log: Logger;
+  readonly clock?: Clock;
+}
+
+/** What the mesh reads, as collections of the API server. */
+function collections(rootNamespace: string): readonly Collection[] {
+  const core = coreKinds
+    .filter(({ kind }) => kind !== "ConfigMap")
+    .map(({ group, version, kind, plural }) => ({ group, versions: [version], kind, plural }));
+  const meshConfig = {
+    group: "",
+    versions: ["v1"],
+    kind: "ConfigMap",
+    plural: "configmaps",
+    namespace: rootNamespace,
+    fieldSelector: "metadata.name=istio",
+  };
+  return [...core, meshConfig, ...configKinds];
+}
+
+const crds: Collection = {
+  group: "apiextensions.k8s.io",
+  versions: ["v1"],
+  kind: "CustomResourceDefinition",
+  plural: "customresourcedefinitions",
+};
+
+/** A look at kinds that are not there, where definitions cannot be watched. */
+const reinstallLookMs = 60_000;
+
+/** Wakes those who wait for a kind to be installed. */
+class Installations {
+  readonly #waiting = new Map<string, Set<() => void>>();
+
+  changed(name: string): void {
+    for (const wake of this.#waiting.get(name) ?? []) wake();
+    this.#waiting.delete(name);
+  }
+
+  async wait(name: string, clock: Clock, signal: AbortSignal): Promise<void> {
+    const waiting = this.#waiting.get(name) ?? new Set();
+    this.#waiting.set(name, waiting);
+    const done = new AbortController();
+    const wake = (): void => done.abort();
+    waiting.add(wake);
+    try {
+      await sleep(clock, reinstallLookMs, AbortSignal.any([signal, done.signal])).catch(() => undefined);
+    } finally {
+      waiting.delete(wake);
+    }
+  }
+}
+
+/**
+ * Objects of a Kubernetes API server. Each kind is listed and watched by itself, so that trouble with one does not hold
+ * up the others; the source is synced when every kind has been told once. Kinds that are not installed count as empty
+ * and are taken up when they appear. A kind that may not be listed holds up `synced`: serving without the policies that
+ * exist would open what they close.
+ */
+export class KubernetesSource implements ConfigSource {
+  readonly name = "kubernetes";
+  readonly #options: KubernetesSourceOptions;
+
+  constructor(options: KubernetesSourceOptions) {
+    this.#options = options;
+  }
+
+  async run(listener: SourceListener, signal: AbortSignal): Promise<void> {
+    const { client, rootNamespace, log, clock = systemClock } = this.#options;
+    const admission = new Admission(listener, log);
+    const installations = new Installations();
+    const all = collections(rootNamespace);
+    const waiting = new Set<Collection>(all);
+    const reflect = (collection: Collection, to: ReflectorListener): Promise<void> =>
+      new Reflector({
+        client,
+        collection,
+        listener: to,
+        clock,
+        log,
+        installed: (until) => installations.wait(crdName(collection), clock, until),
+      }).run(signal);
+    const definitions = reflect(crds, {
+      upsert: (object) => installations.changed(object.metadata.name),
+      remove: () => undefined,
+      synced: () => undefined,
+      trouble: (why) => admission.trouble(place(crds), why === undefined ? [] : [why]),
+    });
+    const objects = all.map((collection) => {
+      const lastSeen = new Map<string, string>();
+      return reflect(collection, {
+        upsert: (object) => {
+          if (isNews(object, lastSeen)) admission.offer(object);
+        },
+        remove: (object) => {
+          lastSeen.delete(keyOf(object));
+          admission.remove(refOf(object));
+        },
+        synced: () => {
+          waiting.delete(collection);
+          if (waiting.size === 0) listener({ type: "synced" });
+        },
+        trouble: (why) => admission.trouble(place(collection), why === undefined ? [] : [why]),
+      });
+    });
+    await Promise.all([definitions, ...objects]);
+  }
+}
+
+const place = ({ group, plural }: Collection): string => (group === "" ? plural : `${plural}.${group}`);
+
+const keyOf = ({ metadata }: SourceObject): string => `${metadata.namespace ?? ""}/${metadata.name}`;
+
+/**
+ * Nodes report their health every few seconds, and leases of other programs live in annotations: of nodes and namespaces
+ * only labels and annotations matter here.
+ */
+function isNews(object: SourceObject, lastSeen: Map<string, string>): boolean {
+  if (object.kind !== "Node" && object.kind !== "Namespace") return true;
+  const { labels, annotations, uid, deletionTimestamp } = object.metadata;
+  const digest = JSON.stringify([labels, annotations, uid, deletionTimestamp]);
+  if (lastSeen.get(keyOf(object)) === digest) return false;
+  lastSeen.set(keyOf(object), digest);
+  return true;
+}
