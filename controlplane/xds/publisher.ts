@@ -8,8 +8,8 @@ import { AuthorizationSource } from "./authorization-source.ts";
 
 /** What a translation serves. */
 export interface Served {
-  readonly addresses: Iterable<Address>;
-  readonly authorizations: Iterable<Authorization>;
+  readonly addresses: ReadonlyMap<string, Address>;
+  readonly authorizations: ReadonlyMap<string, Authorization>;
 }
 
 export interface PublisherOptions<T extends Served> {
@@ -78,8 +78,8 @@ export class Publisher<T extends Served> implements Disposable {
     const translations = this.#status.translations + 1;
     try {
       const translation = translate();
-      const swapPolicies = this.authorizations.stage(translation.authorizations);
-      const swapAddresses = this.addresses.stage(translation.addresses);
+      const swapPolicies = this.authorizations.stage(translation.authorizations.values());
+      const swapAddresses = this.addresses.stage(translation.addresses.values());
       // Policies first: an address that names a policy is then not ahead of it on a stream.
       const policies = swapPolicies();
       const addresses = swapAddresses();
