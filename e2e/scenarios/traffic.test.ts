@@ -2,7 +2,6 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import type { CallerFacts } from "#e2e/support/server.ts";
 import type { Outcome } from "#e2e/support/client.ts";
-import { nameOf } from "#e2e/support/cluster.ts";
 import {
   ambient,
   namespaceManifest,
@@ -11,6 +10,7 @@ import {
   startMesh,
   talk,
   ztunnelLog,
+  ztunnelUsage,
   type Mesh,
 } from "#e2e/support/mesh.ts";
 
@@ -98,16 +98,7 @@ test("a port where nobody listens closes instead of hanging", async () => {
 });
 
 test("1 GiB to a slow reader arrives whole, and the proxies' memory stays flat", async () => {
-  const rssOf = async () => {
-    const pods = await mesh.cluster.pods("istio-system", "app=ztunnel");
-    const sizes = await Promise.all(
-      pods.map(async (pod) => {
-        const script = `const fs=require("fs"); let most=0; for (const pid of fs.readdirSync("/proc").filter((n)=>/^\\d+$/.test(n))) { try { if (fs.readFileSync("/proc/"+pid+"/cmdline","utf8").includes("ztunnel/main.ts")) most=Math.max(most, Number(/VmRSS:\\s+(\\d+)/.exec(fs.readFileSync("/proc/"+pid+"/status","utf8"))?.[1] ?? 0)); } catch {} } console.log(most)`;
-        return Number((await mesh.cluster.exec(nameOf(pod), ["node", "-e", script])).stdout);
-      }),
-    );
-    return Math.max(...sizes) / 1024;
-  };
+  const rssOf = async () => Math.max(...(await ztunnelUsage(mesh.cluster)).map(({ rssKib }) => rssKib)) / 1_024;
   const gibibyte = 1024 ** 3;
   const before = await rssOf();
   const pulled = conversation("pull", "--host", "server", "--bytes", gibibyte, "--seconds", 3);

@@ -1,6 +1,7 @@
 /** A sandbox with the mesh on it and a few pods to talk: what most scenarios start from. */
 import { join } from "node:path";
 import { startSandbox, type SandboxOptions } from "#e2e/sandbox/sandbox.ts";
+import type { ProcessUsage } from "./process-usage.ts";
 import { Cluster, nameOf, type PodName, type RunningCommand } from "./cluster.ts";
 
 export const projectRoot = join(import.meta.dirname, "../..");
@@ -118,6 +119,19 @@ export async function outcomeOf<T>(running: RunningCommand): Promise<T> {
 export async function ztunnelLog(cluster: Cluster): Promise<string[]> {
   const pods = await cluster.pods("istio-system", "app=ztunnel");
   return (await Promise.all(pods.map((pod) => cluster.logs(nameOf(pod))))).flatMap((text) => text.split("\n"));
+}
+
+/** What each ztunnel's process uses. */
+export async function ztunnelUsage(cluster: Cluster): Promise<ProcessUsage[]> {
+  const pods = await cluster.pods("istio-system", "app=ztunnel");
+  const program = join(projectRoot, "e2e/support/process-usage.ts");
+  return Promise.all(
+    pods.map(async (pod) => {
+      const { stdout, stderr } = await cluster.exec(nameOf(pod), ["node", program, "ztunnel"]);
+      if (stdout === "") throw new Error(`Cannot read what ztunnel uses: ${stderr}`);
+      return JSON.parse(stdout) as ProcessUsage;
+    }),
+  );
 }
 
 /** The pod IP of one family. */

@@ -1,0 +1,153 @@
+/** Runs the load generator between two pods and reads what the proxies use meanwhile. */
+import { join } from "node:path";
+import type { Cluster } from "#e2e/support/cluster.ts";
+import { outcomeOf, podIp, projectRoot, ztunnelUsage } from "#e2e/support/mesh.ts";
+import type { ProcessUsage } from "#e2e/support/process-usage.ts";
+import type { LoadResult } from "./load.ts";
+
+const program = join(projectRoot, "e2e/bench/load.ts");
+const client = { namespace: "bench", name: "client" };
+const server = { namespace: "bench", name: "server" };
+const port = 9000;
+
+export interface Options {
+  readonly seconds: number;
+  readonly say: (text: string) => void;
+  readonly quick?: boolean;
+}
+
+export interface Traffic {
+  readonly up1: LoadResult;
+  readonly up8: LoadResult;
+  readonly down1: LoadResult;
+  readonly down8: LoadResult;
+  readonly pingpong1: LoadResult;
+  readonly pingpong32: LoadResult;
+  readonly pingpong256: LoadResult;
+  readonly connects: LoadResult;
+}
+
+export interface Meshed extends Traffic {
+  /** CPU of all ztunnels, user and system. */
+  readonly cpuSecondsPerGigabyte: number;
+  readonly cpuMsPerThousandRoundTrips: number;
+  readonly rssFreshMib: number;
+  readonly rssPerIdleConnectionKib: number;
+  readonly rssAfterMib: number;
+  readonly connectionsMade: number;
+}
+
+/** Two pods on two nodes, client and server of `load.ts`. */
+export function loadPods(): string[] {
+  const pod = (name: string, node: string, command: readonly string[]) =>
+    JSON.stringify({
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name, namespace: "bench", labels: { app: name } },
+      spec: {
+        nodeName: node,
+        terminationGracePeriodSeconds: 1,
+        containers: [{ name: "load", image: "ambit/tools", command }],
+      },
+    });
+  return [
+    pod("client", "node-1", ["sleep", "86400"]),
+    pod("server", "node-2", ["node", program, "serve", "--port", String(port)]),
+  ];
+}
+
+/** An ALLOW policy that the client passes by its identity, so that authorization has work to do. */
+export const policyManifest = (): string =>
+  JSON.stringify({
+    apiVersion: "security.istio.io/v1",
+    kind: "AuthorizationPolicy",
+    metadata: { name: "clients", namespace: "bench" },
+    spec: { action: "ALLOW", rules: [{ from: [{ source: { namespaces: ["bench"] } }] }] },
+  });
+
+async function load(cluster: Cluster, ...args: (string | number)[]): Promise<LoadResult> {
+  const host = await podIp(cluster, server);
+  const words = [...args, "--host", host, "--port", port].map(String);
+  return outcomeOf<LoadResult>(await cluster.start(client, ["node", program, ...words]));
+}
+
+export async function measureTraffic(cluster: Cluster, { seconds, say }: Options): Promise<Traffic> {
+  const run = (what: string, ...args: (string | number)[]) => {
+    say(`  ${what}`);
+    return load(cluster, ...args, "--seconds", seconds);
+  };
+  return {
+    up1: await run("bulk up, 1 connection", "bulk", "--connections", 1),
+    up8: await run("bulk up, 8 connections", "bulk", "--connections", 8),
+    down1: await run("bulk down, 1 connection", "bulk", "--direction", "down", "--connections", 1),
+    down8: await run("bulk down, 8 connections", "bulk", "--direction", "down", "--connections", 8),
+    pingpong1: await run("round trips, 1 connection", "pingpong", "--connections", 1),
+    pingpong32: await run("round trips, 32 connections", "pingpong", "--connections", 32),
+    pingpong256: await run("round trips, 256 connections", "pingpong", "--connections", 256),
+    connects: await load(cluster, "connect", "--workers", 16, "--seconds", Math.max(seconds, 3)),
+  };
+}
+
+export async function measureMesh(cluster: Cluster, options: Options): Promise<Meshed> {
+  const { seconds, say, quick = false } = options;
+  const fresh = await usage(cluster);
+  say("  1000 idle connections");
+  const idle = await cluster.start(client, [
+    "node",
+    program,
+    ...[
+      "idle",
+      "--connections",
+      "1000",
+      "--seconds",
+      "6",
+      "--host",
+      await podIp(cluster, server),
+      "--port",
+      String(port),
+    ],
+  ]);
+  const beforeIdle = await usage(cluster);
+  await idle.line((line) => line.includes('"open"'));
+  const withIdle = await usage(cluster);
+  await idle.done;
+
+  const cpuOf = async (what: string, ...args: (string | number)[]) => {
+    say(`  ${what}, for CPU`);
+    const before = await usage(cluster);
+    const result = await load(cluster, ...args, "--seconds", seconds);
+    return { result, cpuMs: (await usage(cluster)).cpuMs - before.cpuMs };
+  };
+  const bulk = await cpuOf("bulk up, 1 connection", "bulk", "--connections", 1);
+  const trips = await cpuOf("round trips, 32 connections", "pingpong", "--connections", 32);
+  const traffic = await measureTraffic(cluster, options);
+  let connectionsMade = traffic.connects.operations ?? 0;
+  const wanted = quick ? connectionsMade : 100_000;
+  while (connectionsMade < wanted) {
+    say(`  new connections: ${connectionsMade} of ${wanted}`);
+    const more = await load(cluster, "connect", "--workers", 16, "--seconds", 8);
+    if ((more.operations ?? 0) === 0) break;
+    connectionsMade += more.operations ?? 0;
+  }
+  const after = await usage(cluster);
+  return {
+    ...traffic,
+    cpuSecondsPerGigabyte: bulk.cpuMs / 1_000 / (bulk.result.gigabytes ?? Number.NaN),
+    cpuMsPerThousandRoundTrips: trips.cpuMs / ((trips.result.operations ?? Number.NaN) / 1_000),
+    rssFreshMib: fresh.rssKib / 1_024,
+    rssPerIdleConnectionKib: (withIdle.rssKib - beforeIdle.rssKib) / 1_000,
+    rssAfterMib: after.rssKib / 1_024,
+    connectionsMade,
+  };
+}
+
+/** CPU of all ztunnels together, memory of the largest. */
+async function usage(cluster: Cluster): Promise<ProcessUsage> {
+  const all = await ztunnelUsage(cluster);
+  return {
+    processes: all.length,
+    rssKib: Math.max(...all.map(({ rssKib }) => rssKib)),
+    cpuMs: all.reduce((sum, { cpuMs }) => sum + cpuMs, 0),
+    openFiles: Math.max(...all.map(({ openFiles }) => openFiles)),
+  };
+}
