@@ -13,7 +13,6 @@ import {
   type Pod,
   type Secret,
   type Service,
-  type ServiceAccount,
   type Volume,
 } from "../kinds.ts";
 import { listAddresses } from "../network/plan.ts";
@@ -31,7 +30,7 @@ import { hostName, hostsFile, resolvConf } from "./pod-files.ts";
 import { isSidecar, podStatus, type PodView } from "./pod-status.ts";
 import { httpStatus, runProbe, type ProbeTarget } from "./probe-run.ts";
 import type { RestartPolicy } from "./restart.ts";
-import { hasContent, volumeFiles, withApiAccess, writeVolume, type VolumeFacts } from "./volumes.ts";
+import { hasContent, volumeFiles, writeVolume, type VolumeFacts } from "./volumes.ts";
 
 /** Volumes that wait for something are tried again this often, and at once when a config map or secret changes. */
 const volumeRetryMs = 1_000;
@@ -59,14 +58,9 @@ export class PodWorker {
   #running: Promise<void> = Promise.resolve();
 
   constructor(pod: Pod, context: NodeContext) {
-    const account = context.store.get(
-      resources.serviceAccounts,
-      pod.metadata.namespace,
-      pod.spec.serviceAccountName ?? "default",
-    );
     this.uid = pod.metadata.uid;
     this.#context = context;
-    this.#pod = withApiAccess(pod, account === undefined ? undefined : as<ServiceAccount>(account));
+    this.#pod = pod;
     this.#current = pod;
     this.#startTime = pod.status?.startTime ?? this.#now();
   }

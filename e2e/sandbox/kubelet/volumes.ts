@@ -1,7 +1,7 @@
 /** What a pod's volumes contain. */
 import { mkdir, readdir, readFile, readlink, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import type { DownwardFile, FileItem, Pod, ProjectedSource, ServiceAccount, Volume } from "../kinds.ts";
+import type { DownwardFile, FileItem, ProjectedSource, Volume } from "../kinds.ts";
 import { fieldValue, MissingReferenceError, resourceValue, type EnvironmentFacts } from "./environment.ts";
 
 export interface VolumeFile {
@@ -135,39 +135,4 @@ async function holdsSame(folder: string, files: VolumeFiles): Promise<boolean> {
     if (present === undefined || !present.equals(content)) return false;
   }
   return true;
-}
-
-export const apiAccessFolder = "/var/run/secrets/kubernetes.io/serviceaccount";
-const apiAccessVolume = "kube-api-access";
-
-/** The volume that lets a pod talk to the API server, where the pod and its account want one and it has none yet. */
-export function withApiAccess(pod: Pod, account: ServiceAccount | undefined): Pod {
-  const wanted = pod.spec.automountServiceAccountToken ?? account?.automountServiceAccountToken ?? true;
-  if (!wanted) return pod;
-  const volume: Volume = {
-    name: apiAccessVolume,
-    projected: {
-      sources: [
-        { serviceAccountToken: { path: "token", expirationSeconds: 3607 } },
-        { configMap: { name: "kube-root-ca.crt", items: [{ key: "ca.crt", path: "ca.crt" }] } },
-        { downwardAPI: { items: [{ path: "namespace", fieldRef: { fieldPath: "metadata.namespace" } }] } },
-      ],
-    },
-  };
-  const mount = { name: apiAccessVolume, mountPath: apiAccessFolder, readOnly: true };
-  const withMount = (containers: Pod["spec"]["containers"]) =>
-    containers.map((container) =>
-      (container.volumeMounts ?? []).some(({ mountPath }) => mountPath === apiAccessFolder)
-        ? container
-        : { ...container, volumeMounts: [...(container.volumeMounts ?? []), mount] },
-    );
-  return {
-    ...pod,
-    spec: {
-      ...pod.spec,
-      volumes: [...(pod.spec.volumes ?? []), volume],
-      containers: withMount(pod.spec.containers),
-      initContainers: withMount(pod.spec.initContainers ?? []),
-    },
-  };
 }
