@@ -37,8 +37,8 @@ export function rowsOf(direct: Traffic, meshed: Meshed): Row[] {
     ];
   };
   const alone = (name: keyof typeof anchors, unit: string, value: number): Row => {
-    const anchor: { readonly value?: number } = anchors[name];
-    return { name, unit, meshed: value, ...(anchor.value === undefined ? {} : { anchor: anchor.value }) };
+    const anchor = anchors[name];
+    return { name, unit, meshed: value, ...("value" in anchor ? { anchor: anchor.value } : {}) };
   };
   return [
     bulk("bulk up, 1 connection", ({ up1 }) => up1, anchors["bulk up, 1 connection"].ratio),
