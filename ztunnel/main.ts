@@ -1,6 +1,6 @@
 /** ztunnel: one per node, carries its pods' connections in HBONE tunnels and enforces policy on what reaches them. */
-import { enableCompileCache } from "node:module";
 import process from "node:process";
+import { becomeLean } from "#shared/lifecycle/lean-process.ts";
 import { assertNodeVersion } from "#shared/lifecycle/node-version.ts";
 
 const usage = `Usage: ztunnel [command]
@@ -34,7 +34,6 @@ async function main([command = "proxy"]: readonly string[]): Promise<number> {
 }
 
 assertNodeVersion(process.version);
-// Code compiled and stripped of its types once stays so: starts are faster, and the stripper is never loaded.
-enableCompileCache();
+becomeLean(process);
 process.exitCode = await main(process.argv.slice(2));
 process.exit();
