@@ -37,8 +37,14 @@ function structural(schema: Json): Json {
   return out;
 }
 
+/** Istio's kinds write a 64-bit number as text, as protobuf does in JSON; Gateway API writes a number. */
+const generationOf = (group: string): Json =>
+  group.endsWith(".istio.io")
+    ? { anyOf: [{ type: "integer" }, { type: "string" }], "x-kubernetes-int-or-string": true }
+    : { type: "integer", format: "int64" };
+
 /** Conditions of several writers live side by side because the list is a map by type. */
-const conditions: Json = {
+const conditionsOf = (group: string): Json => ({
   type: "array",
   "x-kubernetes-list-type": "map",
   "x-kubernetes-list-map-keys": ["type"],
@@ -48,20 +54,20 @@ const conditions: Json = {
     properties: {
       type: { type: "string" },
       status: { type: "string", enum: ["True", "False", "Unknown"] },
-      observedGeneration: { type: "integer", format: "int64" },
+      observedGeneration: generationOf(group),
       lastTransitionTime: { type: "string", format: "date-time" },
       reason: { type: "string" },
       message: { type: "string" },
     },
     "x-kubernetes-preserve-unknown-fields": true,
   },
-};
+});
 
-const status: Json = {
+const statusOf = (group: string): Json => ({
   type: "object",
-  properties: { conditions },
+  properties: { conditions: conditionsOf(group) },
   "x-kubernetes-preserve-unknown-fields": true,
-};
+});
 
 export function toCrd(definition: KindDefinition): Json {
   const { group, kind, plural, shortNames, categories, isNamespaced, versions, hasStatus } = definition;
@@ -70,7 +76,7 @@ export function toCrd(definition: KindDefinition): Json {
     openAPIV3Schema: {
       type: "object",
       description: definition.description,
-      properties: { spec, ...(hasStatus ? { status } : {}) },
+      properties: { spec, ...(hasStatus ? { status: statusOf(group) } : {}) },
       ...(definition.isSpecRequired ? { required: ["spec"] } : {}),
     },
   };

@@ -1,0 +1,154 @@
+/** What a status shall say, and what has to be written for it. Pure. */
+import { hasErrors } from "#controlplane/schema/problem.ts";
+import type { ObjectRef, SourceObject, Upsert, Refuse } from "#controlplane/sources/source.ts";
+import { isDeepStrictEqual } from "node:util";
+
+export interface WantedCondition {
+  readonly type: string;
+  readonly status: "True" | "False";
+  readonly reason: string;
+  readonly message: string;
+  readonly observedGeneration?: number | string;
+}
+
+interface WantedListener {
+  readonly conditions: readonly WantedCondition[];
+  readonly [field: string]: unknown;
+}
+
+/** As translation says it; kinds of any group. */
+export interface WantedStatus {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly fieldManager: string;
+  /** Condition types of this field manager: one that is not in `status.conditions` is to be removed. */
+  readonly ownedConditions: readonly string[];
+  /** A field that is absent here is not written, and goes where this field manager wrote it before. */
+  readonly status: {
+    readonly conditions?: readonly WantedCondition[];
+    readonly addresses?: readonly object[];
+    readonly listeners?: readonly object[];
+  };
+}
+
+type Plain = Readonly<Record<string, unknown>>;
+
+const isPlain = (value: unknown): value is Plain =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+const listOf = (value: unknown): readonly Plain[] => (Array.isArray(value) ? value.filter(isPlain) : []);
+
+const statusOf = (object: SourceObject | undefined): Plain => (isPlain(object?.["status"]) ? object["status"] : {});
+
+/** Times do not count; numbers may come back as text, as Istio's own kinds write them. */
+function isSameCondition(wanted: WantedCondition, found: Plain | undefined): boolean {
+  if (found === undefined) return false;
+  const generation = wanted.observedGeneration;
+  return (
+    found["status"] === wanted.status &&
+    found["reason"] === wanted.reason &&
+    found["message"] === wanted.message &&
+    (generation === undefined || String(found["observedGeneration"]) === String(generation))
+  );
+}
+
+const byType = (conditions: unknown, type: string): Plain | undefined =>
+  listOf(conditions).find((condition) => condition["type"] === type);
+
+function areSameConditions(wanted: readonly WantedCondition[], found: unknown): boolean {
+  return wanted.every((condition) => isSameCondition(condition, byType(found, condition.type)));
+}
+
+/** Whether the object says already what it shall say. */
+export function isWritten(wanted: WantedStatus, object: SourceObject): boolean {
+  const found = statusOf(object);
+  const { conditions = [], addresses, listeners } = wanted.status;
+  if (!areSameConditions(conditions, found["conditions"])) return false;
+  const kept = new Set(conditions.map(({ type }) => type));
+  const isStale = (type: string): boolean => !kept.has(type) && byType(found["conditions"], type) !== undefined;
+  if (wanted.ownedConditions.some(isStale)) return false;
+  if (addresses !== undefined && !isDeepStrictEqual(addresses, found["addresses"])) return false;
+  return listeners === undefined || areSameListeners(listeners as readonly WantedListener[], found["listeners"]);
+}
+
+function areSameListeners(wanted: readonly WantedListener[], found: unknown): boolean {
+  const present = listOf(found);
+  if (present.length !== wanted.length) return false;
+  return wanted.every(({ conditions, ...facts }) => {
+    const listener = present.find((each) => each["name"] === facts["name"]);
+    if (listener === undefined) return false;
+    const { conditions: foundConditions, ...foundFacts } = listener;
+    return isDeepStrictEqual(facts, foundFacts) && areSameConditions(conditions, foundConditions);
+  });
+}
+
+/** A time goes with its status: it changes when that does, not when a message does. */
+function withTimes(wanted: readonly WantedCondition[], found: unknown, now: string): readonly object[] {
+  return wanted.map((condition) => {
+    const before = byType(found, condition.type);
+    const kept = before?.["status"] === condition.status ? before["lastTransitionTime"] : undefined;
+    return { ...condition, lastTransitionTime: typeof kept === "string" ? kept : now };
+  });
+}
+
+/** The status to apply: what `wanted` says, with times, and nothing else, so that what is left out is given up. */
+export function statusToApply(wanted: WantedStatus, object: SourceObject, nowMs: number): Plain {
+  const now = `${new Date(nowMs).toISOString().slice(0, 19)}Z`;
+  const found = statusOf(object);
+  const { conditions, addresses, listeners } = wanted.status;
+  return {
+    ...(conditions === undefined ? {} : { conditions: withTimes(conditions, found["conditions"], now) }),
+    ...(addresses === undefined ? {} : { addresses }),
+    ...(listeners === undefined
+      ? {}
+      : {
+          listeners: (listeners as readonly WantedListener[]).map((listener) => {
+            const before = listOf(found["listeners"]).find((each) => each["name"] === listener["name"]);
+            return { ...listener, conditions: withTimes(listener.conditions, before?.["conditions"], now) };
+          }),
+        }),
+  };
+}
+
+/** Tells the author of an object that its newest version is not in force, and why. */
+export const validCondition = "ambit.dev/Valid";
+const validManager = "ambit-validation";
+/** The API server bounds a message to 32 KiB; nobody reads as much. */
+const longestMessage = 4_000;
+
+/** What is said of an object's validity; undefined where nothing is, and nothing was. */
+export function validity(event: Upsert | Refuse): WantedStatus | undefined {
+  const { ref, object, problems } = event;
+  const isRefused = event.type === "refuse" && hasErrors(problems);
+  const hasCondition = byType(statusOf(object)["conditions"], validCondition) !== undefined;
+  if (!isRefused && !hasCondition) return undefined;
+  return {
+    apiVersion: object.apiVersion,
+    kind: ref.kind,
+    namespace: ref.namespace,
+    name: ref.name,
+    fieldManager: validManager,
+    ownedConditions: [validCondition],
+    status: { conditions: isRefused ? [invalidCondition(event)] : [] },
+  };
+}
+
+function invalidCondition({ object, kept, lines }: Refuse): WantedCondition {
+  const effect =
+    kept === undefined ? "The object has no effect" : "The version before, which was valid, stays in force";
+  const text = `${effect}: ${lines.join("; ")}`;
+  return {
+    type: validCondition,
+    status: "False",
+    reason: "Invalid",
+    message: text.length <= longestMessage ? text : `${text.slice(0, longestMessage)}…`,
+    ...(object.metadata.generation === undefined ? {} : { observedGeneration: object.metadata.generation }),
+  };
+}
+
+export const wantedRef = ({ apiVersion, kind, namespace, name }: WantedStatus): ObjectRef => {
+  const slash = apiVersion.indexOf("/");
+  return { group: slash < 0 ? "" : apiVersion.slice(0, slash), kind, namespace, name };
+};
