@@ -44,7 +44,7 @@ export function planMounts(facts: MountFacts): MountPlan {
     .toSorted((a, b) => depth(a.target) - depth(b.target));
   const layered = new Set(mounts.flatMap(({ target }) => folderToLayer(target, mounts) ?? []));
   const overlays = [...layered].map((folder, at) => ({ folder, layer: `${facts.layerFolder}/${at}` }));
-  const covered = facts.needed.filter((path) => mounts.some(({ target }) => isInside(path, target)));
+  const covered = facts.needed.filter((path) => mounts.some(({ target }) => path !== target && isInside(path, target)));
   return {
     mounts,
     overlays,
@@ -66,9 +66,9 @@ function folderToLayer(target: string, mounts: readonly Mount[]): string | undef
   return folder === "/" ? undefined : folder;
 }
 
-/** Absolute paths among the words of a command: programs and scripts that it needs. */
+/** What a command needs of the file system: the files among its words, and what lies beside them. */
 export const pathsIn = (command: readonly string[]): string[] =>
-  command.filter((word) => isAbsolute(word) && exists(word));
+  command.filter((word) => isAbsolute(word) && isFile(word)).flatMap((word) => [dirname(word), word]);
 
 const depth = (path: string) => path.split("/").filter((part) => part !== "").length;
 const isInside = (path: string, folder: string) =>

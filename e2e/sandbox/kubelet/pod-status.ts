@@ -71,6 +71,7 @@ export function podStatus(pod: Pod, view: PodView, now: string): PodStatus {
     message: `containers with incomplete status: [${uninitialized.join(" ")}]`,
   };
   const ours: Condition[] = [
+    condition("PodScheduled", true, {}),
     condition("PodReadyToStartContainers", view.podIps.length > 0 && !isOver, {}),
     condition(
       "Initialized",

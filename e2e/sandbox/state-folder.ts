@@ -1,0 +1,119 @@
+/** The few files of a sandbox that are on the machine's own file system: kubeconfig, pid, log. */
+import { accessSync, constants, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir, userInfo } from "node:os";
+import { join } from "node:path";
+import { RequirementError } from "./requirements.ts";
+
+export interface StateFolder {
+  readonly path: string;
+  readonly kubeconfig: string;
+  readonly log: string;
+}
+
+const pidFile = "pid";
+const infoFile = "sandbox.json";
+
+export interface RunningSandbox {
+  readonly name: string;
+  readonly pid: number;
+  readonly kubeconfig: string;
+  readonly server: string;
+}
+
+/** `.cache/sandbox` in the checkout; where that belongs to somebody else, a folder of one's own. */
+export function sandboxesFolder(repository: string): string {
+  const wanted = join(repository, ".cache", "sandbox");
+  try {
+    mkdirSync(wanted, { recursive: true });
+    accessSync(wanted, constants.W_OK);
+    return wanted;
+  } catch {
+    return join(tmpdir(), `ambit-sandbox-${userInfo().uid}`);
+  }
+}
+
+/** Names become folder names and parts of messages. */
+const nameForm = /^[a-z0-9][a-z0-9-]{0,39}$/u;
+
+/**
+ * Takes the folder of a sandbox for this process. What a sandbox that was killed left there is replaced.
+ *
+ * @throws RequirementError where a sandbox of this name is up
+ */
+export function claimFolder(folder: string, name: string, pid: number): StateFolder {
+  if (!nameForm.test(name)) {
+    throw new RequirementError(
+      `"${name}" cannot name a sandbox: take lower-case letters, digits and hyphens, at most 40`,
+    );
+  }
+  const path = join(folder, name);
+  mkdirSync(path, { recursive: true });
+  for (let attempt = 0; ; attempt++) {
+    try {
+      writeFileSync(join(path, pidFile), processMark(pid), { flag: "wx" });
+      break;
+    } catch (error) {
+      const owner = ownerOf(path);
+      if (owner !== undefined && owner !== pid) {
+        throw new RequirementError(
+          `A sandbox "${name}" is up (process ${owner}): end it with "npm run sandbox -- down --name ${name}", or choose another --name`,
+        );
+      }
+      if (attempt > 2) throw error;
+      rmSync(join(path, pidFile), { force: true });
+    }
+  }
+  for (const file of readdirSync(path))
+    if (file !== pidFile && file !== "log") rmSync(join(path, file), { recursive: true, force: true });
+  return { path, kubeconfig: join(path, "kubeconfig"), log: join(path, "log") };
+}
+
+export function releaseFolder({ path }: StateFolder): void {
+  rmSync(path, { recursive: true, force: true });
+}
+
+export function writeInfo({ path }: StateFolder, info: RunningSandbox): void {
+  writeFileSync(join(path, infoFile), JSON.stringify(info));
+}
+
+/** The sandboxes that are up; folders of dead ones are cleared away. */
+export function listSandboxes(folder: string): RunningSandbox[] {
+  let names: string[] = [];
+  try {
+    names = readdirSync(folder);
+  } catch {
+    return [];
+  }
+  return names.flatMap((name) => {
+    const path = join(folder, name);
+    const pid = ownerOf(path);
+    if (pid === undefined) {
+      rmSync(path, { recursive: true, force: true });
+      return [];
+    }
+    try {
+      return [JSON.parse(readFileSync(join(path, infoFile), "utf8")) as RunningSandbox];
+    } catch {
+      return [{ name, pid, kubeconfig: "", server: "starting" }];
+    }
+  });
+}
+
+/** The living process that holds the folder. */
+function ownerOf(path: string): number | undefined {
+  try {
+    const mark = readFileSync(join(path, pidFile), "utf8");
+    const pid = Number(mark.split(" ")[0]);
+    return mark === processMark(pid) ? pid : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A process number comes back after a while; with its start time it is unique. */
+function processMark(pid: number): string {
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  // After the name, which may hold anything, in parentheses: state is field 3, the start time field 22.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return `${pid} ${fields[19]}`;
+}
