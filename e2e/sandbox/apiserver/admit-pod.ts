@@ -92,7 +92,7 @@ function qosClassOf(spec: JsonObject): "Guaranteed" | "Burstable" | "BestEffort"
   const isGuaranteed = containers.every((resources) =>
     ["cpu", "memory"].every((name) => {
       const limit = child(resources, "limits")[name];
-      return limit !== undefined && String(child(resources, "requests")[name] ?? limit) === String(limit);
+      return limit !== undefined && (child(resources, "requests")[name] ?? limit) === limit;
     }),
   );
   return isGuaranteed ? "Guaranteed" : "Burstable";

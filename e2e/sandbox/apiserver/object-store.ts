@@ -115,6 +115,8 @@ export interface ResourceStrategy {
   prepareCreate?(object: KubeObject, options: WriteOptions): KubeObject;
   prepareUpdate?(object: KubeObject, previous: KubeObject, options: UpdateOptions): KubeObject;
   prepareDelete?(object: KubeObject): void;
+  /** Runs right after an object is stored, before anyone hears of it: for what must exist together with it. */
+  created?(object: KubeObject): void;
   removed?(object: KubeObject): void;
 }
 
@@ -216,7 +218,9 @@ export class MemoryObjectStore implements ObjectStore {
     if (table.objects.has(keyOf(named))) throw alreadyExists(id, named.metadata.name);
     const prepared = strategy.prepareCreate?.(named, options) ?? named;
     if (options.dryRun === true) return freeze(prepared);
-    return this.#commit(table, "ADDED", prepared, undefined);
+    const created = this.#commit(table, "ADDED", prepared, undefined);
+    strategy.created?.(created);
+    return created;
   }
 
   #fillMetadata(id: ResourceId, object: NewObject, strategy: ResourceStrategy): KubeObject {

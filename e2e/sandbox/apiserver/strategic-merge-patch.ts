@@ -20,7 +20,7 @@ function mergeObject(target: JsonObject, patch: JsonObject, schema: Schema): Jso
   if (directive === "delete") return undefined;
   if (directive === "replace") return withoutDirectives(patch);
   if (directive !== undefined && directive !== "merge") {
-    throw new ApiError("BadRequest", `unknown patch type "${String(directive)}" in a strategic merge patch`);
+    throw new ApiError("BadRequest", `unknown patch type ${JSON.stringify(directive)} in a strategic merge patch`);
   }
   const merged: JsonObject = retain(target, patch["$retainKeys"]);
   for (const [field, value] of Object.entries(patch)) {

@@ -23,6 +23,8 @@ export interface StrategyDependencies {
   readonly store: MemoryObjectStore;
   readonly registry: ResourceRegistry;
   readonly allocator: ServiceAllocator;
+  /** What comes into being together with an object of this resource. */
+  readonly created?: (id: ResourceId, object: KubeObject) => void;
 }
 
 /** Holds a CRD until its objects are gone. */
@@ -38,6 +40,8 @@ export function strategiesFor(dependencies: StrategyDependencies): (id: Resource
     let strategy = known.get(info);
     if (strategy === undefined) {
       strategy = info.builtIn ? coreStrategy(info, dependencies) : customStrategy(info);
+      const { created } = dependencies;
+      if (created !== undefined) strategy = { ...strategy, created: (object) => created(id, object) };
       known.set(info, strategy);
     }
     return strategy;
