@@ -12,7 +12,7 @@ const lifetimeDays = 365;
 
 /** A certificate authority for this server alone, and the certificate that it serves. */
 export async function makeServingCertificates(names: readonly string[], nowMs: number): Promise<ServingCertificates> {
-  const x509 = await import("@peculiar/x509");
+  const x509 = await import("#shared/ca/x509.ts");
   const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
   const generate = () => webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
   const [caKeys, keys] = await Promise.all([generate(), generate()]);

@@ -32,7 +32,7 @@ export class RangeAllocator implements ServiceAllocator {
   allocateNodePort(wanted?: number): number | undefined {
     const isFree = (port: number) => port >= 30_000 && port < 32_768 && !this.#taken.has(port);
     let port = wanted ?? 30_000;
-    while (wanted === undefined && port < 32_768 && !isFree(port)) port++;
+    if (wanted === undefined) while (port < 32_768 && !isFree(port)) port++;
     if (!isFree(port)) return undefined;
     this.#taken.add(port);
     return port;
