@@ -17,6 +17,8 @@ export interface PublisherOptions<T extends Served> {
   readonly translate: () => T;
   /** Told of every translation that took force, changed or not: statuses are written from it. */
   readonly onPublished?: (translation: T) => void;
+  /** For metrics. */
+  readonly onAttempt?: (durationMs: number, outcome: "ok" | "failed") => void;
   readonly clock: Clock;
   readonly log: Logger;
   /** Wait for this long without a change … Unit: milliseconds; 100 as istiod's PILOT_DEBOUNCE_AFTER. */
@@ -73,7 +75,7 @@ export class Publisher<T extends Served> implements Disposable {
   publish(): void {
     this.#waiting?.cancel();
     this.#waiting = undefined;
-    const { clock, log, translate, onPublished } = this.#options;
+    const { clock, log, translate, onPublished, onAttempt } = this.#options;
     const startedMs = clock.now();
     const translations = this.#status.translations + 1;
     try {
@@ -88,9 +90,11 @@ export class Publisher<T extends Served> implements Disposable {
       if (addresses.size + policies.size > 0) {
         log.info({ addresses: addresses.size, policies: policies.size }, "configuration changed");
       }
+      onAttempt?.(clock.now() - startedMs, "ok");
       onPublished?.(translation);
     } catch (error) {
       this.#status = { ...this.#status, translations, error: explain(error) };
+      onAttempt?.(clock.now() - startedMs, "failed");
       log.error({ error: explain(error), stack: error instanceof Error ? error.stack : undefined }, keptSentence);
     }
   }

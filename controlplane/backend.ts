@@ -1,0 +1,134 @@
+/**
+ * What stands behind a control plane: Kubernetes, or a folder on one machine. Everything else works with either and cannot
+ * tell which.
+ */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { Clock } from "#shared/clock/clock.ts";
+import { explain } from "#shared/errors/mesh-error.ts";
+import type { Logging } from "#shared/observe/logging.ts";
+import type { TokenAuthenticator } from "#controlplane/ca/caller.ts";
+import type { CertificateAuthority } from "#controlplane/ca/certificate-authority.ts";
+import { fileStore, writePrivate } from "#controlplane/ca/file-store.ts";
+import { ensureTokenKeys, LocalTokens } from "#controlplane/ca/local-tokens.ts";
+import { secretKeys, type AuthorityStore } from "#controlplane/ca/self-signed.ts";
+import type { DiscoveryConfig } from "#controlplane/config.ts";
+import type { ConfigSource, SourceEvent } from "#controlplane/sources/source.ts";
+import type { StatusUpdate } from "#controlplane/translate/status.ts";
+
+export interface Backend extends AsyncDisposable {
+  /** For logs and dumps. */
+  readonly name: string;
+  readonly source: ConfigSource;
+  readonly authorityStore: AuthorityStore;
+  readonly tokens: TokenAuthenticator;
+  /** Sees every event of the source, before the world does. */
+  takeEvent(event: SourceEvent): void;
+  /** The whole of what translation wants to be written on objects. */
+  wantStatuses(statuses: readonly StatusUpdate[]): void;
+  /** Brings the trust anchors to where clients look for them, now and when they change. Disposed of with the backend. */
+  distributeRoots(authority: CertificateAuthority): Promise<void>;
+}
+
+interface BackendDeps {
+  readonly clock: Clock;
+  readonly logging: Logging;
+}
+
+export async function openBackend(config: DiscoveryConfig, deps: BackendDeps): Promise<Backend> {
+  const { source } = config;
+  return source.kind === "folder"
+    ? openFolderBackend(config, source, deps)
+    : openKubernetesBackend(config, source, deps);
+}
+
+type FolderConfig = DiscoveryConfig["source"] & { readonly kind: "folder" };
+
+async function openFolderBackend(
+  config: DiscoveryConfig,
+  { folder, stateDirectory }: FolderConfig,
+  { clock, logging }: BackendDeps,
+): Promise<Backend> {
+  const { FolderSource } = await import("#controlplane/sources/folder/folder-source.ts");
+  await mkdir(stateDirectory, { recursive: true, mode: 0o700 });
+  const publicKeysPath = await ensureTokenKeys(stateDirectory);
+  const log = logging.scope("ca");
+  return {
+    name: `folder ${folder}`,
+    source: new FolderSource({ folder, log: logging.scope("config"), clock }),
+    authorityStore: fileStore(stateDirectory),
+    tokens: new LocalTokens({ publicKeysPath, audiences: config.tokenAudiences, clock }),
+    takeEvent: () => {},
+    // Files have no status; what is wrong with them is logged and dumped.
+    wantStatuses: () => {},
+    distributeRoots: async (authority) => {
+      const path = join(stateDirectory, secretKeys.roots);
+      const write = () => writePrivate(path, authority.rootBundle, 0o644);
+      await write();
+      authority.onChanged(() => {
+        write().catch((error: unknown) => log.error({ path, error: explain(error) }, "cannot write the roots"));
+      });
+    },
+    [Symbol.asyncDispose]: async () => {},
+  };
+}
+
+type KubernetesConfig = DiscoveryConfig["source"] & { readonly kind: "kubernetes" };
+
+async function openKubernetesBackend(
+  config: DiscoveryConfig,
+  { kubeconfig }: KubernetesConfig,
+  { clock, logging }: BackendDeps,
+): Promise<Backend> {
+  const [
+    { openKubeClient },
+    { KubernetesSource },
+    { RootCertWriter },
+    { secretStore },
+    { TokenReviewer },
+    { StatusWriter },
+  ] = await Promise.all([
+    import("#controlplane/sources/kubernetes/kube-client.ts"),
+    import("#controlplane/sources/kubernetes/kubernetes-source.ts"),
+    import("#controlplane/sources/kubernetes/root-cert-writer.ts"),
+    import("#controlplane/sources/kubernetes/secret-store.ts"),
+    import("#controlplane/sources/kubernetes/token-review.ts"),
+    import("#controlplane/status/status-writer.ts"),
+  ]);
+  const { rootNamespace, tokenAudiences: audiences, translate } = config;
+  const client = await openKubeClient({ kubeconfig });
+  const abort = new AbortController();
+  const running: Promise<void>[] = [];
+  const statuses = new StatusWriter({
+    client,
+    log: logging.scope("status"),
+    clock,
+    isLeader: () => true,
+    revision: translate.revision,
+  });
+  running.push(statuses.run(abort.signal));
+  return {
+    name: `kubernetes ${client.server}`,
+    source: new KubernetesSource({ client, rootNamespace, log: logging.scope("config"), clock }),
+    authorityStore: secretStore({ client, namespace: rootNamespace, name: "istio-ca-secret" }),
+    tokens: new TokenReviewer({ client, audiences, clusterId: translate.clusterId }),
+    takeEvent: (event) => statuses.take(event),
+    wantStatuses: (wanted) => statuses.want(wanted),
+    distributeRoots: async (authority) => {
+      const writer = new RootCertWriter({
+        client,
+        log: logging.scope("ca"),
+        clock,
+        rootsPem: () => authority.rootBundle,
+        name: config.rootConfigMap,
+      });
+      authority.onChanged(() => writer.rootsChanged());
+      running.push(writer.run(abort.signal));
+    },
+    [Symbol.asyncDispose]: async () => {
+      abort.abort();
+      await Promise.all(running);
+      client[Symbol.dispose]();
+    },
+  };
+}

@@ -1,0 +1,189 @@
+import { EnvReader } from "#shared/config/env-reader.ts";
+import { MeshError } from "#shared/errors/mesh-error.ts";
+import { splitHostPort } from "#shared/net/ip.ts";
+import { parseFilter, type LogFilter } from "#shared/observe/logging.ts";
+import { defaultOptions, type TranslateOptions } from "#controlplane/translate/options.ts";
+import type { ListenAddress } from "#controlplane/xds/grpc-listener.ts";
+
+/** Where configuration comes from, and with it where the CA keeps its root and who vouches for tokens. */
+export type SourceConfig =
+  | {
+      readonly kind: "kubernetes";
+      /** Path of a kubeconfig; empty: the pod's own service account. */
+      readonly kubeconfig: string;
+    }
+  | {
+      readonly kind: "folder";
+      readonly folder: string;
+      /** The CA's root and the keys of local tokens. */
+      readonly stateDirectory: string;
+    };
+
+export interface DiscoveryConfig {
+  readonly source: SourceConfig;
+  /** Unauthenticated; undefined switches it off. */
+  readonly grpcAddress: ListenAddress | undefined;
+  readonly secureGrpcAddress: ListenAddress;
+  /** Readiness and `/debug`. */
+  readonly httpAddress: ListenAddress;
+  readonly monitoringAddress: ListenAddress;
+  readonly podName: string;
+  readonly rootNamespace: string;
+  readonly translate: TranslateOptions;
+  readonly debounce: { readonly quietMs: number; readonly longestMs: number };
+  readonly maxStreamAgeMs: number;
+  /** Names and addresses in our certificate. */
+  readonly servingHosts: readonly string[];
+  readonly pluggedInDirectory: string;
+  readonly defaultTtlMs: number;
+  readonly maxTtlMs: number;
+  readonly severalRoots: boolean;
+  readonly tokenAudiences: readonly string[];
+  /** `namespace/service account` of node proxies, which may ask for certificates of the pods beside them. */
+  readonly trustedNodeAccounts: ReadonlySet<string>;
+  readonly rootConfigMap: string;
+  readonly logFilter: LogFilter;
+  readonly logAsJson: boolean;
+}
+
+/** Options of the command line, as text. */
+export interface DiscoveryFlags {
+  readonly source?: string;
+  readonly stateDir?: string;
+  readonly kubeconfig?: string;
+  readonly grpcAddr: string;
+  readonly secureGRPCAddr: string;
+  readonly httpAddr: string;
+  readonly monitoringAddr: string;
+  readonly domain: string;
+  readonly cacerts: string;
+  readonly host: readonly string[];
+  readonly keepaliveMaxServerConnectionAge: string;
+  readonly log_output_level?: string;
+  readonly log_as_json?: boolean;
+}
+
+const dayMs = 24 * 3_600_000;
+
+/** @throws MeshError CONFIG_INVALID once, naming every flag and variable that is wrong */
+export function readDiscoveryConfig(flags: DiscoveryFlags, env: NodeJS.ProcessEnv): DiscoveryConfig {
+  const read = new EnvReader(env);
+  const mistakes: string[] = [];
+  const address = (flag: string, text: string): ListenAddress => {
+    const parsed = parseListenAddress(text);
+    if (parsed === undefined) mistakes.push(`--${flag}="${text}": write ":15012" or "127.0.0.1:15012"`);
+    return parsed ?? { host: "", port: 0 };
+  };
+  const age = new EnvReader({ keepaliveMaxServerConnectionAge: flags.keepaliveMaxServerConnectionAge });
+  const namespace = read.text("POD_NAMESPACE", "istio-system");
+  const revision = read.text("REVISION", "default");
+  const level = flags.log_output_level ?? "info";
+  const logFilter = parseFilter(level.replaceAll("default:", "").replaceAll(":", "="));
+  if (logFilter === undefined)
+    mistakes.push(`--log_output_level="${level}": write a level such as "debug", or "xds=debug,info"`);
+
+  const config: DiscoveryConfig = {
+    source: readSource(flags, env, mistakes),
+    grpcAddress: flags.grpcAddr === "" ? undefined : address("grpcAddr", flags.grpcAddr),
+    secureGrpcAddress: address("secureGRPCAddr", flags.secureGRPCAddr),
+    httpAddress: address("httpAddr", flags.httpAddr),
+    monitoringAddress: address("monitoringAddr", flags.monitoringAddr),
+    podName: read.text("POD_NAME", "istiod"),
+    rootNamespace: namespace,
+    translate: {
+      clusterId: read.text("CLUSTER_ID", defaultOptions.clusterId),
+      domain: flags.domain,
+      revision,
+      systemNamespace: namespace,
+      autoAllowWaypointPolicy: read.boolean("PILOT_AUTO_ALLOW_WAYPOINT_POLICY", defaultOptions.autoAllowWaypointPolicy),
+      dryRunPolicies: read.boolean("AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY", defaultOptions.dryRunPolicies),
+      autoAllocateIps: read.boolean("PILOT_ENABLE_IP_AUTOALLOCATE", defaultOptions.autoAllocateIps),
+      autoAllocateIpv4: read.text("PILOT_IP_AUTOALLOCATE_IPV4_PREFIX", defaultOptions.autoAllocateIpv4),
+      autoAllocateIpv6: read.text("PILOT_IP_AUTOALLOCATE_IPV6_PREFIX", defaultOptions.autoAllocateIpv6),
+      serviceEntriesSelectPods: read.boolean(
+        "PILOT_ENABLE_SERVICEENTRY_SELECT_PODS",
+        defaultOptions.serviceEntriesSelectPods,
+      ),
+      servicesSelectWorkloadEntries: read.boolean(
+        "PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES",
+        defaultOptions.servicesSelectWorkloadEntries,
+      ),
+      multiNetwork: read.boolean("AMBIENT_ENABLE_MULTI_NETWORK", defaultOptions.multiNetwork),
+      writeStatus: read.boolean("AMBIENT_ENABLE_STATUS", defaultOptions.writeStatus),
+    },
+    debounce: {
+      quietMs: read.durationMs("PILOT_DEBOUNCE_AFTER", 100),
+      longestMs: read.durationMs("PILOT_DEBOUNCE_MAX", 10_000),
+    },
+    maxStreamAgeMs: age.durationMs("keepaliveMaxServerConnectionAge", 30 * 60_000),
+    servingHosts: servingHosts({
+      namespace,
+      revision,
+      custom: [...list(read.text("ISTIOD_CUSTOM_HOST", "")), ...flags.host],
+      isLocal: flags.source?.startsWith("folder:") === true,
+    }),
+    pluggedInDirectory: flags.cacerts,
+    defaultTtlMs: read.durationMs("DEFAULT_WORKLOAD_CERT_TTL", dayMs),
+    maxTtlMs: read.durationMs("MAX_WORKLOAD_CERT_TTL", 90 * dayMs),
+    severalRoots: read.boolean("ISTIO_MULTIROOT_MESH", false),
+    tokenAudiences: list(read.text("TOKEN_AUDIENCES", "istio-ca")),
+    trustedNodeAccounts: new Set(list(read.text("CA_TRUSTED_NODE_ACCOUNTS", `${namespace}/ztunnel`))),
+    rootConfigMap: read.text("PILOT_CA_CERT_CONFIGMAP", "istio-ca-root-cert"),
+    logFilter: logFilter ?? { fallback: "info", scopes: new Map() },
+    logAsJson: flags.log_as_json ?? false,
+  };
+  for (const account of config.trustedNodeAccounts) {
+    if (!/^[^/]+\/[^/]+$/.test(account)) read.reject("CA_TRUSTED_NODE_ACCOUNTS", account, 'write "namespace/account"');
+  }
+  for (const reader of [read, age]) {
+    try {
+      reader.finish();
+    } catch (error) {
+      mistakes.push((error as Error).message.replace("Cannot read the environment: ", ""));
+    }
+  }
+  if (mistakes.length > 0)
+    throw new MeshError("CONFIG_INVALID", `Cannot start the control plane: ${mistakes.join("; ")}`);
+  return config;
+}
+
+function readSource(flags: DiscoveryFlags, env: NodeJS.ProcessEnv, mistakes: string[]): SourceConfig {
+  const { source = "kubernetes", stateDir = "" } = flags;
+  if (source === "kubernetes") return { kind: "kubernetes", kubeconfig: flags.kubeconfig ?? env["KUBECONFIG"] ?? "" };
+  const folder = source.startsWith("folder:") ? source.slice("folder:".length) : "";
+  if (folder === "") mistakes.push(`--source="${source}": write "kubernetes" or "folder:DIRECTORY"`);
+  return { kind: "folder", folder, stateDirectory: stateDir === "" ? defaultStateDirectory : stateDir };
+}
+
+/** Relative to where it is started; kept out of the folder that is read. */
+export const defaultStateDirectory = ".ambit-state";
+
+interface HostFacts {
+  readonly namespace: string;
+  readonly revision: string;
+  readonly custom: readonly string[];
+  readonly isLocal: boolean;
+}
+
+/** As Istio names its control plane's Services; without a cluster also as one's own machine. */
+function servingHosts({ namespace, revision, custom, isLocal }: HostFacts): readonly string[] {
+  const names = ["istiod", "istiod-remote", "istio-pilot"];
+  if (revision !== "" && revision !== "default") names.unshift(`istiod-${revision}`);
+  const cluster = names.map((name) => `${name}.${namespace}.svc`);
+  return [
+    ...new Set([...custom, ...cluster, `istiod.${namespace}`, ...(isLocal ? ["localhost", "127.0.0.1", "::1"] : [])]),
+  ];
+}
+
+const list = (text: string): readonly string[] =>
+  text
+    .split(",")
+    .map((item) => item.trim())
+    .filter((item) => item !== "");
+
+/** `:15012` listens on every address. */
+function parseListenAddress(text: string): ListenAddress | undefined {
+  const port = /^:(\d{1,5})$/.exec(text)?.[1];
+  if (port !== undefined) return Number(port) <= 65_535 ? { host: "::", port: Number(port) } : undefined;
+  return splitHostPort(text);
+}

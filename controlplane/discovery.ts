@@ -1,0 +1,233 @@
+import type { Metadata, Server } from "@grpc/grpc-js";
+import { systemClock } from "#shared/clock/clock.ts";
+import { MeshError } from "#shared/errors/mesh-error.ts";
+import { Readiness } from "#shared/lifecycle/readiness.ts";
+import { metricsRoutes } from "#shared/observe/http-servers/metrics-routes.ts";
+import { openHttpServer } from "#shared/observe/http-servers/open-server.ts";
+import type { Logging } from "#shared/observe/logging.ts";
+import { MetricsRegistry } from "#shared/observe/metrics.ts";
+import { DeltaServer, type Admit } from "#shared/xds/delta-server.ts";
+import { openBackend } from "#controlplane/backend.ts";
+import { authenticate, type CallerOptions } from "#controlplane/ca/caller.ts";
+import { CertificateAuthority, earliestEndMs, type ServingPair } from "#controlplane/ca/certificate-authority.ts";
+import { addCertificateService } from "#controlplane/ca/certificate-service.ts";
+import { podDirectory } from "#controlplane/ca/pod-directory.ts";
+import { ServingCertificate } from "#controlplane/ca/serving-certificate.ts";
+import type { DiscoveryConfig } from "#controlplane/config.ts";
+import { openDebugServer, type AuthorityFacts } from "#controlplane/debug/debug-server.ts";
+import { controlPlaneMetrics } from "#controlplane/debug/metrics.ts";
+import { LiveWorld } from "#controlplane/live-world.ts";
+import { translate } from "#controlplane/translate/translate.ts";
+import type { AddressSource } from "#controlplane/xds/address-source.ts";
+import { listenPlain, listenSecure } from "#controlplane/xds/grpc-listener.ts";
+import { Publisher } from "#controlplane/xds/publisher.ts";
+
+/** A running control plane. Disposing of it drains: streams end cleanly, calls in flight finish. */
+export interface Discovery extends AsyncDisposable {
+  /** Ports in use, where 0 was asked for. */
+  readonly ports: {
+    readonly xds: number | undefined;
+    readonly secure: number;
+    readonly http: number;
+    readonly monitoring: number;
+  };
+  /** Rejects where the source can never work any more. */
+  readonly failed: Promise<never>;
+}
+
+const version = "ambit";
+
+/** Of unary calls and streams alike. */
+interface AnyCall {
+  readonly metadata: Metadata;
+  getAuthContext(): { readonly sslPeerCertificate?: { readonly raw: Buffer } };
+}
+
+/**
+ * Starts the control plane: reads everything, then signs, then serves. `/ready` answers from the first moment on.
+ *
+ * @throws MeshError CONFIG_INVALID for a CA that cannot be used; the system's error for a port that is taken
+ */
+export async function startDiscovery(
+  config: DiscoveryConfig,
+  logging: Logging,
+  signal: AbortSignal,
+): Promise<Discovery> {
+  await using stack = new AsyncDisposableStack();
+  const clock = systemClock;
+  const log = logging.scope("controlplane");
+  const abort = new AbortController();
+  const readiness = new Readiness();
+  const notRead = readiness.block("the configuration");
+  const notServing = readiness.block("the listeners");
+  const backend = stack.use(await openBackend(config, { clock, logging }));
+
+  const world = new LiveWorld(logging.scope("config"));
+  const publisher = stack.use(
+    new Publisher({
+      translate: () => translate(world.view, config.translate),
+      onPublished: ({ statuses }) => backend.wantStatuses(statuses),
+      onAttempt: (durationMs, outcome) => metrics.onTranslation(durationMs, outcome),
+      clock,
+      log: logging.scope("translate"),
+      ...config.debounce,
+    }),
+  );
+  let authority: CertificateAuthority | undefined;
+  const registry = new MetricsRegistry();
+  const metrics = controlPlaneMetrics(registry, {
+    version,
+    services: () => countAddresses(publisher.addresses, "service"),
+    workloads: () => countAddresses(publisher.addresses, "workload"),
+    rootEndMs: () => (authority === undefined ? undefined : earliestEndMs(authority.rootBundle)),
+  });
+  const deltaServer = new DeltaServer({
+    sources: [publisher.addresses, publisher.authorizations],
+    isSynced: () => publisher.last !== undefined,
+    clock,
+    log: logging.scope("xds"),
+    onEvent: (event) => metrics.onXds(event),
+    maxStreamAgeMs: config.maxStreamAgeMs,
+  });
+
+  const debug = stack.use(
+    await openDebugServer(config.httpAddress, {
+      pending: () => readiness.pending,
+      addresses: publisher.addresses,
+      authorizations: publisher.authorizations,
+      clients: () => deltaServer.clients(),
+      publisher: () => publisher.status,
+      sources: () => world.facts(backend.name),
+      authority: () => authority && authorityFacts(authority),
+    }),
+  );
+  const monitoring = stack.use(await openHttpServer(config.monitoringAddress, metricsRoutes(registry)));
+
+  const synced = Promise.withResolvers<void>();
+  let isSynced = false;
+  const reading = backend.source.run((event) => {
+    backend.takeEvent(event);
+    const change = world.take(event);
+    if (change !== undefined) metrics.onConfigEvent(change.kind, change.type);
+    if (event.type === "synced") {
+      isSynced = true;
+      publisher.publish();
+      synced.resolve();
+    } else if (isSynced && change !== undefined) publisher.changed();
+  }, abort.signal);
+  const failed = reading.then(
+    () => new Promise<never>(() => {}),
+    (error: unknown) => {
+      throw error;
+    },
+  );
+  failed.catch(() => {
+    // Whoever runs us awaits it.
+  });
+  stack.defer(async () => {
+    abort.abort();
+    await reading.catch(() => {});
+  });
+  const stopped = Promise.withResolvers<never>();
+  const stop = () => stopped.reject(signal.reason as Error);
+  signal.addEventListener("abort", stop, { once: true });
+  await Promise.race([synced.promise, failed, stopped.promise]);
+  signal.removeEventListener("abort", stop);
+  notRead[Symbol.dispose]();
+
+  authority = stack.use(
+    await CertificateAuthority.open(
+      {
+        pluggedInDirectory: config.pluggedInDirectory,
+        store: backend.authorityStore,
+        trustDomain: world.view.meshConfig.trustDomain,
+        defaultTtlMs: config.defaultTtlMs,
+        maxTtlMs: config.maxTtlMs,
+        severalRoots: config.severalRoots,
+        clock,
+        log: logging.scope("ca"),
+      },
+      abort.signal,
+    ),
+  );
+  await backend.distributeRoots(authority);
+
+  const callers: CallerOptions = {
+    tokens: backend.tokens,
+    trustDomain: () => world.view.meshConfig.trustDomain,
+    trustDomainAliases: () => world.view.meshConfig.trustDomainAliases,
+  };
+  const opened = authority;
+  const addServices = (server: Server, isSecure: boolean): void => {
+    const identify = async (call: AnyCall) => {
+      if (!isSecure) throw new MeshError("UNAUTHENTICATED", "Certificates are issued on the TLS port only");
+      const certificate = call.getAuthContext().sslPeerCertificate;
+      return authenticate({ metadata: call.metadata, ...(certificate === undefined ? {} : { certificate }) }, callers);
+    };
+    const admit: Admit = async (call) =>
+      isSecure ? { checked: true, identities: [(await identify(call)).identity] } : { checked: false };
+    deltaServer.addTo(server, admit);
+    addCertificateService(server, identify, {
+      authority: opened,
+      trustedNodeAccounts: config.trustedNodeAccounts,
+      pods: podDirectory(world.view),
+      trustDomains: () => [callers.trustDomain(), ...callers.trustDomainAliases()],
+      log: logging.scope("ca"),
+      onEvent: (event) => metrics.onCertificate(event),
+    });
+  };
+  const listening = { log: logging.scope("grpc"), maxConnectionAgeMs: config.maxStreamAgeMs };
+  const { pair, renewal } = await ServingCertificate.start({
+    authority,
+    hosts: config.servingHosts,
+    clock,
+    log: logging.scope("ca"),
+    onRenewed: (next) => secure.setCertificate(servingCertificate(next)),
+  });
+  stack.use(renewal);
+  const servingCertificate = (next: ServingPair) => ({ ...next, rootsPem: opened.rootBundle });
+  const secure = stack.use(
+    await listenSecure(
+      { ...listening, address: config.secureGrpcAddress, addServices: (server) => addServices(server, true) },
+      servingCertificate(pair),
+    ),
+  );
+  const plain =
+    config.grpcAddress === undefined
+      ? undefined
+      : stack.use(
+          await listenPlain({
+            ...listening,
+            address: config.grpcAddress,
+            addServices: (server) => addServices(server, false),
+          }),
+        );
+  // Streams end before the listeners wait for calls to finish.
+  stack.use(deltaServer);
+  notServing[Symbol.dispose]();
+  const ports = { xds: plain?.port, secure: secure.port, http: debug.port, monitoring: monitoring.port };
+  log.info({ source: backend.name, ...ports, ca: authority.kind }, "control plane serves");
+
+  const owned = stack.move();
+  return {
+    ports,
+    failed,
+    [Symbol.asyncDispose]: async () => {
+      const blocked = readiness.block("nothing: it is shutting down");
+      await owned.disposeAsync();
+      blocked[Symbol.dispose]();
+    },
+  };
+}
+
+const countAddresses = (addresses: AddressSource, kind: "workload" | "service"): number => {
+  let count = 0;
+  for (const { type } of addresses.messages.values()) if (type.case === kind) count++;
+  return count;
+};
+
+const authorityFacts = (authority: CertificateAuthority): AuthorityFacts => ({
+  kind: authority.kind,
+  notAfter: new Date(authority.notAfterMs).toISOString(),
+  roots: authority.rootBundle,
+});
