@@ -123,6 +123,10 @@ class SeriesTable<T> {
     return series;
   }
 
+  delete(values: readonly string[]): void {
+    this.#byKey.delete(values.join("\u0000"));
+  }
+
   forEach(visit: (labels: Sample["labels"], series: T) => void): void {
     for (const { values, series } of this.#byKey.values()) {
       visit(
@@ -154,6 +158,11 @@ export class NumberFamily implements Family {
    */
   series(...values: readonly string[]): Series {
     return this.#table.get(values);
+  }
+
+  /** For what is gone; a series still held is no longer shown. */
+  remove(...values: readonly string[]): void {
+    this.#table.delete(values);
   }
 
   readonly snapshot = (): FamilySnapshot => {

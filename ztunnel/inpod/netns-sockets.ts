@@ -18,6 +18,8 @@ export interface NetworkNamespace extends Disposable {
   readonly fd: number;
   /** Device and inode: equal for two descriptors of one namespace. */
   readonly identity: string;
+  /** Once closed, `fd` may be somebody else's. */
+  readonly isOpen: boolean;
   close(): void;
 }
 
@@ -87,7 +89,15 @@ export function adoptNamespace(fd: number): NetworkNamespace {
     if (isOpen) closeSync(fd);
     isOpen = false;
   };
-  return { fd, identity: namespaceIdentity(fd), close, [Symbol.dispose]: close };
+  return {
+    fd,
+    identity: namespaceIdentity(fd),
+    get isOpen() {
+      return isOpen;
+    },
+    close,
+    [Symbol.dispose]: close,
+  };
 }
 
 function namespaceIdentity(fd: number): string {
@@ -99,10 +109,13 @@ function namespaceIdentity(fd: number): string {
 let ownNamespaceFd: number | undefined;
 
 /**
- * Runs `action` with this thread inside the namespace; undefined means our own. `action` must not wait. A thread that
- * cannot come back would serve one pod's traffic in another's namespace, so then the process ends at once.
+ * Runs `action` with this thread inside the namespace; undefined means our own. `action` must not wait: what it
+ * promises for later happens outside. A thread that cannot come back would serve one pod's traffic in another's
+ * namespace, so then the process ends at once.
+ *
+ * @throws MeshError SYSTEM_CALL_FAILED where the namespace cannot be entered
  */
-function inNamespace<T>(netnsFd: number | undefined, action: () => T): T {
+export function inNamespace<T>(netnsFd: number | undefined, action: () => T): T {
   if (netnsFd === undefined) return action();
   const ownFd = (ownNamespaceFd ??= openSync("/proc/thread-self/ns/net", "r"));
   if (libc.setns(netnsFd, linux.CLONE_NEWNET) !== 0) throw systemError(`enter the network namespace of fd ${netnsFd}`);

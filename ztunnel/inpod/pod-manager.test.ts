@@ -31,7 +31,7 @@ class FakeFactory implements PodProxyFactory {
 const openNamespaces = new Set<NetworkNamespace>();
 function netns(identity: string): NetworkNamespace {
   const close = () => void openNamespaces.delete(namespace);
-  const namespace: NetworkNamespace = { fd: 99, identity, close, [Symbol.dispose]: close };
+  const namespace: NetworkNamespace = { fd: 99, identity, isOpen: true, close, [Symbol.dispose]: close };
   openNamespaces.add(namespace);
   return namespace;
 }

@@ -1,0 +1,101 @@
+/** Puts the redirection rules into a pod's network namespace, takes them out, and looks at what is there. */
+import { readFileSync } from "node:fs";
+import { networkInterfaces } from "node:os";
+import { MeshError } from "#shared/errors/mesh-error.ts";
+import { tryIp } from "#shared/net/ip.ts";
+import { inNamespace } from "#ztunnel/inpod/netns-sockets.ts";
+import { listeningPorts, type Observed } from "./capture-check.ts";
+import {
+  installScript,
+  ownTables,
+  removeScript,
+  routingBatches,
+  routingListBatch,
+  type RedirectFacts,
+  type RoutingBatch,
+} from "./redirect-rules.ts";
+import { mustRun, runProgram } from "./run-program.ts";
+
+/** Rules in force, for {@link problemsOf} and {@link removeRules}. */
+export interface InstalledRules {
+  /** As nft prints them. */
+  readonly tables: string;
+  readonly routing: readonly RoutingBatch[];
+}
+
+/**
+ * Puts all rules in place; a second time changes nothing that carries traffic.
+ *
+ * @throws MeshError SYSTEM_CALL_FAILED saying what failed; rules may then be there in part
+ */
+export async function installRules(netnsFd: number, wanted: RedirectFacts): Promise<InstalledRules> {
+  const facts = { ...wanted, ipv6: wanted.ipv6 && hasIpv6(netnsFd) };
+  const routing = routingBatches(facts);
+  // Routes first: without them an answer to a redirected connection would have no way back.
+  for (const { family, install } of routing) await tolerate(netnsFd, family, install, /File exists/);
+  await mustRun(netnsFd, "nft", ["-f", "-"], installScript(facts));
+  return { tables: ownTables(await listRuleset(netnsFd)), routing };
+}
+
+/** Takes out what {@link installRules} put in, as far as it is there. */
+export async function removeRules(netnsFd: number): Promise<void> {
+  await mustRun(netnsFd, "nft", ["-f", "-"], removeScript);
+  const absent = /No such (file or directory|process)|FIB table does not exist|Address family not supported/;
+  const ipv6 = hasIpv6(netnsFd);
+  for (const { family, remove } of routingBatches({ ipv6 })) await tolerate(netnsFd, family, remove, absent);
+}
+
+/** A view of the namespace now. */
+export async function observe(netnsFd: number, routing: readonly RoutingBatch[]): Promise<Observed> {
+  const seen: Record<RoutingBatch["family"], string> = { "-4": "", "-6": "" };
+  for (const { family } of routing) {
+    // A table without any route makes `ip` complain; what it prints before and after counts all the same.
+    seen[family] = (await runProgram(netnsFd, "ip", [family, "-force", "-batch", "-"], routingListBatch)).stdout;
+  }
+  return {
+    ips: addressesIn(netnsFd),
+    listening: inNamespace(netnsFd, () => new Set(["tcp", "tcp6"].flatMap((file) => listeningPorts(procNet(file))))),
+    ruleset: await listRuleset(netnsFd),
+    routing: seen,
+  };
+}
+
+/** Addresses of the interfaces that are up. */
+export function addressesIn(netnsFd: number): readonly string[] {
+  const interfaces = inNamespace(netnsFd, () => networkInterfaces());
+  return Object.values(interfaces).flatMap((addresses) =>
+    (addresses ?? []).flatMap(({ address }) => tryIp(address) ?? []),
+  );
+}
+
+const listRuleset = (netnsFd: number): Promise<string> =>
+  mustRun(netnsFd, "nft", ["-s", "list", "ruleset", "inet"], "");
+
+/** Of the namespace this thread is in. Empty where the kernel has no such protocol. */
+function procNet(file: string): string {
+  try {
+    return readFileSync(`/proc/thread-self/net/${file}`, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+/** As ztunnel decides it: loopback has IPv6. */
+function hasIpv6(netnsFd: number): boolean {
+  return inNamespace(netnsFd, () => {
+    try {
+      return readFileSync("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "utf8").trim() === "0";
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** Runs every line, and fails only over complaints that do not match `harmless`. */
+async function tolerate(netnsFd: number, family: string, batch: string, harmless: RegExp): Promise<void> {
+  const { status, stderr } = await runProgram(netnsFd, "ip", [family, "-force", "-batch", "-"], batch);
+  if (status === 0) return;
+  const complaints = stderr.split("\n").filter((line) => line.trim() !== "" && !line.startsWith("Command failed"));
+  if (complaints.every((line) => harmless.test(line))) return;
+  throw new MeshError("SYSTEM_CALL_FAILED", `"ip ${family} -batch" failed: ${complaints.join("; ")}`);
+}
