@@ -2,7 +2,8 @@ import { EnvReader } from "#shared/config/env-reader.ts";
 import { MeshError } from "#shared/errors/mesh-error.ts";
 import { splitHostPort } from "#shared/net/ip.ts";
 import { parseFilter, type LogFilter } from "#shared/observe/logging.ts";
-import { defaultOptions, type TranslateOptions } from "#controlplane/translate/options.ts";
+import type { TranslateOptions } from "#controlplane/translate/options.ts";
+import { readTranslateOptions } from "#controlplane/translate/read-options.ts";
 import type { ListenAddress } from "#controlplane/xds/grpc-listener.ts";
 
 /** Where configuration comes from, and with it where the CA keeps its root and who vouches for tokens. */
@@ -90,27 +91,7 @@ export function readDiscoveryConfig(flags: DiscoveryFlags, env: NodeJS.ProcessEn
     monitoringAddress: address("monitoringAddr", flags.monitoringAddr),
     podName: read.text("POD_NAME", "istiod"),
     rootNamespace: namespace,
-    translate: {
-      clusterId: read.text("CLUSTER_ID", defaultOptions.clusterId),
-      domain: flags.domain,
-      revision,
-      systemNamespace: namespace,
-      autoAllowWaypointPolicy: read.boolean("PILOT_AUTO_ALLOW_WAYPOINT_POLICY", defaultOptions.autoAllowWaypointPolicy),
-      dryRunPolicies: read.boolean("AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY", defaultOptions.dryRunPolicies),
-      autoAllocateIps: read.boolean("PILOT_ENABLE_IP_AUTOALLOCATE", defaultOptions.autoAllocateIps),
-      autoAllocateIpv4: read.text("PILOT_IP_AUTOALLOCATE_IPV4_PREFIX", defaultOptions.autoAllocateIpv4),
-      autoAllocateIpv6: read.text("PILOT_IP_AUTOALLOCATE_IPV6_PREFIX", defaultOptions.autoAllocateIpv6),
-      serviceEntriesSelectPods: read.boolean(
-        "PILOT_ENABLE_SERVICEENTRY_SELECT_PODS",
-        defaultOptions.serviceEntriesSelectPods,
-      ),
-      servicesSelectWorkloadEntries: read.boolean(
-        "PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES",
-        defaultOptions.servicesSelectWorkloadEntries,
-      ),
-      multiNetwork: read.boolean("AMBIENT_ENABLE_MULTI_NETWORK", defaultOptions.multiNetwork),
-      writeStatus: read.boolean("AMBIENT_ENABLE_STATUS", defaultOptions.writeStatus),
-    },
+    translate: readTranslateOptions(read, flags.domain),
     debounce: {
       quietMs: read.durationMs("PILOT_DEBOUNCE_AFTER", 100),
       longestMs: read.durationMs("PILOT_DEBOUNCE_MAX", 10_000),

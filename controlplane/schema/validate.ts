@@ -46,7 +46,13 @@ const problem = (severity: Problem["severity"], path: Problem["path"], message: 
 const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-export function checkObject(object: unknown): Checked {
+/**
+ * How much to check: `form` stops at what a schema can say. An API server goes so far by itself; the meaning it leaves
+ * to admission.
+ */
+export type Depth = "form" | "meaning";
+
+export function checkObject(object: unknown, depth: Depth = "meaning"): Checked {
   if (!isRecord(object)) {
     return {
       kind: "read",
@@ -71,6 +77,7 @@ export function checkObject(object: unknown): Checked {
     group: apiVersion.slice(0, Math.max(slash, 0)),
     version: apiVersion.slice(slash + 1),
     kind,
+    depth,
   });
 }
 
@@ -90,7 +97,10 @@ interface Names {
   readonly kind: string;
 }
 
-function checkKind(object: Readonly<Record<string, unknown>>, { group, version, kind }: Names): Checked {
+function checkKind(
+  object: Readonly<Record<string, unknown>>,
+  { group, version, kind, depth }: Names & { readonly depth: Depth },
+): Checked {
   const definition = configKind(group, kind);
   const core = coreKind(group, kind);
   if (definition === undefined && core === undefined) return checkUnknownKind({ group, version, kind });
@@ -110,7 +120,7 @@ function checkKind(object: Readonly<Record<string, unknown>>, { group, version, 
   };
   const schema = z.strictObject({ apiVersion: z.string(), kind: z.string(), metadata: z.unknown(), ...fields });
   problems.push(...checkStructure(schema, object, []));
-  if (definition !== undefined) {
+  if (definition !== undefined && depth === "meaning") {
     const root = new Field(object, [], problems);
     definition.check(root.at("spec"), root);
   }

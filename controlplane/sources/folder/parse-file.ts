@@ -6,6 +6,8 @@ import { explain } from "#shared/errors/mesh-error.ts";
 /** One object of a file, as plain data of any form. */
 export interface ParsedObject {
   readonly value: unknown;
+  /** First line of the object, from 1. */
+  readonly line: number;
   /** `shop/policy.yaml:12:9`: the object, or the field that `path` names. */
   readonly place: (path?: FieldPath) => string;
 }
@@ -40,7 +42,7 @@ export function parseFile(path: string, text: string): ParsedFile {
     try {
       const value: unknown = document.toJS({ maxAliasCount: maxAliases });
       if (value === null || value === undefined) continue;
-      objects.push(...itemsOf(value, document, at));
+      objects.push(...itemsOf(value, document, at, lines));
     } catch (thrown) {
       errors.push(`${at(start)}: ${firstLine(explain(thrown))}`);
     }
@@ -64,16 +66,26 @@ function documentsOf(path: string, text: string, lines: LineCounter, errors: str
 }
 
 /** `kind: List`, as kubectl writes several objects, is what it holds. */
-function itemsOf(value: unknown, document: Document, at: (offset: number) => string): readonly ParsedObject[] {
+function itemsOf(
+  value: unknown,
+  document: Document,
+  at: (offset: number) => string,
+  lines: LineCounter,
+): readonly ParsedObject[] {
+  const lineOf = (path: FieldPath): number => lines.linePos(offsetOf(document, path)).line;
   const place =
     (prefix: FieldPath) =>
     (path: FieldPath = []): string =>
       at(offsetOf(document, [...prefix, ...path]));
   const list = value as { kind?: unknown; items?: unknown };
   if (typeof value !== "object" || value === null || typeof list.kind !== "string")
-    return [{ value, place: place([]) }];
-  if (!list.kind.endsWith("List") || !Array.isArray(list.items)) return [{ value, place: place([]) }];
-  return list.items.map((item: unknown, index) => ({ value: item, place: place(["items", index]) }));
+    return [{ value, line: lineOf([]), place: place([]) }];
+  if (!list.kind.endsWith("List") || !Array.isArray(list.items)) return [{ value, line: lineOf([]), place: place([]) }];
+  return list.items.map((item: unknown, index) => ({
+    value: item,
+    line: lineOf(["items", index]),
+    place: place(["items", index]),
+  }));
 }
 
 /** Where a field stands; where it is missing, what should hold it. */
