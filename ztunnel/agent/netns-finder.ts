@@ -8,7 +8,7 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Ip } from "#shared/net/ip.ts";
 import { openNamespace, type NetworkNamespace } from "#ztunnel/inpod/netns-sockets.ts";
-import { addressesIn } from "./pod-rules.ts";
+import { addressesIn } from "./namespace-addresses.ts";
 
 export interface NamespaceDirs {
   /** The host's /proc. */

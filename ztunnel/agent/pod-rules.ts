@@ -1,10 +1,9 @@
 /** Puts the redirection rules into a pod's network namespace, takes them out, and looks at what is there. */
 import { readFileSync } from "node:fs";
-import { networkInterfaces } from "node:os";
 import { MeshError } from "#shared/errors/mesh-error.ts";
-import { tryIp } from "#shared/net/ip.ts";
 import { inNamespace } from "#ztunnel/inpod/netns-sockets.ts";
 import { listeningPorts, type Observed } from "./capture-check.ts";
+import { addressesIn, procNet } from "./namespace-addresses.ts";
 import {
   installScript,
   ownTables,
@@ -60,25 +59,8 @@ export async function observe(netnsFd: number, routing: readonly RoutingBatch[])
   };
 }
 
-/** Addresses of the interfaces that are up. */
-export function addressesIn(netnsFd: number): readonly string[] {
-  const interfaces = inNamespace(netnsFd, () => networkInterfaces());
-  return Object.values(interfaces).flatMap((addresses) =>
-    (addresses ?? []).flatMap(({ address }) => tryIp(address) ?? []),
-  );
-}
-
 const listRuleset = (netnsFd: number): Promise<string> =>
   mustRun(netnsFd, "nft", ["-s", "list", "ruleset", "inet"], "");
-
-/** Of the namespace this thread is in. Empty where the kernel has no such protocol. */
-function procNet(file: string): string {
-  try {
-    return readFileSync(`/proc/thread-self/net/${file}`, "utf8");
-  } catch {
-    return "";
-  }
-}
 
 /** As ztunnel decides it: loopback has IPv6. */
 function hasIpv6(netnsFd: number): boolean {

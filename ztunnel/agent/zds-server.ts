@@ -69,13 +69,17 @@ export class ZdsServer {
     await Promise.all(this.#sessions.map((session) => session.send({ kind: "del", uid })));
   }
 
-  /** Accepts ztunnels until `signal` aborts; then all are let go. */
+  /** Accepts ztunnels until `signal` aborts; then all are let go, and their ends awaited. */
   async serve(listener: AgentListener, signal: AbortSignal): Promise<void> {
+    const running = new Set<Promise<void>>();
     try {
       while (!signal.aborted) {
         const connection = await listener.accept(signal);
         if (this.#sessions.length >= maxSessions) connection.close();
-        else void this.#run(connection);
+        else {
+          const run = this.#run(connection).finally(() => running.delete(run));
+          running.add(run);
+        }
         await sleep(this.#clock, acceptIntervalMs, signal);
       }
     } catch (error) {
@@ -83,6 +87,7 @@ export class ZdsServer {
     } finally {
       listener.close();
       for (const session of this.#sessions) session.close();
+      await Promise.all(running);
     }
   }
 
