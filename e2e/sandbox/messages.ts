@@ -25,7 +25,7 @@ export type FromInner =
   | { readonly kind: "listening" }
   | { readonly kind: "progress"; readonly text: string }
   | { readonly kind: "warning"; readonly text: string }
-  | { readonly kind: "ready"; readonly caPem: string; readonly token: string; readonly host: string }
+  | { readonly kind: "ready"; readonly caPem: string; readonly token: string }
   | { readonly kind: "failed"; readonly message: string }
   | { readonly kind: "dial"; readonly id: number; readonly port: number }
   | { readonly kind: "located"; readonly id: number; readonly place: Place | { readonly error: string } };

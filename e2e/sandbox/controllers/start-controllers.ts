@@ -3,15 +3,13 @@ import { startDaemonSets } from "./daemon-sets.ts";
 import { startDeployments } from "./deployments.ts";
 import { startEndpointSlices } from "./endpoint-slices.ts";
 import { startJobs } from "./jobs.ts";
-import { startNamespaceDefaults } from "./namespace-defaults.ts";
 import { startReplicaSets } from "./replica-sets.ts";
 import { startScheduler } from "./scheduler.ts";
 import { startStatefulSets } from "./stateful-sets.ts";
 
 /** Everything that makes declared objects come true, short of running containers. */
-export function startControllers(context: ControllerContext, rootCertificate: string): Controller {
+export function startControllers(context: ControllerContext): Controller {
   const controllers = [
-    startNamespaceDefaults(context, rootCertificate),
     startScheduler(context),
     startReplicaSets(context),
     startDeployments(context),

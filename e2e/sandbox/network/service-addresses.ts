@@ -1,6 +1,7 @@
 import type { IpFamily, ServiceAllocator } from "../apiserver/service-allocator.ts";
 
-/** Low addresses are for those that ask by number: the API server (1) and DNS (10). */
+/** The first to ask is the API server, and its address is known to be the first. Then the low ones are left to those that ask by number: DNS (10), say. */
+const first = 1;
 const firstDynamic = 256;
 const last = 65_534;
 const nodePorts = { first: 30_000, last: 32_767 };
@@ -10,7 +11,7 @@ export class ServiceAddresses implements ServiceAllocator {
   readonly families: readonly IpFamily[];
   readonly #used = { IPv4: new Set<number>(), IPv6: new Set<number>() };
   readonly #usedPorts = new Set<number>();
-  #next = { IPv4: firstDynamic, IPv6: firstDynamic };
+  #next = { IPv4: first, IPv6: first };
   #nextPort = nodePorts.first;
 
   constructor(ipv6: boolean) {
@@ -29,7 +30,7 @@ export class ServiceAddresses implements ServiceAllocator {
   #free(family: IpFamily): number | undefined {
     for (let tried = firstDynamic; tried <= last; tried++) {
       const number = this.#next[family];
-      this.#next[family] = number >= last ? firstDynamic : number + 1;
+      this.#next[family] = number >= last || number < firstDynamic ? firstDynamic : number + 1;
       if (!this.#used[family].has(number)) return number;
     }
     return undefined;

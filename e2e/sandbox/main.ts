@@ -1,0 +1,12 @@
+/** `npm run sandbox -- up|down|status`: a cluster with the mesh on it, on this machine, without Kubernetes. */
+import process from "node:process";
+import { assertNodeVersion } from "#shared/lifecycle/node-version.ts";
+
+try {
+  assertNodeVersion(process.version);
+  const { runCommand } = await import("./commands.ts");
+  process.exitCode = await runCommand(process.argv.slice(2));
+} catch (error) {
+  console.error(error instanceof Error ? error.message : String(error));
+  process.exitCode = 1;
+}
