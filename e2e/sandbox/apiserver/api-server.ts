@@ -1,5 +1,5 @@
 import { createServer, type Server } from "node:https";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Server as NetServer } from "node:net";
 import Fastify from "fastify";
 import type { Clock } from "#shared/clock/clock.ts";
 import type { Logger } from "#shared/observe/logger.ts";
@@ -35,10 +35,14 @@ export interface ApiServerOptions {
   readonly podPort?: number;
 }
 
-export type ListenAddress = { readonly host: string; readonly port: number } | { readonly path: string };
+export type ListenAddress =
+  | { readonly host: string; readonly port: number }
+  | { readonly path: string }
+  /** A socket that listens already, made elsewhere: in another network namespace, say. */
+  | { readonly handle: NetServer };
 
 export interface ApiServer {
-  /** Serves TLS at a TCP address or a unix socket; may be called for several. Answers the TCP port. */
+  /** Serves TLS at a TCP address, a unix socket or an open listener; may be called for several. Answers the TCP port. */
   listen(address: ListenAddress): Promise<number | undefined>;
   readonly adminToken: string;
   readonly caPem: string;
@@ -142,10 +146,12 @@ function openServer({ certificatePem, keyPem }: ServingCertificates): Server {
 async function listenOn(server: Server, address: ListenAddress): Promise<number | undefined> {
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
-    server.listen("path" in address ? { path: address.path } : { host: address.host, port: address.port }, () => {
+    server.once("listening", () => {
       server.off("error", reject);
       resolve();
     });
+    if ("handle" in address) server.listen(address.handle);
+    else server.listen(address);
   });
   const bound: AddressInfo | string | null = server.address();
   return typeof bound === "object" && bound !== null ? bound.port : undefined;

@@ -1,6 +1,7 @@
 import { parse as parseYaml } from "yaml";
 import { ApiError } from "./api-error.ts";
 import { decodeObject, type Mistyped } from "./decode-object.ts";
+import { decodeProtobufBody, protobufType } from "./protobuf-body.ts";
 import type { ResourceInfo, ResourceVersion } from "./resources.ts";
 import { isObject, type JsonObject } from "./schema.ts";
 
@@ -52,6 +53,7 @@ function isAnswer(as: string): as is Negotiated["as"] {
 /** Reads a request's body as JSON or YAML. */
 export function parseBody(body: Buffer | undefined, contentType: string | undefined): unknown {
   const type = (contentType ?? "application/json").split(";")[0]?.trim() ?? "";
+  if (type === protobufType) return decodeProtobufBody(body ?? Buffer.alloc(0));
   const text = body?.toString("utf8") ?? "";
   if (/^application\/(?:[\w.-]+\+)?json$/u.test(type) || type === "") return parseJson(text);
   if (/^application\/(?:[\w.-]+\+)?yaml$/u.test(type)) return readYaml(text);

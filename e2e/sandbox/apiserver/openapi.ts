@@ -38,12 +38,12 @@ function servedIn(registry: ResourceRegistry, group: string, version: string): r
 export function openApiV3(registry: ResourceRegistry, group: string, version: string): JsonObject | undefined {
   const served = servedIn(registry, group, version);
   if (served.length === 0) return undefined;
-  return {
+  return withReadableNames({
     openapi: "3.0.0",
     info: { title: "Ambit sandbox", version: "v1" },
     paths: Object.assign({}, ...served.map((one) => pathsOf(one, "v3"))) as JsonObject,
     components: { schemas: definitionsOf(served) },
-  };
+  });
 }
 
 /** OpenAPI v2 of everything. */
@@ -51,12 +51,22 @@ export function openApiV2(registry: ResourceRegistry): JsonObject {
   const served = registry.list().flatMap((info) => info.versions.map((one): Served => [info, one]));
   const definitions = definitionsOf(served);
   const text = JSON.stringify(definitions).replaceAll('"#/components/schemas/', '"#/definitions/');
-  return {
+  return withReadableNames({
     swagger: "2.0",
     info: { title: "Ambit sandbox", version: "v1" },
     paths: Object.assign({}, ...served.map((one) => pathsOf(one, "v2"))) as JsonObject,
     definitions: JSON.parse(text) as JsonObject,
-  };
+  });
+}
+
+/** `V1PodSpec` is the client's name; `kubectl explain` shows the last part of ours, `io.k8s.v1.PodSpec`. */
+function withReadableNames(document: JsonObject): JsonObject {
+  const text = JSON.stringify(document).replaceAll(
+    /"(#\/components\/schemas\/|#\/definitions\/|)([A-Z][a-z]+)?V(\d)([A-Z]\w*)"(?=[:,}])/gu,
+    (_all, prefix: string, family: string | undefined, major: string, name: string) =>
+      `"${prefix}io.k8s.${family === undefined ? "" : `${family.toLowerCase()}.`}v${major}.${name}"`,
+  );
+  return JSON.parse(text) as JsonObject;
 }
 
 function nameOf([info, version]: Served): string {

@@ -59,7 +59,7 @@ export class PodStreams {
 
   #accept(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     const { pathname, searchParams: query } = new URL(request.url ?? "/", "http://server");
-    const user = this.#deps.authenticator.authenticate(request.headers.authorization);
+    const user = this.#deps.authenticator.authenticate(request.headers);
     const asked = readRequest("GET", pathname, query);
     if (asked.kind !== "resource" || asked.resource !== "pods" || asked.group !== "")
       throw new ApiError("NotFound", "the server could not find the requested resource");

@@ -110,7 +110,7 @@ export class RequestHandler {
 
   async #dispatch(http: FastifyRequest, reply: FastifyReply): Promise<void> {
     const { pathname, searchParams: query } = new URL(http.raw.url ?? "/", "http://server");
-    const user = this.#deps.authenticator.authenticate(http.headers.authorization);
+    const user = this.#deps.authenticator.authenticate(http.headers);
     const request = readRequest(http.method, pathname, query);
     this.#check(
       user,
