@@ -24,7 +24,7 @@ function validateShape(object: KubeObject, info: ResourceInfo): FieldError[] {
   const schema = deref(info.versions[0]?.schema ?? {});
   const { metadata: _metadata, status: _status, ...content } = object;
   const { metadata: _1, status: _2, ...properties } = schema.properties ?? {};
-  const needed = (schema.required ?? []).filter((field) => field !== "status");
+  const needed = (schema.required ?? []).filter((field) => field !== "status" && field !== "metadata");
   return validateValue(content, { ...schema, properties, required: needed });
 }
 
