@@ -37,10 +37,10 @@ export const commandPathVariable = "SANDBOX_COMMAND_PATH";
 export const readyWord = "ready";
 
 /**
- * The script expects the command as its arguments, to be in the pod's network namespace and in fresh mount, process,
- * host name and IPC namespaces.
+ * The script expects to be in the pod's network namespace and in fresh mount, process, host name and IPC namespaces.
+ * It holds the command itself, so that a list of processes shows the command once.
  */
-export function containerScript(world: ContainerWorld): string {
+export function containerScript(world: ContainerWorld, command: readonly string[]): string {
   const { root, etc } = world;
   const lines = [
     "set -eu",
@@ -72,7 +72,7 @@ export function containerScript(world: ContainerWorld): string {
     // As process 1 the shell gets the signals of the kubelet and the orphans of the container.
     `trap 'kill -TERM "$child" 2>/dev/null || :' TERM`,
     "set +e",
-    `${capabilityPrefix(world.capabilities)}"$@" <&0 &`,
+    `${[...capabilityCommand(world.capabilities), ...command].map(quote).join(" ")} <&0 &`,
     "child=$!",
     "while :; do",
     '  wait "$child"',
@@ -143,11 +143,6 @@ export function containerCapabilities(context: {
   const dropped = bare(drop);
   const kept = dropped.includes("ALL") ? [] : defaultCapabilities.filter((name) => !dropped.includes(name));
   return [...new Set([...kept, ...bare(add)])];
-}
-
-export function capabilityPrefix(capabilities: readonly string[] | undefined): string {
-  const command = capabilityCommand(capabilities);
-  return command.length === 0 ? "" : `${command.map(quote).join(" ")} `;
 }
 
 /** Command in front of another that limits what it may do. */

@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
-import { mkdir, rm } from "node:fs/promises";
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
@@ -49,11 +50,13 @@ const toolPath = `${process.env["PATH"] ?? ""}:/usr/sbin:/usr/bin:/sbin:/bin`;
 /** @throws Error where the container's world cannot be built, with what the tools said */
 export async function startContainer(start: ContainerStart): Promise<RunningContainer> {
   await mkdir(start.world.root, { recursive: true });
+  const script = `${dirname(start.world.root)}/start`;
+  await writeFile(script, containerScript(start.world, start.command));
   const arguments_ = [
     `--net=${start.netns}`,
     "unshare",
     ...["--mount", "--propagation", "slave", "--uts", "--ipc", "--pid", "--fork", "--kill-child"],
-    ...["sh", "-c", containerScript(start.world), "sandbox", ...start.command],
+    ...["sh", script],
   ];
   const { PATH = toolPath, ...environment } = start.environment;
   const child = spawn("nsenter", arguments_, {
