@@ -112,3 +112,8 @@ export function explain(thrown: unknown): string {
   if (!(thrown instanceof Error)) return String(thrown);
   return thrown.cause === undefined ? thrown.message : `${thrown.message}: ${explain(thrown.cause)}`;
 }
+
+/** The `code` of anything thrown, such as ECONNRESET; empty if it has none. */
+export function codeOf(thrown: unknown): string {
+  return typeof thrown === "object" && thrown !== null && "code" in thrown ? String(thrown.code) : "";
+}

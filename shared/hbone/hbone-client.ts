@@ -3,7 +3,7 @@ import { connect, constants, type ClientHttp2Session, type ClientHttp2Stream } f
 import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import type { Clock } from "#shared/clock/clock.ts";
-import { MeshError } from "#shared/errors/mesh-error.ts";
+import { codeOf, MeshError } from "#shared/errors/mesh-error.ts";
 import type { SpiffeId } from "#shared/identity/spiffe-id.ts";
 import { connectTls, type TlsClientOptions } from "#shared/tls/tls-client.ts";
 import { clientSessionOptions, widenConnectionWindow, type WindowSizes } from "./http2-settings.ts";
@@ -209,7 +209,7 @@ function settingsOf(session: ClientHttp2Session, socket: TLSSocket, clock: Clock
 }
 
 function streamError(stream: ClientHttp2Stream, error: Error | undefined): MeshError {
-  const code = error !== undefined && "code" in error ? error.code : undefined;
+  const code = codeOf(error);
   const unprocessed =
     stream.rstCode === constants.NGHTTP2_REFUSED_STREAM ||
     code === "ERR_HTTP2_GOAWAY_SESSION" ||

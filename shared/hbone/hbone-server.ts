@@ -1,6 +1,5 @@
 /** The server's end of tunnels: mutual TLS and HTTP/2 over accepted sockets, one event per CONNECT. */
 import {
-  constants,
   performServerHandshake,
   type IncomingHttpHeaders,
   type ServerHttp2Session,
@@ -203,10 +202,10 @@ export function acceptConnect(stream: ServerHttp2Stream, baggage: string | undef
   return true;
 }
 
-/** Headers alone end the stream; whatever the client sends afterwards is dropped. */
+/** Headers alone end the stream, which must not have been read from. */
 export function refuseConnect(stream: ServerHttp2Stream, status: 400 | 401 | 503): void {
   if (stream.destroyed || stream.closed) return;
   stream.on("error", () => {});
+  // Node resets the stream once the answer is out, as nobody reads it; a reset of ours could overtake the answer.
   stream.respond({ ":status": status }, { ...withoutDate, endStream: true });
-  stream.close(constants.NGHTTP2_NO_ERROR);
 }

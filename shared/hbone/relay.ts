@@ -5,6 +5,7 @@
 import type { Http2Session, Http2Stream } from "node:http2";
 import { constants } from "node:http2";
 import type { Socket } from "node:net";
+import { codeOf } from "#shared/errors/mesh-error.ts";
 
 export interface RelayObserver {
   /** Bytes that the downstream side sent. */
@@ -142,6 +143,8 @@ abstract class Side {
   }
 
   ended(): void {
+    // A stream that is torn down says `end` too, although its data is cut off: then `close` decides.
+    if (this.duplex.destroyed) return;
     this.readEnded = true;
     if (!this.#other.#closed) this.#other.end();
   }
@@ -219,7 +222,7 @@ class SocketSide extends Side {
 
   protected failure(): Error | undefined {
     const { error } = this;
-    return error !== undefined && "code" in error && orderlyErrors.has(String(error.code)) ? undefined : error;
+    return orderlyErrors.has(codeOf(error)) ? undefined : error;
   }
 
   finishWriting(): void {

@@ -24,7 +24,7 @@ export function uriNamesOf(certificateDer: Uint8Array): readonly string[] {
     const found = elements(list?.content ?? Buffer.alloc(0)).flatMap(alternativeNames);
     return found.length === 1 ? (found[0] ?? []) : [];
   } catch (error) {
-    if (error instanceof RangeError) return [];
+    if (error instanceof MalformedDer) return [];
     throw error;
   }
 }
@@ -38,27 +38,31 @@ function alternativeNames(extension: Element): readonly (readonly string[])[] {
   return [uris.map(({ content }) => content.toString("latin1"))];
 }
 
+class MalformedDer extends Error {}
+
 function contentOf(element: Element | undefined, tag: number): Buffer {
-  if (element?.tag !== tag) throw new RangeError("unexpected DER element");
+  if (element?.tag !== tag) throw new MalformedDer("unexpected element");
   return element.content;
 }
 
-/** @throws RangeError where lengths do not add up */
+/** @throws MalformedDer where lengths do not add up */
 function elements(der: Buffer): readonly Element[] {
   const found: Element[] = [];
   for (let at = 0; at < der.length;) {
-    const tag = der.readUInt8(at);
-    let length = der.readUInt8(at + 1);
-    let start = at + 2;
-    if (length >= 0x80) {
-      const lengthBytes = length & 0x7f;
-      if (lengthBytes === 0 || lengthBytes > 4) throw new RangeError("indefinite or absurd DER length");
-      length = der.readUIntBE(start, lengthBytes);
-      start += lengthBytes;
-    }
-    if (start + length > der.length) throw new RangeError("DER element longer than what holds it");
-    found.push({ tag, content: der.subarray(start, start + length) });
+    const { start, length } = lengthAt(der, at + 1);
+    if (start + length > der.length) throw new MalformedDer("element longer than what holds it");
+    found.push({ tag: der[at] ?? 0, content: der.subarray(start, start + length) });
     at = start + length;
   }
   return found;
+}
+
+/** The length written at `at`, and where what it measures starts. */
+function lengthAt(der: Buffer, at: number): { readonly start: number; readonly length: number } {
+  const first = der[at];
+  if (first === undefined) throw new MalformedDer("no length");
+  if (first < 0x80) return { start: at + 1, length: first };
+  const digits = first & 0x7f;
+  if (digits === 0 || digits > 4 || at + 1 + digits > der.length) throw new MalformedDer("no definite length");
+  return { start: at + 1 + digits, length: der.readUIntBE(at + 1, digits) };
 }

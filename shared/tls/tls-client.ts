@@ -2,7 +2,7 @@ import type { Duplex } from "node:stream";
 import { connect, type TLSSocket } from "node:tls";
 import type { WorkloadCertificate } from "#shared/ca/workload-certificate.ts";
 import type { Clock } from "#shared/clock/clock.ts";
-import { MeshError } from "#shared/errors/mesh-error.ts";
+import { codeOf, MeshError } from "#shared/errors/mesh-error.ts";
 import type { SpiffeId } from "#shared/identity/spiffe-id.ts";
 import { uriNamesOf } from "./certificate-names.ts";
 import { clientContextFor, handshakeDeadlineMs, hboneProtocols } from "./tls-options.ts";
@@ -32,6 +32,8 @@ export interface VerifiedSocket {
  */
 export function connectTls(transport: Duplex, options: TlsClientOptions): Promise<VerifiedSocket> {
   const { certificate, expected, clock, deadlineMs = handshakeDeadlineMs } = options;
+  // A peer that says goodbye is gone: tunnels end streams, not connections.
+  transport.allowHalfOpen = false;
   let identity: SpiffeId | undefined;
   let refusal: MeshError | undefined;
   return new Promise((resolve, reject) => {
@@ -53,12 +55,15 @@ export function connectTls(transport: Duplex, options: TlsClientOptions): Promis
       transport.destroy();
       reject(refusal ?? handshakeError(error));
     };
-    const onClose = () => fail(new Error("the peer closed the connection during the TLS handshake"));
+    // A turn later: the transport's own error, which says more, may still be on its way.
+    const onClose = () => setImmediate(fail, new Error("the peer closed the connection during the TLS handshake"));
     const cancel = clock.schedule(deadlineMs, () => fail(new Error(`no TLS handshake within ${deadlineMs} ms`)));
+    transport.once("error", fail); // a connect that fails does not reach the TLS socket with its own error
     socket.once("error", fail);
     socket.once("close", onClose);
     socket.once("secureConnect", () => {
       cancel();
+      transport.off("error", fail);
       socket.off("error", fail);
       socket.off("close", onClose);
       if (identity === undefined) fail(new TypeError("the peer was not verified"));
@@ -71,7 +76,7 @@ export function connectTls(transport: Duplex, options: TlsClientOptions): Promis
 
 function handshakeError(error: unknown): MeshError {
   if (error instanceof MeshError) return error;
-  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  const code = codeOf(error);
   // OpenSSL's names for a chain that does not verify.
   if (/CERT|ISSUER|SIGNATURE|INVALID_PURPOSE/.test(code) && !code.startsWith("ERR_SSL")) {
     return new MeshError("PEER_UNVERIFIED", `Cannot trust the peer's certificate`, error);

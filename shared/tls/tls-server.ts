@@ -1,4 +1,3 @@
-import { AsyncLocalStorage } from "node:async_hooks";
 import type { Socket } from "node:net";
 import { createServer, type Server, type TLSSocket } from "node:tls";
 import type { WorkloadCertificate } from "#shared/ca/workload-certificate.ts";
@@ -23,7 +22,7 @@ export interface Handshake {
 export class TlsServer {
   readonly #deadlineMs: number;
   /** `tls.Server` announces outcomes for all of its sockets together; this leads each back to its handshake. */
-  readonly #current = new AsyncLocalStorage<Handshake>();
+  readonly #handshakes = new WeakMap<Socket, Handshake>();
   #certificate: WorkloadCertificate | undefined;
   #server: Server | undefined;
 
@@ -37,8 +36,15 @@ export class TlsServer {
       this.#server = this.#serverFor(certificate);
       this.#certificate = certificate;
     }
-    const server = this.#server;
-    this.#current.run(handshake, () => server.emit("connection", socket));
+    socket.allowHalfOpen = false; // a client that says goodbye during a handshake is gone
+    this.#handshakes.set(socket, handshake);
+    this.#server.emit("connection", socket);
+  }
+
+  #handshakeOf(socket: TLSSocket): Handshake | undefined {
+    // The accepted socket below; Node keeps it for itself under this name.
+    const { _parent: accepted } = socket as TLSSocket & { readonly _parent?: Socket };
+    return accepted && this.#handshakes.get(accepted);
   }
 
   #serverFor(certificate: WorkloadCertificate): Server {
@@ -50,7 +56,7 @@ export class TlsServer {
       handshakeTimeout: this.#deadlineMs,
     });
     server.on("secureConnection", (socket: TLSSocket) => {
-      const handshake = this.#current.getStore();
+      const handshake = this.#handshakeOf(socket);
       // Node has verified the chain, else it would have destroyed the socket; who it is remains ours to check.
       const leaf = socket.authorized ? socket.getPeerX509Certificate() : undefined;
       const verdict = verifyClient(leaf === undefined ? [] : uriNamesOf(leaf.raw), certificate.identity);
@@ -61,10 +67,9 @@ export class TlsServer {
     server.on("tlsClientError", (error: Error, socket: TLSSocket) => {
       // A code such as CERT_HAS_EXPIRED, although the types say an error.
       const unverified = socket.authorizationError as unknown as string | null;
+      const handshake = this.#handshakeOf(socket);
       drop(socket);
-      this.#current
-        .getStore()
-        ?.refused(unverified ? `the client's certificate does not verify: ${unverified}` : explain(error));
+      handshake?.refused(unverified ? `the client's certificate does not verify: ${unverified}` : explain(error));
     });
     return server;
   }

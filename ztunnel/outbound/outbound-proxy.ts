@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 import type { Http2Stream } from "node:http2";
 import type { WorkloadCertificate } from "#shared/ca/workload-certificate.ts";
 import type { Clock } from "#shared/clock/clock.ts";
-import { explain, MeshError, type FailureCode } from "#shared/errors/mesh-error.ts";
+import { codeOf, explain, MeshError, type FailureCode } from "#shared/errors/mesh-error.ts";
 import { parseBaggage, type Baggage } from "#shared/hbone/baggage.ts";
 import { encodeForwarded } from "#shared/hbone/forwarded.ts";
 import { HboneConnection, type ConnectHeaders, type Tunnel } from "#shared/hbone/hbone-client.ts";
@@ -373,8 +373,7 @@ function connected(socket: Socket): Promise<void> {
 
 function dialError({ ip, port }: Endpoint, error: unknown): MeshError {
   const timedOut =
-    (error instanceof MeshError && error.code === "UPSTREAM_CONNECT_FAILED") ||
-    (error instanceof Error && "code" in error && error.code === "ETIMEDOUT");
+    (error instanceof MeshError && error.code === "UPSTREAM_CONNECT_FAILED") || codeOf(error) === "ETIMEDOUT";
   const where = hostPort(ip, port);
   return timedOut
     ? new MeshError(
