@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { closeSync, openSync, readFileSync, statSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { setTimeout as delay } from "node:timers/promises";
@@ -175,7 +175,9 @@ Ctrl-C ends it.`);
 
 /** Starts another process that lives on, and waits with the user until the sandbox in it is up. */
 async function upDetached(words: readonly string[], name: string): Promise<number> {
-  const logPath = join(sandboxesFolder(repository), `${name}.log`);
+  const folder = join(sandboxesFolder(repository), name);
+  mkdirSync(folder, { recursive: true });
+  const logPath = join(folder, "output");
   const log = openSync(logPath, "w", 0o600);
   const child = spawn(
     process.execPath,

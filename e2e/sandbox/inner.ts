@@ -26,6 +26,7 @@ import type { FromInner, InnerOptions, Location, Place, ToInner } from "./messag
 import { Fabric } from "./network/fabric.ts";
 import { listAddresses, planNetwork } from "./network/plan.ts";
 import { ServiceAddresses } from "./network/service-addresses.ts";
+import "./kubelet/keep-compiled.ts";
 import { startServiceProxy } from "./network/service-proxy.ts";
 import { openOutsideDoor } from "./outside-door.ts";
 import { fabricFolders, prepareWorld } from "./world.ts";

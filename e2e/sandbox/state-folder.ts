@@ -12,6 +12,8 @@ export interface StateFolder {
 
 const pidFile = "pid";
 const infoFile = "sandbox.json";
+/** Written before the folder is claimed, or worth reading after a failure. */
+const keptFiles = new Set([pidFile, "log", "output"]);
 
 export interface RunningSandbox {
   readonly name: string;
@@ -64,7 +66,7 @@ export function claimFolder(folder: string, name: string, pid: number): StateFol
     }
   }
   for (const file of readdirSync(path))
-    if (file !== pidFile && file !== "log") rmSync(join(path, file), { recursive: true, force: true });
+    if (!keptFiles.has(file)) rmSync(join(path, file), { recursive: true, force: true });
   return { path, kubeconfig: join(path, "kubeconfig"), log: join(path, "log") };
 }
 
@@ -110,10 +112,11 @@ function ownerOf(path: string): number | undefined {
   }
 }
 
-/** A process number comes back after a while; with its start time it is unique. */
+/** A process number comes back after a while; with its start time it is unique. Empty for the dead. */
 function processMark(pid: number): string {
   const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
   // After the name, which may hold anything, in parentheses: state is field 3, the start time field 22.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return `${pid} ${fields[19]}`;
+  const isDead = fields[0] === "Z" || fields[0] === "X";
+  return isDead ? "" : `${pid} ${fields[19]}`;
 }
