@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { parseSpiffeId } from "#shared/identity/spiffe-id.ts";
 import { tryCidr } from "#shared/net/cidr.ts";
 import { ip, workloadOf } from "#shared/testing/mesh-fixtures.ts";
@@ -158,7 +158,7 @@ describe("verdicts", () => {
     const verdict = decide(store.policiesFor(workload), shop);
     expect(verdict.allowed).toBe(allowed);
     expect(verdict.policy).toBe(policy);
-    if (policy !== undefined) expect(verdict.why).toContain(policy);
+    expect(verdict.why).toContain(policy ?? "");
   });
 
   test("a selector policy holds where it is named; one that is not here is skipped", () => {
