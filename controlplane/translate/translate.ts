@@ -160,13 +160,15 @@ function isOurs({ labels }: Meta, { revision }: TranslateOptions): boolean {
   return wanted === "" || revision === "" || wanted === revision;
 }
 
+/** By labels; a service without a selector selects nothing. */
 function indexSelectors(services: readonly ServiceInfo[]): SelectorIndex<ServiceInfo> {
-  const index = new SelectorIndex<ServiceInfo>();
-  for (const service of services) {
-    if (service.selector === undefined || service.selector.size === 0) continue;
-    index.add(service.meta.namespace, service.selector, service);
-  }
-  return index;
+  return new SelectorIndex(
+    services.flatMap((service) => {
+      const { selector, meta } = service;
+      if (selector === undefined || selector.size === 0) return [];
+      return [{ namespace: meta.namespace, selector, value: service }];
+    }),
+  );
 }
 
 /** For each pod that endpoint slices refer to: the services of those slices, and the uid that they mean. */

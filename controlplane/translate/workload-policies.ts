@@ -17,8 +17,8 @@ export class WorkloadPolicies {
   private readonly rootNamespace: string;
   private readonly parents: NamespacePolicies;
   private readonly autoAllow: boolean;
-  private readonly policies = new SelectorIndex<string>();
-  private readonly peerAuthentications = new SelectorIndex<PeerAuthentication>();
+  private readonly policies: SelectorIndex<string>;
+  private readonly peerAuthentications: SelectorIndex<PeerAuthentication>;
 
   constructor(input: {
     readonly rootNamespace: string;
@@ -31,13 +31,18 @@ export class WorkloadPolicies {
     this.rootNamespace = input.rootNamespace;
     this.parents = input.parents;
     this.autoAllow = input.autoAllow;
-    for (const { meta, selector } of input.policies) {
-      if (selector !== undefined) this.policies.add(meta.namespace, selector, `${meta.namespace}/${meta.name}`);
-    }
-    for (const policy of input.peerAuthentications) {
-      const { selector, meta } = policy;
-      if (selector !== undefined && selector.size > 0) this.peerAuthentications.add(meta.namespace, selector, policy);
-    }
+    this.policies = new SelectorIndex(
+      input.policies.flatMap(({ meta: { namespace, name }, selector }) =>
+        selector === undefined ? [] : [{ namespace, selector, value: `${namespace}/${name}` }],
+      ),
+    );
+    this.peerAuthentications = new SelectorIndex(
+      input.peerAuthentications.flatMap((policy) => {
+        const { selector, meta } = policy;
+        if (selector === undefined || selector.size === 0) return [];
+        return [{ namespace: meta.namespace, selector, value: policy }];
+      }),
+    );
   }
 
   forWorkload(workload: WorkloadFacts): string[] {
