@@ -30,6 +30,7 @@ export default {
       ...common,
       displayName: "e2e",
       testMatch: ["<rootDir>/e2e/scenarios/**/*.test.ts"],
+      setupFilesAfterEnv: ["<rootDir>/e2e/support/patience.ts"],
     },
   ],
 };
