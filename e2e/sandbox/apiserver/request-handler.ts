@@ -19,6 +19,7 @@ import {
 } from "./discovery.ts";
 import type { KubeObject, MemoryObjectStore } from "./object-store.ts";
 import { openApiIndex, openApiV2, openApiV3 } from "./openapi.ts";
+import { openApiV2Protobuf, openApiV2ProtobufTypes } from "./openapi-v2-protobuf.ts";
 import { bindPod, chooseContainer, evictPod, runningPod } from "./pod-actions.ts";
 import type { PodRuntime } from "./pod-runtime.ts";
 import { listPage, present, readCount, readFlag, readSelectors, storageOf } from "./read-objects.ts";
@@ -189,11 +190,13 @@ export class RequestHandler {
       void reply.type("text/plain; charset=utf-8").send("ok");
       return;
     }
+    const accept = http.headers.accept ?? "";
+    if (clean === "/openapi/v2" && openApiV2ProtobufTypes.some((type) => accept.includes(type))) {
+      void reply.type(openApiV2ProtobufTypes[1] ?? "").send(openApiV2Protobuf(registry));
+      return;
+    }
     const found = this.#document(clean, tokens);
     if (found === undefined) throw unknownResource();
-    if (clean === "/openapi/v2" && !/\*\/\*|application\/json/u.test(http.headers.accept ?? "*/*")) {
-      throw new ApiError("NotAcceptable", "only the following media types are accepted: application/json");
-    }
     sendJson(reply, 200, found);
   }
 
