@@ -37,7 +37,7 @@ export function hostProbeScript(podIps: Iterable<Ip>, sources: ProbeSources): st
   ].join("\n");
 }
 
-export const hostProbeRemoveScript = `table inet ${tableName}\ndelete table inet ${tableName}`;
+const hostProbeRemoveScript = `table inet ${tableName}\ndelete table inet ${tableName}`;
 
 /** Keeps the set in step with the captured pods. Changes made while one is written are written together. */
 export class HostProbes {

@@ -331,7 +331,7 @@ describe("proof", () => {
     node.takeLog();
     node.listens = false;
     node.reconciler.checkAll();
-    await node.clock.advance(100);
+    await node.clock.advance(1_000);
     expect(node.condition).toMatchObject({ status: "False", reason: "ListenersMissing" });
     expect(node.takeLog()).toContain("zds add uid-cart");
     node.listens = true;

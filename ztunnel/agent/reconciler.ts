@@ -17,7 +17,7 @@ import { wishesOf, type RedirectFacts, type RoutingBatch } from "./redirect-rule
 import type { SendOutcome, ServedPod } from "./zds-session.ts";
 
 /** What is done in and around a pod's namespace. */
-export interface CaptureActions {
+interface CaptureActions {
   /** The caller closes it. */
   find(uid: string, ips: readonly Ip[]): NetworkNamespace | undefined;
   install(netnsFd: number, facts: RedirectFacts): Promise<InstalledRules>;
@@ -25,14 +25,14 @@ export interface CaptureActions {
   observe(netnsFd: number, routing: readonly RoutingBatch[]): Promise<Observed>;
 }
 
-export interface ZtunnelFeed {
+interface ZtunnelFeed {
   readonly isServed: boolean;
   remember(pod: ServedPod): void;
   add(pod: ServedPod): Promise<SendOutcome>;
   remove(uid: string): Promise<void>;
 }
 
-export interface ProbeSet {
+interface ProbeSet {
   set(uid: string, ips: readonly Ip[]): Promise<void>;
   delete(uid: string): Promise<void>;
 }
@@ -437,8 +437,11 @@ export class Reconciler {
   }
 }
 
-/** 5 + 10 + 20 + 40 ms: long enough for a pod's namespace to appear, short enough not to hide trouble. */
-const quietFailures = 5;
+/**
+ * 5 + 10 + … + 320 ms: long enough for a pod's namespace to appear and for ztunnel to connect to an agent that was
+ * replaced, short enough not to hide trouble.
+ */
+const quietFailures = 8;
 
 const servedPod = (pod: PodFacts, netns: NetworkNamespace | undefined): ServedPod => ({
   uid: pod.uid,

@@ -33,7 +33,7 @@ export interface KeepAlive {
 }
 
 /** As ztunnel's KEEPALIVE_TIME, KEEPALIVE_INTERVAL and KEEPALIVE_RETRIES. */
-export const keepAliveDefault: KeepAlive = { idleSeconds: 180, intervalSeconds: 180, probes: 9, userTimeout: false };
+const keepAliveDefault: KeepAlive = { idleSeconds: 180, intervalSeconds: 180, probes: 9, userTimeout: false };
 
 export interface ListenOptions {
   /** `::` takes IPv4 too, and becomes `0.0.0.0` where the kernel has no IPv6. */
@@ -71,7 +71,7 @@ export interface ConnectTarget extends Endpoint {
 }
 
 /** As ztunnel's connect timeout towards applications and peers. */
-export const connectTimeoutMsDefault = 10_000;
+const connectTimeoutMsDefault = 10_000;
 
 /** @throws MeshError SYSTEM_CALL_FAILED where `path` cannot be opened */
 export function openNamespace(path: string): NetworkNamespace {

@@ -1,7 +1,9 @@
 /** The checks of `capture.test.ts`, run inside namespaces of their own; prints one JSON line for each. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { statSync } from "node:fs";
+import { once } from "node:events";
+import { closeSync, readdirSync, statSync } from "node:fs";
+import type { Socket } from "node:net";
 import process from "node:process";
 import { systemClock } from "#shared/clock/clock.ts";
 import { silentLogger } from "#shared/observe/logger.ts";
@@ -11,10 +13,16 @@ import { NamespaceFinder } from "#ztunnel/agent/netns-finder.ts";
 import { installRules, observe, removeRules, type InstalledRules } from "#ztunnel/agent/pod-rules.ts";
 import { probeSourcesDefault } from "#ztunnel/agent/redirect-rules.ts";
 import { openZdsListener, ZdsServer } from "#ztunnel/agent/zds-server.ts";
-import { assertNamespacePowers, openNamespace } from "#ztunnel/inpod/netns-sockets.ts";
+import { libc, linux } from "#ztunnel/inpod/libc.ts";
+import {
+  assertNamespacePowers,
+  connectInNamespace,
+  listenInNamespace,
+  openNamespace,
+} from "#ztunnel/inpod/netns-sockets.ts";
 import { PodManager, type PodToServe } from "#ztunnel/inpod/pod-manager.ts";
 import { runZdsClient } from "#ztunnel/inpod/zds-client.ts";
-import { buildWorld, call, mark, serveApplication, startRelay } from "./world.ts";
+import { buildWorld, call, mark, serve, serveApplication, startRelay } from "./world.ts";
 
 const facts = {
   probeSources: probeSourcesDefault,
@@ -50,6 +58,59 @@ const inPod = (...command: string[]) => execFileSync("ip", ["netns", "exec", "po
 
 const checks: Record<string, () => Promise<void> | void> = {
   "has the powers it needs": () => assertNamespacePowers(mark),
+  "accepted and outbound sockets have their options": async () => {
+    const keepAlive = { idleSeconds: 11, intervalSeconds: 12, probes: 3, userTimeout: true };
+    const accepted = Promise.withResolvers<Socket>();
+    const server = await serve(podFd, { address: "::", port: 8_081, mark: 123, keepAlive }, accepted.resolve);
+    const socket = connectInNamespace(clientFd, { ip: pod.v4, port: 8_081, mark, keepAlive });
+    const there = await accepted.promise;
+    for (const end of [socket, there]) {
+      assert.equal(option(end, linux.IPPROTO_TCP, linux.TCP_NODELAY), 1);
+      assert.equal(option(end, linux.SOL_SOCKET, linux.SO_KEEPALIVE), 1);
+      assert.equal(option(end, linux.IPPROTO_TCP, linux.TCP_KEEPIDLE), 11);
+      assert.equal(option(end, linux.IPPROTO_TCP, linux.TCP_KEEPINTVL), 12);
+      assert.equal(option(end, linux.IPPROTO_TCP, linux.TCP_KEEPCNT), 3);
+      assert.equal(option(end, linux.IPPROTO_TCP, linux.TCP_USER_TIMEOUT), 47_000);
+    }
+    assert.equal(option(socket, linux.SOL_SOCKET, linux.SO_MARK), mark);
+    assert.equal(option(there, linux.SOL_SOCKET, linux.SO_MARK), 123);
+    assert.equal(option(socket, linux.SOL_SOCKET, linux.SO_REUSEPORT), 0, "an outbound socket shares no port");
+    socket.destroy();
+    there.destroy();
+    server.close();
+  },
+  "a port is shared with SO_REUSEPORT only": () => {
+    const port = 8_082;
+    const closeAfter = [listenInNamespace(podFd, { address: "::", port, reusePort: true }).fd];
+    closeAfter.push(listenInNamespace(podFd, { address: "::", port, reusePort: true }).fd);
+    assert.throws(() => listenInNamespace(podFd, { address: "::", port }), /EADDRINUSE/);
+    for (const fd of closeAfter) closeSync(fd);
+  },
+  "a source that cannot be had is told, and the connection made without it": async () => {
+    let why = "";
+    const target = { ip: pod.v4, port: 8_080, sourceIp: client.v6, onUnspoofed: (text: string) => (why = text) };
+    assert.equal(await call(clientFd, target), client.v4);
+    assert.match(why, /families differ/);
+  },
+  "a connect that nobody answers ends at its deadline": async () => {
+    inPod("nft", "add table inet dropping");
+    inPod("nft", "add chain inet dropping input { type filter hook input priority 0; }");
+    inPod("nft", "add rule inet dropping input tcp dport 8083 drop");
+    const socket = connectInNamespace(clientFd, { ip: pod.v4, port: 8_083 }, 100);
+    const [error] = (await once(socket, "error")) as [Error];
+    assert.match(error.message, /Cannot connect to "10\.77\.1\.2:8083": timed out after 100 ms/);
+    inPod("nft", "delete", "table", "inet", "dropping");
+  },
+  "refused connections leak no descriptor": async () => {
+    const open = () => readdirSync("/proc/self/fd").length;
+    const before = open();
+    for (let round = 0; round < 100; round++) {
+      await assert.rejects(call(clientFd, { ip: pod.v4, port: 1, sourceIp: pod.v4 }), /ECONNREFUSED/);
+    }
+    assert.throws(() => listenInNamespace(podFd, { address: "10.9.9.9", port: 80 }), /EADDRNOTAVAIL/);
+    assert.throws(() => connectInNamespace(0, { ip: pod.v4, port: 1 }), /enter the network namespace/);
+    assert.equal(open(), before);
+  },
   "before: nothing is captured": async () => {
     assert.equal(await call(clientFd, { ip: pod.v4, port: 8_080 }), client.v4);
     assert.deepEqual(relay.inbound, []);
@@ -172,6 +233,13 @@ const checks: Record<string, () => Promise<void> | void> = {
     assert.equal(own.identity, ownIdentity);
   },
 };
+
+const optionBytes = new Int32Array(1);
+function option(socket: Socket, level: number, name: number): number {
+  const { fd } = (socket as unknown as { readonly _handle: { readonly fd: number } })._handle;
+  assert.equal(libc.getsockopt(fd, level, name, optionBytes, new Int32Array([4])), 0);
+  return optionBytes[0] ?? -1;
+}
 
 const loopback4 = { ip: "127.0.0.1" as typeof pod.v4 };
 const gateway = "10.77.1.1" as typeof pod.v4;

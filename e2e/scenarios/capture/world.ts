@@ -11,6 +11,7 @@ import {
   listenInNamespace,
   openNamespace,
   originalDestination,
+  type ConnectTarget,
   type Endpoint,
   type ListenOptions,
   type NetworkNamespace,
@@ -84,7 +85,7 @@ export const serveApplication = (netnsFd: number | undefined, port: number): Pro
   });
 
 /** Calls, and reads to the end. */
-export async function call(netnsFd: number | undefined, target: Endpoint & { mark?: number }): Promise<string> {
+export async function call(netnsFd: number | undefined, target: ConnectTarget): Promise<string> {
   const socket = connectInNamespace(netnsFd, target, 3_000);
   let text = "";
   for await (const chunk of socket) text += String(chunk);
