@@ -15,14 +15,17 @@ function distance(a: string, b: string): number {
 /** Longer words are no slips of a finger, and comparing them costs time that a hostile object could ask for. */
 const longestWord = 64;
 
-/** The choice that `word` was probably meant to be: the same but for case, or up to a third of its letters. */
+/** Two letters change places, or up to a third of them are others. */
+const tolerated = (choice: string): number => (choice.length < 4 ? 1 : Math.max(2, Math.floor(choice.length / 3)));
+
+/** The choice that `word` was probably meant to be, whatever its case. */
 export function nearest(word: string, choices: readonly string[]): string | undefined {
   if (word.length > longestWord) return undefined;
   const lower = word.toLowerCase();
   let best: { readonly choice: string; readonly away: number } | undefined;
   for (const choice of choices) {
     const away = distance(lower, choice.toLowerCase());
-    if (away <= Math.max(1, Math.floor(choice.length / 3)) && (best === undefined || away < best.away)) {
+    if (away <= tolerated(choice) && (best === undefined || away < best.away)) {
       best = { choice, away };
     }
   }

@@ -181,7 +181,7 @@ function distinct(problems: readonly Problem[]): readonly Problem[] {
   const seen = new Set<string>();
   return problems.filter(({ path, severity, message }) => {
     const place = JSON.stringify(path);
-    const key = /empty|missing/.test(message) ? `${place} absent` : `${place} ${severity} ${message}`;
+    const key = /empty|missing|\(null\)/.test(message) ? `${place} absent` : `${place} ${severity} ${message}`;
     return !seen.has(key) && seen.add(key);
   });
 }
