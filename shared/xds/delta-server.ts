@@ -218,7 +218,7 @@ export class DeltaServer implements Disposable {
     const { code, message } = statusOf(error);
     this.#options.log.warn({ peer: call.getPeer(), code: status[code], error: message }, "xDS stream refused");
     this.#options.onEvent?.({ kind: "refused", code });
-    call.emit("error", { code, details: message });
+    call.emit("error", { code, details: clip(message, 500) });
   }
 }
 
@@ -472,5 +472,5 @@ function stateOf({ lastSent, lastAckedNonce, lastError }: Watch): TypeStatus["st
   return lastAckedNonce === lastSent.nonce ? "SYNCED" : "STALE";
 }
 
-/** A client's words in our log, with a bound. */
-const clip = (text: string) => (text.length > 1_000 ? `${text.slice(0, 1_000)}…` : text);
+/** A client's words, in our log or back to it, with a bound. */
+const clip = (text: string, longest = 1_000) => (text.length > longest ? `${text.slice(0, longest)}…` : text);

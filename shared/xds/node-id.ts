@@ -29,8 +29,9 @@ const longestId = 1_024;
  */
 export function parseProxyNode(id: string, metadata: JsonObject = {}): ProxyNode {
   const refuse = (why: string) =>
-    new MeshError("RESOURCE_MALFORMED", `Cannot use node id ${JSON.stringify(id)}: ${why}`);
+    new MeshError("RESOURCE_MALFORMED", `Cannot use node id ${JSON.stringify(id.slice(0, 200))}: ${why}`);
   if (id === "") throw refuse("it is empty");
+  if (id.length > longestId) throw refuse(`it is longer than ${longestId} characters`);
   const parts = id.split("~");
   const [typeText = "", ip = "", podName = "", domain = ""] = parts;
   if (parts.length !== 4) throw refuse(`it has ${parts.length} parts instead of type~ip~name.namespace~domain`);
@@ -39,7 +40,7 @@ export function parseProxyNode(id: string, metadata: JsonObject = {}): ProxyNode
   const ips = ipsOf(metadata, ip);
   const malformed = ips.find((text) => tryIp(text) === undefined);
   if (ips.length === 0 || malformed !== undefined)
-    throw refuse(`"${(malformed ?? ip).slice(0, longestId)}" is no IP address`);
+    throw refuse(`"${(malformed ?? ip).slice(0, 200)}" is no IP address`);
   const nodeName = textOf(metadata, "NODE_NAME");
   const serviceAccount = textOf(metadata, "SERVICE_ACCOUNT");
   return {
