@@ -5,7 +5,7 @@
  */
 import { writeFileSync } from "node:fs";
 import { cpus, release, totalmem } from "node:os";
-import { join } from "node:path";
+import { resolve } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { assertNodeVersion } from "#shared/lifecycle/node-version.ts";
@@ -68,7 +68,7 @@ const machine = {
   date: new Date().toISOString(),
   seconds,
 };
-const file = join(process.cwd(), values.output);
+const file = resolve(values.output);
 writeFileSync(file, `${JSON.stringify({ machine, rows, direct, meshed }, null, 2)}\n`);
 console.log(
   `\n${machine.cores} cores, ${machine.cpu}, Linux ${machine.kernel}, Node ${machine.node}; written to ${values.output}`,

@@ -1,5 +1,6 @@
 /** A sandbox with the mesh on it and a few pods to talk: what most scenarios start from. */
 import { join } from "node:path";
+import process from "node:process";
 import { startSandbox, type SandboxOptions } from "#e2e/sandbox/sandbox.ts";
 import type { ProcessUsage } from "./process-usage.ts";
 import { Cluster, nameOf, type PodName, type RunningCommand } from "./cluster.ts";
@@ -16,7 +17,7 @@ export interface Mesh extends AsyncDisposable {
 }
 
 export async function startMesh(name: string, options: Partial<SandboxOptions> = {}): Promise<Mesh> {
-  const sandbox = await startSandbox({ ...options, name });
+  const sandbox = await startSandbox({ ...options, name: `${name}-${process.pid}` });
   return {
     cluster: new Cluster(sandbox.kubeconfig),
     kubeconfig: sandbox.kubeconfig,
