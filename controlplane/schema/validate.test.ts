@@ -99,7 +99,7 @@ describe("a mistake is told with its field and its remedy", () => {
     ["PeerAuthentication",  "{selector: {matchLabels: {a: b}}, portLevelMtls: {0: {}}}", 'spec.portLevelMtls["0"]: "0" is not a port: write a number from 1 to 65535'],
     ["PeerAuthentication",  "{mtls: {mode: strict}}",                             'spec.mtls.mode: "strict" is not one of UNSET, DISABLE, PERMISSIVE, STRICT: did you mean "STRICT"?'],
     ["RequestAuthentication", "{jwtRules: [{}]}",                                 "spec.jwtRules[0]: has neither issuer nor jwksUri: write at least the issuer"],
-    ["RequestAuthentication", "{jwtRules: [{issuer: a, jwks: '{"keys": []}', jwksUri: 'https://a'}]}", 'spec.jwtRules[0].jwksUri: excludes "jwks", which is written too: keep one of them'],
+    ["RequestAuthentication", `{jwtRules: [{issuer: a, jwks: '{"keys": []}', jwksUri: 'https://a'}]}`, 'spec.jwtRules[0].jwksUri: excludes "jwks", which is written too: keep one of them'],
     ["ServiceEntry",        "{}",                                                 "spec.hosts: is missing: write a list"],
     ["ServiceEntry",        "{hosts: ['*']}",                                     'spec.hosts[0]: "*" is every host: name the service, or a suffix such as *.example.com'],
     ["ServiceEntry",        "{hosts: [a_b.com]}",                                 'spec.hosts[0]: "a_b.com" is not a host name: it has the label "a_b": write a DNS name such as api.example.com or "*.example.com"'],
