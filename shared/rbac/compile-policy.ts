@@ -51,9 +51,24 @@ export function compileString(match: StringMatch): (value: string) => boolean {
   }
 }
 
-/** What namespace conditions compare with: empty where nothing was proven. */
-export const sourceNamespace = (id: SpiffeId | undefined): string =>
-  id === undefined ? "" : (identityOf(id)?.namespace ?? "");
+/** An identity as conditions compare it. */
+interface SourceParts {
+  readonly principal: string;
+  readonly namespace: string;
+  readonly serviceAccount: string;
+}
+
+/** All conditions of all policies ask about the same connection in a row: taking it apart once is enough. */
+let lastId: SpiffeId | undefined;
+let lastParts: SourceParts = { principal: "", namespace: "", serviceAccount: "" };
+
+function partsOf(id: SpiffeId): SourceParts {
+  if (id === lastId) return lastParts;
+  const { namespace = "", serviceAccount = "" } = identityOf(id) ?? {};
+  lastId = id;
+  lastParts = { principal: principalOf(id), namespace, serviceAccount: `${namespace}/${serviceAccount}` };
+  return lastParts;
+}
 
 const always: Test = () => true;
 const never: Test = () => false;
@@ -109,18 +124,15 @@ function strings(matches: readonly StringMatch[]): (value: string) => boolean {
 
 function namespaces(matches: readonly StringMatch[]): Test {
   const test = strings(matches);
-  return (connection) => test(sourceNamespace(connection.sourceIdentity));
+  return ({ sourceIdentity }) => test(sourceIdentity === undefined ? "" : partsOf(sourceIdentity).namespace);
 }
 
 function principals(matches: readonly StringMatch[]): Test {
   const test = strings(matches);
-  return ({ sourceIdentity }) => sourceIdentity !== undefined && test(principalOf(sourceIdentity));
+  return ({ sourceIdentity }) => sourceIdentity !== undefined && test(partsOf(sourceIdentity).principal);
 }
 
 function serviceAccounts(matches: readonly ServiceAccountMatch[]): Test {
   const wanted = new Set(matches.map(({ namespace, serviceAccount }) => `${namespace}/${serviceAccount}`));
-  return ({ sourceIdentity }) => {
-    const id = sourceIdentity === undefined ? undefined : identityOf(sourceIdentity);
-    return id !== undefined && wanted.has(`${id.namespace}/${id.serviceAccount}`);
-  };
+  return ({ sourceIdentity }) => sourceIdentity !== undefined && wanted.has(partsOf(sourceIdentity).serviceAccount);
 }

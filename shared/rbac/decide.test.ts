@@ -4,6 +4,7 @@ import { parseSpiffeId } from "#shared/identity/spiffe-id.ts";
 import { tryCidr } from "#shared/net/cidr.ts";
 import { ip, workloadOf } from "#shared/testing/mesh-fixtures.ts";
 import { compileMatch, compilePolicy, compileString } from "./compile-policy.ts";
+import { explainPolicy } from "./explain.ts";
 import { decide, dryRunMatches, type PolicyConnection } from "./decide.ts";
 import type { Policy, PolicyMatch, PolicyRule, StringMatch } from "./policy.ts";
 import { PolicyStore } from "./policy-store.ts";
@@ -187,5 +188,59 @@ describe("verdicts", () => {
     expect(store.keysOfNamespace("ns")).toEqual([]);
     store.apply({ upserts: [], removals: ["ns/p", "ns/never-was"] });
     expect(store.all()).toEqual([]);
+  });
+});
+
+describe("explanations", () => {
+  const mixed = policyOf("p", [
+    [[{ ...nothing, destinationPorts: [81] }]],
+    [[{ ...nothing, namespaces: [{ kind: "prefix", value: "sh" }], notSourceIps: [cidr("10.0.0.0/8")] }], []],
+  ]);
+
+  test("name every condition with what it was compared with", () => {
+    expect(explainPolicy(mixed, shop)).toEqual({
+      key: "ns/p",
+      action: "ALLOW",
+      dryRun: false,
+      matchedRule: 1,
+      matches: [
+        {
+          rule: 0,
+          clause: 0,
+          match: 0,
+          holds: false,
+          fields: [{ field: "destinationPorts", wanted: ["81"], found: "80", holds: false }],
+        },
+        {
+          rule: 1,
+          clause: 0,
+          match: 0,
+          holds: true,
+          fields: [
+            { field: "namespaces", wanted: ["sh*"], found: "shop", holds: true },
+            { field: "notSourceIps", wanted: ["10.0.0.0/8"], found: "127.0.0.1", holds: true },
+          ],
+        },
+      ],
+    });
+  });
+
+  test("agree with the decision", () => {
+    const match = fc.record({
+      destinationPorts: fc.subarray([80, 81]),
+      notDestinationPorts: fc.subarray([80, 81]),
+      namespaces: fc.subarray([exact("shop"), exact("other")]),
+      notPrincipals: fc.subarray<StringMatch>([{ kind: "presence" }]),
+    });
+    const rules = fc.array(fc.array(fc.array(match, { maxLength: 2 }), { maxLength: 2 }), { maxLength: 2 });
+    fc.assert(
+      fc.property(rules, fc.constantFrom(plaintext, shop, other), (shapes, connection) => {
+        const policy = policyOf(
+          "p",
+          shapes.map((rule) => rule.map((clause) => clause.map((one) => ({ ...nothing, ...one })))),
+        );
+        expect(explainPolicy(policy, connection).matchedRule ?? -1).toBe(compilePolicy(policy).matchedRule(connection));
+      }),
+    );
   });
 });
