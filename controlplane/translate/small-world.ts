@@ -5,7 +5,8 @@ import type { KubeObject } from "#controlplane/mesh/objects.ts";
 import { World } from "#controlplane/mesh/world.ts";
 import { defaultOptions, type TranslateOptions } from "./options.ts";
 import { servedForm, type ServedForm } from "./served-form.ts";
-import { translate } from "./translate.ts";
+import type { StatusUpdate } from "./status.ts";
+import { translate, type Translation } from "./translate.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -108,16 +109,18 @@ export const meshConfig = (mesh: Json): KubeObject => ({ kind: "MeshConfig", mes
 export function serve(objects: readonly KubeObject[], options: Partial<TranslateOptions> = {}): Served {
   const world = new World();
   for (const each of withApiDefaults(objects.map((written) => ({ object: written })))) world.upsert(each);
-  return new Served(servedForm(translate(world, { ...defaultOptions, ...options })), world);
+  return new Served(translate(world, { ...defaultOptions, ...options }), world);
 }
 
 /** What is served, looked up by name. Fields that are zero are absent, as in protobuf's JSON. */
 export class Served {
   readonly form: ServedForm;
+  readonly updates: readonly StatusUpdate[];
   readonly world: World;
 
-  constructor(form: ServedForm, world: World) {
-    this.form = form;
+  constructor(translation: Translation, world: World) {
+    this.form = servedForm(translation);
+    this.updates = translation.statuses;
     this.world = world;
   }
 
