@@ -3,6 +3,7 @@
  * `sandbox.ts`, which it tells how far it is; it ends when that process does.
  */
 import type { Server } from "node:net";
+import { flushCompileCache } from "node:module";
 import { cpus, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
@@ -26,12 +27,12 @@ import type { FromInner, InnerOptions, Location, Place, ToInner } from "./messag
 import { Fabric } from "./network/fabric.ts";
 import { listAddresses, planNetwork } from "./network/plan.ts";
 import { ServiceAddresses } from "./network/service-addresses.ts";
-import "./kubelet/keep-compiled.ts";
 import { startServiceProxy } from "./network/service-proxy.ts";
 import { openOutsideDoor } from "./outside-door.ts";
 import { fabricFolders, prepareWorld } from "./world.ts";
 
 const apiPort = 6443;
+const compiledAfterMs = 5_000;
 const log = openLogger("sandbox", "info");
 const tell = (message: FromInner) => process.send?.(message);
 
@@ -162,3 +163,5 @@ process.on("uncaughtException", (error) => {
   process.exit(1);
 });
 tell({ kind: "listening" });
+// Node does this by itself only at an orderly exit, which the sandbox does not have.
+setTimeout(flushCompileCache, compiledAfterMs).unref();

@@ -31,6 +31,7 @@ interface Kind {
 }
 
 /** Views an object of the store as its kind. */
+// oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- the caller says which kind it knows it to be
 export const as = <T extends Kind>(object: KubeObject): T => object as unknown as T;
 
 /** A changed view on its way back into the store. */
@@ -383,7 +384,14 @@ export interface Deployment extends Kind {
       readonly rollingUpdate?: { readonly maxSurge?: IntOrString; readonly maxUnavailable?: IntOrString };
     };
   };
-  readonly status?: { readonly conditions?: readonly Condition[] };
+  readonly status?: {
+    readonly conditions?: readonly Condition[];
+    readonly observedGeneration?: number;
+    readonly replicas?: number;
+    readonly updatedReplicas?: number;
+    readonly readyReplicas?: number;
+    readonly availableReplicas?: number;
+  };
 }
 
 export interface ReplicaSet extends Kind {

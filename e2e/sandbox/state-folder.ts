@@ -1,5 +1,5 @@
 /** The few files of a sandbox that are on the machine's own file system: kubeconfig, pid, log. */
-import { accessSync, constants, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { accessSync, constants, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { RequirementError } from "./requirements.ts";
@@ -30,7 +30,13 @@ export function sandboxesFolder(repository: string): string {
     accessSync(wanted, constants.W_OK);
     return wanted;
   } catch {
-    return join(tmpdir(), `ambit-sandbox-${userInfo().uid}`);
+    const { uid } = userInfo();
+    const own = join(tmpdir(), `ambit-sandbox-${uid}`);
+    mkdirSync(own, { recursive: true, mode: 0o700 });
+    // In a folder that everybody may write to, somebody else may have been there first.
+    if (statSync(own).uid !== uid)
+      throw new RequirementError(`${own} belongs to somebody else: set TMPDIR to a folder of your own`);
+    return own;
   }
 }
 

@@ -190,14 +190,14 @@ export function startDeployments(context: ControllerContext): Controller {
     isComplete: boolean,
     counts: { replicas: number; updatedReplicas: number; readyReplicas: number; availableReplicas: number },
   ): { condition: Condition; hasMoved: boolean; againMs: number | undefined } => {
-    const before = deployment.status as (Partial<typeof counts> & { conditions?: readonly Condition[] }) | undefined;
+    const before = deployment.status;
     const earlier = before?.conditions?.find(({ type }) => type === "Progressing");
     const hasMoved =
       counts.updatedReplicas > (before?.updatedReplicas ?? 0) ||
       counts.readyReplicas > (before?.readyReplicas ?? 0) ||
       counts.availableReplicas > (before?.availableReplicas ?? 0) ||
       counts.replicas < (before?.replicas ?? 0) ||
-      deployment.metadata.generation !== (before as { observedGeneration?: number } | undefined)?.observedGeneration;
+      deployment.metadata.generation !== before?.observedGeneration;
     const condition = (status: string, reason: string, message: string): Condition => ({
       type: "Progressing",
       status,

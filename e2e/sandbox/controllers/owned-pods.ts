@@ -49,15 +49,13 @@ export function claimPods(
 
 function adopt(store: ObjectStore, pod: Pod, owner: Owner): Pod {
   const ownerReferences = [...(pod.metadata.ownerReferences ?? []), controllerReference(owner)];
-  return as<Pod>(
-    store.update(resources.pods, toObject({ ...pod, metadata: { ...pod.metadata, ownerReferences } } as Pod)),
-  );
+  return as<Pod>(store.update(resources.pods, toObject({ ...pod, metadata: { ...pod.metadata, ownerReferences } })));
 }
 
 function release(store: ObjectStore, pod: Pod, owner: Owner): [] {
   if (isTerminating(pod)) return [];
   const ownerReferences = (pod.metadata.ownerReferences ?? []).filter(({ uid }) => uid !== owner.metadata.uid);
-  store.update(resources.pods, toObject({ ...pod, metadata: { ...pod.metadata, ownerReferences } } as Pod));
+  store.update(resources.pods, toObject({ ...pod, metadata: { ...pod.metadata, ownerReferences } }));
   return [];
 }
 

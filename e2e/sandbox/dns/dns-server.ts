@@ -76,7 +76,7 @@ export function answerMessage(message: Uint8Array, objects: ClusterObjects, maxB
 function header(query: Buffer, rcode: number): Buffer {
   const answer = Buffer.alloc(12);
   query.copy(answer, 0, 0, 2);
-  answer.writeUInt16BE(0x8000 | ((query.readUInt16BE(2) & 0x7900) as number) | rcode, 2);
+  answer.writeUInt16BE(0x8000 | (query.readUInt16BE(2) & 0x7900) | rcode, 2);
   return answer;
 }
 
@@ -123,7 +123,7 @@ export async function startDnsServer({ addresses, port = 53, objects }: DnsServe
   try {
     for (const address of addresses) {
       const tcp = await listenTcp(address, chosen, objects);
-      closers.push(tcp.close);
+      closers.push(() => tcp.close());
       chosen = tcp.port;
       const udp = await listenUdp(address, chosen, objects);
       closers.push(() => udp.close());

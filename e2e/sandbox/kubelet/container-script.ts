@@ -74,6 +74,8 @@ export function containerScript(world: ContainerWorld, command: readonly string[
     "set +e",
     `${[...capabilityCommand(world.capabilities), ...command].map(quote).join(" ")} <&0 &`,
     "child=$!",
+    // The log is the command's: what the shell thinks of its end does not belong there.
+    "exec > /dev/null 2>&1",
     "while :; do",
     '  wait "$child"',
     "  code=$?",

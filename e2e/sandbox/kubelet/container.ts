@@ -55,8 +55,16 @@ export async function startContainer(start: ContainerStart): Promise<RunningCont
   const arguments_ = [
     `--net=${start.netns}`,
     "unshare",
-    ...["--mount", "--propagation", "slave", "--uts", "--ipc", "--pid", "--fork", "--kill-child"],
-    ...["sh", script],
+    "--mount",
+    "--propagation",
+    "slave",
+    "--uts",
+    "--ipc",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "sh",
+    script,
   ];
   const { PATH = toolPath, ...environment } = start.environment;
   const child = spawn("nsenter", arguments_, {
@@ -68,7 +76,8 @@ export async function startContainer(start: ContainerStart): Promise<RunningCont
   const exited = exitOf(child).finally(
     () => void rm(start.world.root, { recursive: true, force: true }).catch(() => undefined),
   );
-  const pid = await setUp(child, start.onOutput, exited);
+  exited.catch(() => undefined); // told by setUp
+  const pid = await setUp(child, start.onOutput);
   return {
     pid,
     exited,
@@ -85,11 +94,7 @@ export async function startContainer(start: ContainerStart): Promise<RunningCont
 }
 
 /** Waits for the world to stand; output before that is the tools' complaint, after it the command's. */
-function setUp(
-  child: ChildProcess,
-  onOutput: (bytes: Buffer) => void,
-  exited: Promise<ContainerExit>,
-): Promise<number> {
+function setUp(child: ChildProcess, onOutput: (bytes: Buffer) => void): Promise<number> {
   return new Promise((resolve, reject) => {
     let pid = 0;
     let complaint = "";
@@ -120,13 +125,10 @@ function setUp(
       clearTimeout(timer);
       reject(error);
     });
-    exited.then(
-      ({ exitCode }) => {
-        clearTimeout(timer);
-        reject(new Error(`setting up the container failed (${exitCode}): ${complaint.trim()}`));
-      },
-      () => undefined, // reported by "error" above
-    );
+    child.once("close", (code, signal) => {
+      clearTimeout(timer);
+      reject(new Error(`setting up the container failed (${signal ?? code}): ${complaint.trim()}`));
+    });
   });
 }
 

@@ -38,9 +38,11 @@ export const isSidecar = (container: Container): boolean => container.restartPol
 export function podStatus(pod: Pod, view: PodView, now: string): PodStatus {
   const before = pod.status ?? {};
   const { spec } = pod;
-  const containerStatuses = spec.containers.map((container) => statusOf(container, view.containers));
+  const containerStatuses = spec.containers.map((container) =>
+    statusOf(container, view.containers, (spec.initContainers ?? []).length > 0),
+  );
   const initContainerStatuses = (spec.initContainers ?? []).map((container) =>
-    statusOf(container, view.initContainers),
+    statusOf(container, view.initContainers, true),
   );
   const phase = phaseOf(pod, view, containerStatuses);
   const isOver = phase === "Succeeded" || phase === "Failed";
@@ -104,10 +106,10 @@ function isInitDone(pod: Pod, name: string, view: PodView): boolean {
   return seen?.state.terminated?.exitCode === 0;
 }
 
-function statusOf(container: Container, views: ReadonlyMap<string, ContainerView>): ContainerStatus {
+function statusOf(container: Container, views: ReadonlyMap<string, ContainerView>, hasInit: boolean): ContainerStatus {
   const { state, lastState, restartCount, started, ready, containerId } = views.get(container.name) ?? {
     ...notStartedYet,
-    state: { waiting: { reason: "PodInitializing" } },
+    state: { waiting: { reason: hasInit ? "PodInitializing" : "ContainerCreating" } },
   };
   return {
     name: container.name,
