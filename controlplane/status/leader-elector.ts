@@ -20,6 +20,7 @@ export interface LeaderElectorOptions {
 /** A lease not renewed for this long is free. Twice what a renewal may take, thrice how often it happens. */
 const leaseMs = 15_000;
 const renewMs = 5_000;
+const releaseMs = 2_000;
 
 interface Lease {
   readonly apiVersion: string;
@@ -124,14 +125,16 @@ export class LeaderElector {
   async #release(): Promise<void> {
     if (!this.isLeader()) return;
     this.#leadsUntilMs = 0;
-    const lease = await this.#read();
+    // A courtesy to the next one, which an API server that is away must not make us wait for.
+    const soon = AbortSignal.timeout(releaseMs);
+    const lease = await this.#read(soon);
     if (lease?.spec?.holderIdentity !== this.#options.identity) return;
-    await this.#update({ ...lease, spec: { ...lease.spec, holderIdentity: "", renewTime: this.#timestamp() } });
+    await this.#update({ ...lease, spec: { ...lease.spec, holderIdentity: "", renewTime: this.#timestamp() } }, soon);
   }
 
-  async #read(signal?: AbortSignal): Promise<Lease | undefined> {
+  async #read(signal: AbortSignal): Promise<Lease | undefined> {
     try {
-      return await this.#options.client.request<Lease>(this.#path, signal === undefined ? {} : { signal });
+      return await this.#options.client.request<Lease>(this.#path, { signal });
     } catch (thrown) {
       if (isStatus(thrown, 404)) return undefined;
       throw thrown;
@@ -153,9 +156,8 @@ export class LeaderElector {
     return this.#wins(client.request(path, { method: "POST", body, signal }));
   }
 
-  #update(lease: Lease, signal?: AbortSignal): Promise<boolean> {
-    const options = { method: "PUT" as const, body: lease, ...(signal === undefined ? {} : { signal }) };
-    return this.#wins(this.#options.client.request(this.#path, options));
+  #update(lease: Lease, signal: AbortSignal): Promise<boolean> {
+    return this.#wins(this.#options.client.request(this.#path, { method: "PUT", body: lease, signal }));
   }
 
   /** False where somebody else was faster. */
