@@ -191,10 +191,10 @@ export class SpdyConnection {
 
   /**
    * A header block with no headers, packed without a compressor: zlib's head once (naming the dictionary), then a
-   * stored block each time.
+   * stored block each time. The empty block behind it is what a flush writes, and what makes Go's reader hand out data.
    */
   #packNoHeaders(): Buffer {
-    const stored = Buffer.from([0x00, 0x04, 0x00, 0xfb, 0xff, 0, 0, 0, 0]);
+    const stored = Buffer.from([0x00, 0x04, 0x00, 0xfb, 0xff, 0, 0, 0, 0, 0x00, 0x00, 0x00, 0xff, 0xff]);
     if (this.#sentHeaders) return stored;
     this.#sentHeaders = true;
     return Buffer.concat([Buffer.from([0x78, 0xbb]), words(spdyDictionaryId), stored]);
