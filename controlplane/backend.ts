@@ -73,6 +73,9 @@ async function openFolderBackend(
   };
 }
 
+/** Named in manifests/base, as Istio names it. */
+const statusLease = "istio-status-leader";
+
 type KubernetesConfig = DiscoveryConfig["source"] & { readonly kind: "kubernetes" };
 
 async function openKubernetesBackend(
@@ -86,6 +89,7 @@ async function openKubernetesBackend(
     { RootCertWriter },
     { secretStore },
     { TokenReviewer },
+    { LeaderElector },
     { StatusWriter },
   ] = await Promise.all([
     import("#controlplane/sources/kubernetes/kube-client.ts"),
@@ -93,27 +97,38 @@ async function openKubernetesBackend(
     import("#controlplane/sources/kubernetes/root-cert-writer.ts"),
     import("#controlplane/sources/kubernetes/secret-store.ts"),
     import("#controlplane/sources/kubernetes/token-review.ts"),
+    import("#controlplane/status/leader-elector.ts"),
     import("#controlplane/status/status-writer.ts"),
   ]);
   const { rootNamespace, tokenAudiences: audiences, translate } = config;
   const client = await openKubeClient({ kubeconfig });
   const abort = new AbortController();
   const running: Promise<void>[] = [];
+  const log = logging.scope("status");
+  const leader = new LeaderElector({
+    client,
+    namespace: rootNamespace,
+    name: statusLease,
+    identity: config.podName,
+    log,
+    clock,
+    onLead: () => statuses.lead(),
+  });
   const statuses = new StatusWriter({
     client,
-    log: logging.scope("status"),
+    log,
     clock,
-    isLeader: () => true,
+    isLeader: () => leader.isLeader(),
     revision: translate.revision,
   });
-  running.push(statuses.run(abort.signal));
+  if (translate.writeStatus) running.push(leader.run(abort.signal), statuses.run(abort.signal));
   return {
     name: `kubernetes ${client.server}`,
     source: new KubernetesSource({ client, rootNamespace, log: logging.scope("config"), clock }),
     authorityStore: secretStore({ client, namespace: rootNamespace, name: "istio-ca-secret" }),
     tokens: new TokenReviewer({ client, audiences, clusterId: translate.clusterId }),
-    takeEvent: (event) => statuses.take(event),
-    wantStatuses: (wanted) => statuses.want(wanted),
+    takeEvent: (event) => translate.writeStatus && statuses.take(event),
+    wantStatuses: (wanted) => translate.writeStatus && statuses.want(wanted),
     distributeRoots: async (authority) => {
       const writer = new RootCertWriter({
         client,
