@@ -244,7 +244,10 @@ async function main(): Promise<void> {
   const target = { host: values.host, port: Number(values.port) };
   const [connections, seconds] = [Number(values.connections), Number(values.seconds)];
   const commands: Readonly<Record<string, () => Promise<LoadResult> | undefined>> = {
-    serve: () => void serve(target.port) as undefined,
+    serve: () => {
+      serve(target.port);
+      return undefined;
+    },
     bulk: () => bulk(target, connections, values.direction === "up", seconds),
     pingpong: () => pingpong(target, connections, Number(values.size), seconds),
     connect: () => connects(target, Number(values.workers), seconds),

@@ -92,22 +92,9 @@ export async function measureMesh(cluster: Cluster, options: Options): Promise<M
   const { seconds, say, quick = false } = options;
   const fresh = await usage(cluster);
   say("  1000 idle connections");
-  const idle = await cluster.start(client, [
-    "node",
-    program,
-    ...[
-      "idle",
-      "--connections",
-      "1000",
-      "--seconds",
-      "6",
-      "--host",
-      await podIp(cluster, server),
-      "--port",
-      String(port),
-    ],
-  ]);
+  const words = ["idle", "--connections", "1000", "--seconds", "6", "--host", await podIp(cluster, server)];
   const beforeIdle = await usage(cluster);
+  const idle = await cluster.start(client, ["node", program, ...words, "--port", String(port)]);
   await idle.line((line) => line.includes('"open"'));
   const withIdle = await usage(cluster);
   await idle.done;

@@ -49,7 +49,7 @@ async function setZtunnelEnv(env: readonly { name: string; value: string }[]): P
     kind,
     metadata: { name: "ztunnel", namespace: "istio-system" },
     spec,
-  } as never);
+  });
   await mesh.cluster.until(
     "new ztunnels alone",
     async () => {
@@ -99,7 +99,7 @@ test("without a control plane, existing and new connections between known pods g
       kind: "Deployment",
       metadata: { name: "istiod", namespace: "istio-system" },
       spec: { replicas },
-    } as never);
+    });
   await scale(0);
   await mesh.cluster.until(
     "the control plane to be gone",

@@ -1,4 +1,5 @@
 /** Every shape of traffic through the mesh: addresses, directions, ends. Two captured pods on two nodes. */
+import { setTimeout as pause } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import type { CallerFacts } from "#e2e/support/server.ts";
 import type { Outcome } from "#e2e/support/client.ts";
@@ -103,9 +104,12 @@ test("1 GiB to a slow reader arrives whole, and the proxies' memory stays flat",
   const before = await rssOf();
   const pulled = conversation("pull", "--host", "server", "--bytes", gibibyte, "--seconds", 3);
   let peak = before;
-  let running = true;
-  const finished = pulled.finally(() => (running = false));
-  while (running) peak = Math.max(peak, await rssOf());
+  const ended = new AbortController();
+  const finished = pulled.finally(() => ended.abort());
+  while (!ended.signal.aborted) {
+    peak = Math.max(peak, await rssOf());
+    await pause(500);
+  }
   expect(await finished).toMatchObject({ ok: true, bytes: gibibyte });
   expect(before).toBeGreaterThan(20);
   expect(peak - before).toBeLessThan(150);

@@ -110,10 +110,11 @@ const commands: Readonly<Record<string, (asked: Asked) => Promise<unknown>>> = {
     const followed = follow(
       socket,
       (opened) => {
-        void writeAll(opened, asked.bytes).then((hex) => {
-          digest = hex;
+        const send = async () => {
+          digest = await writeAll(opened, asked.bytes);
           opened.end();
-        });
+        };
+        void send();
       },
       (received) => received === `${asked.bytes} ${digest}\n`,
     );
@@ -207,21 +208,23 @@ const commands: Readonly<Record<string, (asked: Asked) => Promise<unknown>>> = {
     let failed = 0;
     const endsMs = performance.now() + asked.seconds * 1_000;
     const running = new Set<Promise<void>>();
-    while (performance.now() < endsMs) {
-      const one = follow(
+    const once = async () => {
+      const outcome = await follow(
         open(asked, serverPorts.echo, 5_000),
         (socket) => socket.end(asked.text),
         (received, end) => received === asked.text && end === "end",
-      ).then((outcome) => {
-        if (outcome.ok) done++;
-        else {
-          failed++;
-          if (failures.length < 20)
-            failures.push(`${new Date().toISOString()} ${outcome.end} after ${outcome.ms} ms, ${outcome.bytes} bytes`);
-        }
-      });
+      );
+      if (outcome.ok) done++;
+      else {
+        failed++;
+        const { end, ms, bytes } = outcome;
+        if (failures.length < 20) failures.push(`${new Date().toISOString()} ${end} after ${ms} ms, ${bytes} bytes`);
+      }
+    };
+    while (performance.now() < endsMs) {
+      const one = once();
       running.add(one);
-      void one.then(() => running.delete(one));
+      void one.finally(() => running.delete(one));
       if (running.size > 64) await Promise.race(running);
       await new Promise((resolve) => setTimeout(resolve, asked.everyMs));
     }

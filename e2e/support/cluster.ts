@@ -149,10 +149,10 @@ export class Cluster {
         settle({ stdout: lines.text, stderr: stderr.text(), exitCode: exitCodeOf(status) });
       },
     );
-    socket.onclose = () => {
+    socket.addEventListener("close", () => {
       lines.finish();
       fail(new Error(`The connection that ran ${command.join(" ")} in ${pod.name} closed early`));
-    };
+    });
     return { line: (wanted) => lines.next(wanted), done };
   }
 
