@@ -64,8 +64,8 @@ const inMatch = (match: object): Init => ({ groups: [{ rules: [{ matches: [match
 
 // prettier-ignore
 test.each([
-  [{ scope: wire(9) },                                                                      "scope: wire(9)"],
-  [{ action: wire(9) },                                                                     "action: wire(9)"],
+  [{ scope: wire(9) },                                                                      "scope: 9"],
+  [{ action: wire(9) },                                                                     "action: 9"],
   [inMatch({ sourceIps: [{ address: Uint8Array.of(1, 2, 3), length: 8 }] }),          "groups[0].rules[0].matches[0].source_ips[0]: 3 bytes"],
   [inMatch({ notSourceIps: [{ address: Uint8Array.of(1, 2, 3, 4), length: 33 }] }),   "not_source_ips[0]: 4 bytes with prefix length 33"],
   [inMatch({ destinationIps: [{ address: new Uint8Array(0) }] }),                     "destination_ips[0]: 0 bytes"],
