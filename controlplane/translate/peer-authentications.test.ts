@@ -154,7 +154,10 @@ test.each(cases.map((each) => [notes(each), each] as const))("%s", (_, { refers,
   expect(served.pod("shop/cart")["authorizationPolicies"] ?? []).toEqual(refers.map((each) => names[each]));
   const converted = served.authorization(names.converted);
   expect(converted === undefined ? undefined : shorthand(converted["groups"] as never)).toBe(published);
-  if (converted !== undefined) expect(converted).toMatchObject({ action: "DENY", scope: "WORKLOAD_SELECTOR" });
+  expect(converted ?? { action: "DENY", scope: "WORKLOAD_SELECTOR" }).toMatchObject({
+    action: "DENY",
+    scope: "WORKLOAD_SELECTOR",
+  });
   const isAny = mesh !== undefined || namespace !== undefined || workload !== undefined;
   expect(served.authorizationNames.includes(names.static)).toBe(isAny);
 });

@@ -179,11 +179,7 @@ describe("which waypoint a service gets", () => {
     [{}, { "istio.io/ingress-use-waypoint": "True" }, true],
     [{ "istio.io/ingress-use-waypoint": "garbage" }, { "istio.io/ingress-use-waypoint": "true" }, undefined],
   ])("ingress: service %j, namespace %j → %p", (own, inherited, expected) => {
-    const objects = [
-      namespace("shop", { labels: inherited as never }),
-      cart({ ...use("wp"), ...own }),
-      waypoint("shop/wp"),
-    ];
+    const objects = [namespace("shop", { labels: inherited }), cart({ ...use("wp"), ...own }), waypoint("shop/wp")];
     expect(serve(objects).service(svc)["ingressUseWaypoint"]).toBe(expected);
     expect(serve(objects.slice(0, 2)).service(svc)["ingressUseWaypoint"]).toBeUndefined();
   });
@@ -269,7 +265,7 @@ describe("which waypoint a workload gets", () => {
   ])("WorkloadEntry with %j in a namespace with a waypoint for services: %p", (labels, condition) => {
     const served = serve([
       namespace("shop", { labels: use("wp") }),
-      workloadEntry("shop/vm", {}, { labels: labels as never }),
+      workloadEntry("shop/vm", {}, { labels: labels }),
       waypoint("shop/wp"),
       waypoint("shop/all", serves("all")),
     ]);
