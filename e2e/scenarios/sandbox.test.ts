@@ -117,7 +117,7 @@ describe("a cluster of two nodes", () => {
   const ipsOf = async (name: string) =>
     (await cluster.pods("default"))
       .find(({ metadata }) => metadata?.name === name)
-      ?.status?.podIPs?.map(({ ip = "" }) => ip) ?? [];
+      ?.status?.podIPs?.map(({ ip }) => ip) ?? [];
 
   test("pods of both nodes reach each other by either address", async () => {
     for (const name of ["one", "two"]) {
@@ -164,11 +164,9 @@ describe("a cluster of two nodes", () => {
       metadata: { name: "settings", namespace: "default" },
       data: { colour: "green" },
     });
-    await until(
-      "the new value",
-      async () => (await run("cat /etc/never-here/settings/colour")).text === "green",
-      10_000,
-    );
+    const read = async () => (await run("cat /etc/never-here/settings/colour")).text;
+    await until("the new value", async () => (await read()) !== "blue", 10_000);
+    expect(await read()).toBe("green");
   });
 
   test("a pod's token is that of its account", async () => {
@@ -229,7 +227,7 @@ describe("a cluster of two nodes", () => {
 
 /** A sandbox in a process of its own, which can be killed. */
 async function startElsewhere(name: string, prefix: readonly string[] = [], environment: NodeJS.ProcessEnv = {}) {
-  const [command = "", ...rest] = [
+  const [command, ...rest] = [
     ...prefix,
     process.execPath,
     join(projectRoot, "e2e/sandbox/main.ts"),

@@ -101,10 +101,15 @@ export function startDaemonSets(context: ControllerContext): Controller {
     pods: readonly Pod[],
     eligible: readonly string[],
   ): number | void => {
+    const isFresh = ({ metadata }: Pod) => metadata.labels?.[revisionLabel] === hash;
+    // During a surge a node has two: the older one stands for the node until it goes.
     const onNode = eligible.map((node) =>
-      pods.filter((pod) => pod.spec.nodeName === node && !isTerminating(pod) && !isFinished(pod)),
+      pods
+        .filter((pod) => pod.spec.nodeName === node && !isTerminating(pod) && !isFinished(pod))
+        .toSorted((a, b) => Number(isFresh(a)) - Number(isFresh(b)))
+        .at(0),
     );
-    const count = (test: (pod: Pod) => boolean) => onNode.filter((some) => some.some(test)).length;
+    const count = (test: (pod: Pod) => boolean) => onNode.filter((pod) => pod !== undefined && test(pod)).length;
     const available = count((pod) => isAvailable(set, pod));
     store.patchStatus(resources.daemonSets, set.metadata.namespace, set.metadata.name, (current) => ({
       ...current,
@@ -115,7 +120,7 @@ export function startDaemonSets(context: ControllerContext): Controller {
         numberReady: count(isReady),
         numberAvailable: available,
         numberUnavailable: eligible.length - available,
-        updatedNumberScheduled: count(({ metadata }) => metadata.labels?.[revisionLabel] === hash),
+        updatedNumberScheduled: count(isFresh),
         observedGeneration: set.metadata.generation ?? 1,
       },
     }));
