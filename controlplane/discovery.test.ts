@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, test } from "@jest/globals";
+import { afterEach, describe, expect, jest, test } from "@jest/globals";
 import { createPrivateKey, createSign, generateKeyPairSync, randomBytes, sign, X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -27,6 +27,9 @@ import { typeUrls } from "#shared/xds/type-urls.ts";
 import { mintToken } from "./ca/local-tokens.ts";
 import { readDiscoveryConfig } from "./config.ts";
 import { startDiscovery, type Discovery } from "./discovery.ts";
+
+// Real sockets on a machine that may be busy with other things.
+jest.setTimeout(30_000);
 
 const id = (namespace: string, serviceAccount: string): SpiffeId =>
   spiffeId({ trustDomain: "cluster.local", namespace, serviceAccount });
