@@ -188,11 +188,16 @@ export async function readConfig(sources: ConfigSources): Promise<ZtunnelConfig>
     tls12Enabled: read.boolean("TLS12_ENABLED", false),
     postQuantumOnly: read.oneOf("COMPLIANCE_POLICY", ["", "pqc"], "") === "pqc",
   };
-  if (!config.proxyEnabled && !config.dns.enabled) {
-    read.reject("ENABLE_PROXY", "false", "leave the DNS proxy on, or there is nothing to run");
-  }
+  refuseUnenforced(config, read);
   read.finish();
   return config;
+}
+
+/** What asks for more safety than we give stops the start, rather than be ignored. */
+function refuseUnenforced({ proxyEnabled, crlPath, postQuantumOnly }: ZtunnelConfig, read: EnvReader): void {
+  if (!proxyEnabled) read.reject("ENABLE_PROXY", "false", "leave it on: there is nothing else to run");
+  if (crlPath !== undefined) read.reject("CRL_PATH", crlPath, "leave it out: revocation lists are not enforced yet");
+  if (postQuantumOnly) read.reject("COMPLIANCE_POLICY", "pqc", "leave it out: key exchange is not restricted yet");
 }
 
 async function readMeshConfig(text: string | undefined, path: string, read: EnvReader): Promise<ProxyConfig> {

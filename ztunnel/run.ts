@@ -61,6 +61,7 @@ export async function run(process: NodeJS.Process): Promise<number> {
 async function serve(config: ZtunnelConfig, logging: Logging, shutdown: Shutdown): Promise<number> {
   const log = logging.scope("app");
   log.info({ config: withoutSecrets(config), ...describeVersion(config.istioVersion) }, "starting");
+  for (const setting of unused(config)) log.warn({ setting }, "setting has no effect here yet");
   await using stack = new AsyncDisposableStack();
 
   // Ready when nothing blocks any more.
@@ -152,6 +153,12 @@ async function serve(config: ZtunnelConfig, logging: Logging, shutdown: Shutdown
   log.info("stopped");
   return 0;
 }
+
+/** Settings that would open more, not less: leaving them unheeded is safe, but should be known. */
+const unused = ({ socks5Enabled, tls12Enabled }: ZtunnelConfig): readonly string[] => [
+  ...(socks5Enabled ? ["UNSTABLE_ENABLE_SOCKS5"] : []),
+  ...(tls12Enabled ? ["TLS12_ENABLED (for tunnels)"] : []),
+];
 
 /** How pods come to be served: from the node agent, or the one we were told of. */
 interface Proxies {
