@@ -33,7 +33,17 @@ export const defaultMeshConfig: MeshConfig = {
   trustDomainAliases: [],
   rootNamespace: "istio-system",
   serviceEntryVisibility: undefined,
-  serviceScopes: [],
+  // Istio's ambient profile sets this one.
+  serviceScopes: [
+    {
+      namespaces: undefined,
+      services: {
+        matchLabels: new Map(),
+        matchExpressions: [{ key: "istio.io/global", operator: "In", values: ["true"] }],
+      },
+      scope: "GLOBAL",
+    },
+  ],
 };
 
 /**
@@ -59,21 +69,22 @@ function parseText(field: Field): unknown {
 
 function readMeshConfig(mesh: Field): MeshConfig {
   const visibility = mesh.at("serviceEntryVisibility");
+  const scopes = mesh.at("serviceScopeConfigs");
   return {
     trustDomain: mesh.at("trustDomain").text() || defaultMeshConfig.trustDomain,
     trustDomainAliases: mesh.at("trustDomainAliases").texts(),
     rootNamespace: mesh.at("rootNamespace").text() || defaultMeshConfig.rootNamespace,
     serviceEntryVisibility: visibility.isPresent ? readServiceEntryVisibility(visibility) : undefined,
-    serviceScopes: mesh
-      .at("serviceScopeConfigs")
-      .list()
-      .map((config) => ({
-        // Istio's documentation and its code spell the first differently.
-        namespaces:
-          readLabelSelector(config.at("namespaceSelector")) ?? readLabelSelector(config.at("namespacesSelector")),
-        services: readLabelSelector(config.at("servicesSelector")),
-        scope: config.at("scope").text() === "GLOBAL" ? "GLOBAL" : "LOCAL",
-      })),
+    serviceScopes: scopes.isPresent ? scopes.list().map(readScope) : defaultMeshConfig.serviceScopes,
+  };
+}
+
+function readScope(config: Field): ServiceScope {
+  return {
+    // Istio's documentation and its code spell the first differently.
+    namespaces: readLabelSelector(config.at("namespaceSelector")) ?? readLabelSelector(config.at("namespacesSelector")),
+    services: readLabelSelector(config.at("servicesSelector")),
+    scope: config.at("scope").text() === "GLOBAL" ? "GLOBAL" : "LOCAL",
   };
 }
 

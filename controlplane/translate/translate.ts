@@ -4,7 +4,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 import type { Authorization } from "#shared/proto/gen/security/authorization_pb.js";
-import { AddressSchema, type Address } from "#shared/proto/gen/workload/workload_pb.js";
+import { AddressSchema, type Address, type Workload } from "#shared/proto/gen/workload/workload_pb.js";
 import type { Meta, Pod, ServiceEntry } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
 import { networkLabel, revisionLabel, sliceServiceLabel } from "./annotations.ts";
@@ -26,6 +26,7 @@ import { podWorkload } from "./pod-workloads.ts";
 import { SelectorIndex } from "./selector-index.ts";
 import { collectServices, serviceHostname, type ServiceInfo } from "./services.ts";
 import { sliceWorkloads } from "./slice-workloads.ts";
+import { splitHorizon } from "./split-horizon.ts";
 import { isDue, type StatusUpdate } from "./status.ts";
 import { waypointPolicy } from "./waypoint-policies.ts";
 import { collectWaypoints } from "./waypoints.ts";
@@ -81,12 +82,12 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
   };
 
   const addresses = new Map<string, Address>();
+  const remote: Workload[] = [];
   const publish = (address: Address | undefined): void => {
-    if (address?.type.case === "workload") addresses.set(address.type.value.uid, address);
+    if (address?.type.case !== "workload") return;
+    if (options.multiNetwork && address.type.value.network !== network) remote.push(address.type.value);
+    else addresses.set(address.type.value.uid, address);
   };
-  for (const service of services) {
-    addresses.set(service.key, create(AddressSchema, { type: { case: "service", value: service.message } }));
-  }
   const byHostname = new Map(services.map((service) => [service.key, service]));
   const entryHosts = groupByEntry(services);
 
@@ -118,7 +119,19 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
     if (service === undefined) continue;
     for (const workload of sliceWorkloads(context, slice, service)) publish(workload);
   }
-  for (const gateway of networkGateways) publish(networkGatewayWorkload(gateway));
+  const beyond = splitHorizon(world, remote, services, networkGateways);
+  for (const address of [...networkGateways.map(networkGatewayWorkload), ...beyond.workloads]) {
+    if (address.type.case === "workload") addresses.set(address.type.value.uid, address);
+  }
+  for (const service of services) {
+    const { key, message } = service;
+    const identities = beyond.identities.get(key) ?? [];
+    const value =
+      identities.length === 0
+        ? message
+        : { ...message, subjectAltNames: [...new Set([...(message.subjectAltNames ?? []), ...identities])] };
+    addresses.set(key, create(AddressSchema, { type: { case: "service", value } }));
+  }
 
   const authorizations = new Map<string, Authorization>();
   const enforce = (authorization: Authorization | undefined): void => {

@@ -385,6 +385,73 @@ describe("gateways of other networks", () => {
   });
 });
 
+describe("several networks at once", () => {
+  const gateway = object(
+    "gateway.networking.k8s.io/v1",
+    "Gateway",
+    "istio-system/gw",
+    {
+      spec: {
+        gatewayClassName: "istio-remote",
+        addresses: [{ type: "IPAddress", value: "192.0.2.99" }],
+        listeners: [{ name: "x", port: 15_008, protocol: "HBONE" }],
+      },
+    },
+    { labels: { "topology.istio.io/network": "n2" } },
+  );
+  const global = service("shop/s", { selector: { app: "vm" } }, { labels: { "istio.io/global": "true" } });
+  const vm = (name: string, spec: object) =>
+    workloadEntry(`shop/${name}`, { network: "n2", ...spec }, { labels: { app: "vm" } });
+  const members = [vm("a", { serviceAccount: "x", weight: 3 }), vm("b", {}), vm("c", { network: "n3" })];
+  const uid = `n2/SplitHorizonWorkload/istio-system/gw/192.0.2.99/${svc("s")}`;
+  const multi = { multiNetwork: true };
+
+  test("those of one other network are one workload behind its gateway", () => {
+    const served = serve([gateway, global, ...members, pod("shop/p", { labels: { app: "vm" } })], multi);
+    expect(served.names).toEqual(["Kubernetes//Pod/shop/p", "NetworkGateway/n2/192.0.2.99/15008", uid, svc("s")]);
+    expect(served.workload(uid)).toMatchObject({
+      network: "n2",
+      capacity: 4,
+      tunnelProtocol: "HBONE",
+      networkGateway: { address: { network: "n2", address: "wAACYw==" }, hboneMtlsPort: 15_008 },
+      services: { [svc("s")]: { ports: [{ servicePort: 80, targetPort: 80 }] } },
+    });
+    expect(served.service(svc("s"))["subjectAltNames"]).toEqual([
+      "spiffe://cluster.local/ns/shop/sa/x",
+      "spiffe://cluster.local/ns/shop/sa/",
+    ]);
+  });
+
+  test.each([
+    ["behind a service of this cluster only", [gateway, service("shop/s", { selector: { app: "vm" } }), ...members]],
+    ["without a gateway", [global, ...members]],
+  ])("%s they vanish", (_, objects) => {
+    const served = serve(objects, multi);
+    expect(served.names.filter((name) => /WorkloadEntry|SplitHorizon/.test(name))).toEqual([]);
+    expect(served.service(svc("s"))["subjectAltNames"]).toBeUndefined();
+  });
+
+  test("with the flag off they are published as they are", () => {
+    expect(serve([gateway, global, ...members]).names.filter((name) => name.includes("WorkloadEntry"))).toHaveLength(3);
+  });
+
+  test("which services are global is configurable, the first rule counts", () => {
+    const scopes = [
+      { servicesSelector: { matchLabels: { app: "no" } }, scope: "GLOBAL" },
+      { namespaceSelector: { matchLabels: { wide: "yes" } }, servicesSelector: {}, scope: "GLOBAL" },
+    ];
+    const world = (labels: Readonly<Record<string, string>>) => [
+      meshConfig({ serviceScopeConfigs: scopes }),
+      namespace("shop", { labels }),
+      gateway,
+      global,
+      ...members,
+    ];
+    expect(serve(world({ wide: "yes" }), multi).names).toContain(uid);
+    expect(serve(world({}), multi).names).not.toContain(uid);
+  });
+});
+
 test("the cluster's id, domain and trust domain show in every name", () => {
   const served = serve(
     [meshConfig({ trustDomain: "td" }), service("shop/s", { selector: { app: "p" } }), pod("shop/p")],
