@@ -4,9 +4,12 @@ import { identityPatternProblem, pathTemplateProblem } from "./authorization-val
 import type { Field } from "./field.ts";
 import { age, securityKind, type KindDefinition } from "./kind.ts";
 import { suggest } from "./nearest.ts";
-import { checkIpBlock, checkPortText } from "./scalars.ts";
+import { checkIpBlock, checkPortText, ipBlockPattern, portTextPattern } from "./scalars.ts";
 
 const values = z.array(z.string().min(1)).optional();
+/** Checked by code, whose message says more; the pattern is for the API server. */
+const ipBlocks = z.array(z.string().min(1).meta({ pattern: ipBlockPattern })).optional();
+const ports = z.array(z.string().min(1).meta({ pattern: portTextPattern })).optional();
 const accounts = z.array(z.string().min(1).max(320)).max(16).optional();
 
 const source = z
@@ -19,27 +22,27 @@ const source = z
     notNamespaces: values,
     serviceAccounts: accounts.describe("Service accounts of the peer: account, or namespace/account"),
     notServiceAccounts: accounts,
-    ipBlocks: values.describe("Addresses of the peer, as address or range"),
-    notIpBlocks: values,
-    remoteIpBlocks: values.describe("Addresses of the original client; needs a waypoint"),
-    notRemoteIpBlocks: values,
+    ipBlocks: ipBlocks.describe("Addresses of the peer, as address or range"),
+    notIpBlocks: ipBlocks,
+    remoteIpBlocks: ipBlocks.describe("Addresses of the original client; needs a waypoint"),
+    notRemoteIpBlocks: ipBlocks,
     trustDomains: values.describe("Trust domains of the peer; needs a waypoint"),
     notTrustDomains: values,
   })
-  .describe("Who calls: all fields must hold, one value of each");
+  .meta({ description: "Who calls: all fields must hold, one value of each", minProperties: 1 });
 
 const operation = z
   .strictObject({
     hosts: values.describe("HTTP hosts; needs a waypoint"),
     notHosts: values,
-    ports: values.describe("Ports of the destination, in quotes"),
-    notPorts: values,
+    ports: ports.describe("Ports of the destination, in quotes"),
+    notPorts: ports,
     methods: values.describe("HTTP methods; needs a waypoint"),
     notMethods: values,
     paths: values.describe("HTTP paths; needs a waypoint"),
     notPaths: values,
   })
-  .describe("What is called: all fields must hold, one value of each");
+  .meta({ description: "What is called: all fields must hold, one value of each", minProperties: 1 });
 
 const rule = z.strictObject({
   from: z.array(z.strictObject({ source })).min(1).max(512).optional().describe("Callers: any of them"),
@@ -72,7 +75,19 @@ const spec = z
       .optional()
       .describe("The external authorizer of a CUSTOM policy"),
   })
-  .meta(oneAttachment);
+  .meta({
+    "x-kubernetes-validations": [
+      ...oneAttachment["x-kubernetes-validations"],
+      {
+        rule: "!has(self.action) || !(self.action in ['DENY', 'CUSTOM']) || (has(self.rules) && size(self.rules) > 0)",
+        message: "action DENY or CUSTOM without rules never matches: add the rule {} to match everything",
+      },
+      {
+        rule: "!has(self.provider) || (has(self.action) && self.action == 'CUSTOM')",
+        message: "provider is only valid with action CUSTOM",
+      },
+    ],
+  });
 
 const sourceL4 = ["principals", "namespaces", "serviceAccounts", "ipBlocks"];
 const conditionKinds = {

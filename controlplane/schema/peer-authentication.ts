@@ -16,8 +16,8 @@ const spec = z
     mtls: mtls.optional(),
     portLevelMtls: z
       .record(z.string(), mtls)
-      .optional()
-      .describe("Modes of single ports of the pod, by number; needs a selector"),
+      .meta({ description: "Modes of single ports of the pod, by number; needs a selector", minProperties: 1 })
+      .optional(),
   })
   .meta({
     "x-kubernetes-validations": [

@@ -65,6 +65,13 @@ export function checkDuration(field: Field, { zeroAllowed = false } = {}): void 
   }
 }
 
+const octet = "(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])";
+/** An address or range, for API servers; an IPv6 address is looked at only from afar. */
+export const ipBlockPattern = `^((${octet}\\.){3}${octet}(/(3[0-2]|[12]?[0-9]))?|[0-9a-fA-F.]*:[0-9a-fA-F:.]*(%[^/]+)?(/(12[0-8]|1[01][0-9]|[0-9]?[0-9]))?)$`;
+
+/** 0 to 65535, for API servers. */
+export const portTextPattern = "^(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})$";
+
 export function checkIpBlock(field: Field): void {
   if (field.text !== undefined && field.text !== "" && tryCidr(field.text) === undefined) {
     field.error(`${field.quoted} is not an IP address or range`, "write it as 10.0.0.7, 10.0.0.0/8 or fd00::/8");

@@ -8,6 +8,8 @@ interface Entry {
   kept: SourceObject | undefined;
   /** The version that came last, in force or refused. */
   latest: SourceObject;
+  /** What was logged of it: a changed status brings the same object again. */
+  said: string;
 }
 
 /** Says where a problem stands, for a person. */
@@ -38,17 +40,20 @@ export class Admission {
     const { problems } = checked;
     const ref = refOf(object);
     const key = refKey(ref);
-    const kept = this.#entries.get(key)?.kept;
+    const before = this.#entries.get(key);
+    const kept = before?.kept;
     const lines = problems.map((problem) => locate(problem));
+    const said = lines.join("\n");
+    const isNews = said !== (before?.said ?? "");
     if (hasErrors(problems)) {
-      this.#entries.set(key, { kept, latest: object });
+      this.#entries.set(key, { kept, latest: object, said });
       const effect = kept === undefined ? "the object has no effect" : "its last valid version stays in force";
-      this.#log.warn({ ...ref, problems: lines }, `object refused: ${effect}`);
+      if (isNews) this.#log.warn({ ...ref, problems: lines }, `object refused: ${effect}`);
       this.#listener({ type: "refuse", ref, object, kept, problems, lines });
       return;
     }
-    if (lines.length > 0) this.#log.info({ ...ref, problems: lines }, "object accepted with warnings");
-    this.#entries.set(key, { kept: object, latest: object });
+    if (isNews && lines.length > 0) this.#log.info({ ...ref, problems: lines }, "object accepted with warnings");
+    this.#entries.set(key, { kept: object, latest: object, said });
     this.#listener({ type: "upsert", ref, object, problems });
   }
 

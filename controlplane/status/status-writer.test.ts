@@ -214,7 +214,7 @@ describe("StatusWriter", () => {
     });
     world.tell("one");
     await world.server.until(() => world.server.patches.length === 2);
-    expect(world.server.patches[1]?.body["status"]).toEqual({ conditions: [] });
+    expect(world.server.patches[1]?.body["status"]).toEqual({});
   });
 
   test("objects of another revision are left to their control plane", async () => {

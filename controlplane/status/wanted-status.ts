@@ -97,9 +97,9 @@ function withTimes(wanted: readonly WantedCondition[], found: unknown, now: stri
 export function statusToApply(wanted: WantedStatus, object: SourceObject, nowMs: number): Plain {
   const now = `${new Date(nowMs).toISOString().slice(0, 19)}Z`;
   const found = statusOf(object);
-  const { conditions, addresses, listeners } = wanted.status;
+  const { conditions = [], addresses, listeners } = wanted.status;
   return {
-    ...(conditions === undefined ? {} : { conditions: withTimes(conditions, found["conditions"], now) }),
+    ...(conditions.length === 0 ? {} : { conditions: withTimes(conditions, found["conditions"], now) }),
     ...(addresses === undefined ? {} : { addresses }),
     ...(listeners === undefined
       ? {}
