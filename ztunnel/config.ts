@@ -1,7 +1,7 @@
 import { EnvReader } from "#shared/config/env-reader.ts";
-import { MeshError } from "#shared/errors/mesh-error.ts";
 import { tryIp, splitHostPort } from "#shared/net/ip.ts";
 import { parseFilter, type LogFilter, type LogFormat } from "#shared/observe/logging.ts";
+import type { OtelTarget } from "#shared/observe/otel-bridge.ts";
 import type { PodIdentity } from "#shared/workload/workload-store.ts";
 
 /** Everything a ztunnel is told from outside. Names follow Istio's environment variables. */
@@ -55,6 +55,8 @@ export interface ZtunnelConfig {
   readonly workerThreads: number;
   readonly adminPort: number;
   readonly statsPort: number;
+  /** Where metrics go besides our own port; absent: nowhere. */
+  readonly openTelemetry?: OtelTarget;
   readonly dns: { readonly enabled: boolean; readonly host: string; readonly port: number };
   readonly metadata: Readonly<Record<string, string>>;
   readonly jsonMetadata: Readonly<Record<string, string>>;
@@ -116,6 +118,7 @@ export async function readConfig(sources: ConfigSources): Promise<ZtunnelConfig>
   const xdsAddress = controlPlaneAddress(env, "XDS_ADDRESS", proxyConfig.discoveryAddress);
   const caAddress = controlPlaneAddress(env, "CA_ADDRESS", proxyConfig.discoveryAddress);
   const localXds = readLocalXds(read);
+  const openTelemetry = readOpenTelemetry(read);
   const originalSource =
     read.optionalText("ENABLE_ORIG_SRC") === undefined ? undefined : read.boolean("ENABLE_ORIG_SRC", true);
   const packetMark =
@@ -174,6 +177,7 @@ export async function readConfig(sources: ConfigSources): Promise<ZtunnelConfig>
     workerThreads: readWorkerThreads(read, proxyConfig.concurrency, cpuCount),
     adminPort: proxyConfig.proxyAdminPort ?? 15_000,
     statsPort: proxyConfig.statsPort ?? 15_020,
+    ...(openTelemetry !== undefined && { openTelemetry }),
     dns: readDns(metadata, read),
     metadata,
     jsonMetadata: read.prefixed(metaJsonPrefix),
@@ -291,6 +295,18 @@ function readLocalXds(read: EnvReader): ZtunnelConfig["localXds"] {
   return text === undefined ? undefined : { from: "text", text };
 }
 
+/** OpenTelemetry's own variables; `otlp` needs a provider that is loaded with `--import`, as its documentation says. */
+function readOpenTelemetry(read: EnvReader): OtelTarget | undefined {
+  switch (read.oneOf("OTEL_METRICS_EXPORTER", ["none", "prometheus", "otlp"], "none")) {
+    case "none":
+      return undefined;
+    case "otlp":
+      return { kind: "preloaded" };
+    case "prometheus":
+      return { kind: "prometheus", port: read.port("OTEL_EXPORTER_PROMETHEUS_PORT", 9_464) };
+  }
+}
+
 function readPod(read: EnvReader): PodIdentity {
   const text = read.text("PROXY_WORKLOAD_INFO", "");
   const [namespace = "", name = "", serviceAccount = "", ...more] = text.split("/");
@@ -355,7 +371,3 @@ function readCpus(read: EnvReader, name: string): number | undefined {
   read.reject(name, text, 'write a number of processors such as "2", "1.5" or "500m"');
   return undefined;
 }
-
-/** For entry points that tell the operator and stop. */
-export const isConfigMistake = (error: unknown): error is MeshError =>
-  error instanceof MeshError && error.code === "CONFIG_INVALID";

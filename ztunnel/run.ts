@@ -1,5 +1,6 @@
 /** The whole of a ztunnel, in the order in which it starts; it stops in reverse. */
 import { readFileSync } from "node:fs";
+import { flushCompileCache } from "node:module";
 import { availableParallelism } from "node:os";
 import { CaClient } from "#shared/ca/ca-client.ts";
 import { CertificateManager, type CertificateSource } from "#shared/ca/certificate-manager.ts";
@@ -132,6 +133,10 @@ async function serve(config: ZtunnelConfig, logging: Logging, shutdown: Shutdown
   stack.use(await openHttpServer({ host: "127.0.0.1", port: config.adminPort }, admin));
   await openOnLoopback6(config, admin, stack);
   stack.use(await openHttpServer({ host: wildcard, port: config.statsPort }, metricsRoutes(registry)));
+  if (config.openTelemetry !== undefined) {
+    const { exportToOpenTelemetry } = await import("#shared/observe/otel-bridge.ts");
+    stack.use(await exportToOpenTelemetry(registry, config.openTelemetry));
+  }
 
   // Nothing is served before it is known who may talk to whom.
   const synced = await Promise.race([(xds?.ready ?? Promise.resolve()).then(() => "synced" as const), shutdown.asked]);
@@ -139,6 +144,8 @@ async function serve(config: ZtunnelConfig, logging: Logging, shutdown: Shutdown
     const { failed } = await proxies.start();
     proxyBlocker[Symbol.dispose]();
     log.info("serving");
+    // Everything is loaded now: the next start finds it compiled, even if this process is killed.
+    flushCompileCache();
     const end = await Promise.race([
       shutdown.asked.then((why) => ({ status: 0, why })),
       failed.then((why) => ({ status: 1, why })),

@@ -1,8 +1,6 @@
 import { EventEmitter } from "node:events";
 import { describe, expect, jest, test } from "@jest/globals";
-import { FakeClock } from "#shared/clock/fake-clock.ts";
 import { silentLogger } from "#shared/observe/logger.ts";
-import { Drain } from "./drain.ts";
 import { becomeLean } from "./lean-process.ts";
 import { Readiness } from "./readiness.ts";
 import { awaitShutdown } from "./shutdown.ts";
@@ -19,38 +17,6 @@ describe("readiness", () => {
     expect(readiness.pending).toEqual(["a"]);
     again[Symbol.dispose]();
     expect(readiness.isReady).toBe(true);
-  });
-});
-
-describe("a drain", () => {
-  test("with nothing inside ends at once", async () => {
-    const drain = new Drain(new FakeClock());
-    expect(await drain.drain(5_000)).toBe("finished");
-    expect(drain.began.aborted).toBe(true);
-    expect(drain.forced.aborted).toBe(false);
-  });
-
-  test("waits for work in flight", async () => {
-    const drain = new Drain(new FakeClock());
-    const scope = drain.enter();
-    const ended = drain.drain(5_000);
-    scope[Symbol.dispose]();
-    expect(await ended).toBe("finished");
-  });
-
-  test("forces what outlasts the deadline, and does not wait for ever after", async () => {
-    const clock = new FakeClock();
-    const drain = new Drain(clock);
-    const scope = drain.enter();
-    const ended = drain.drain(5_000, 1_000);
-    await clock.advance(4_999);
-    expect(drain.forced.aborted).toBe(false);
-    await clock.advance(1);
-    expect(drain.forced.aborted).toBe(true);
-    await clock.advance(1_000);
-    expect(await ended).toBe("forced");
-    scope[Symbol.dispose]();
-    expect(drain.inside).toBe(0);
   });
 });
 
