@@ -166,20 +166,18 @@ function secureContext({ allowTls12 = false }: ChannelSettings, rootsPem: string
 }
 
 /**
- * Resolves when the channel is connected.
+ * Resolves when the first attempt to connect has ended: a call made then goes out at once, or fails at once with the
+ * reason, which gRPC tells nobody else.
  *
- * @throws MeshError XDS_STREAM_FAILED at the first failed attempt, or after `timeoutMs`
+ * @throws MeshError XDS_STREAM_FAILED after `timeoutMs`
  */
-export async function connected(client: Client, timeoutMs: number, signal?: AbortSignal): Promise<void> {
+export async function attempted(client: Client, timeoutMs: number, signal?: AbortSignal): Promise<void> {
   const channel = client.getChannel();
   const deadline = Date.now() + timeoutMs;
   for (;;) {
     signal?.throwIfAborted();
     const state = channel.getConnectivityState(true);
-    if (state === connectivityState.READY) return;
-    if (state === connectivityState.TRANSIENT_FAILURE || state === connectivityState.SHUTDOWN) {
-      throw new MeshError("XDS_STREAM_FAILED", `Cannot connect to the control plane at "${channel.getTarget()}"`);
-    }
+    if (state !== connectivityState.IDLE && state !== connectivityState.CONNECTING) return;
     await new Promise<void>((resolve, reject) => {
       channel.watchConnectivityState(state, deadline, (error) => {
         if (error === undefined || error === null) resolve();

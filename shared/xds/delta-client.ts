@@ -4,7 +4,7 @@ import { sleep, type Clock } from "#shared/clock/clock.ts";
 import { explain, MeshError } from "#shared/errors/mesh-error.ts";
 import {
   callMetadata,
-  connected,
+  attempted,
   openChannel,
   readRoots,
   type CallSettings,
@@ -188,7 +188,7 @@ export class DeltaClient {
       const rootsPem = await readRoots(channel.roots);
       client = openChannel(channel, rootsPem);
       const metadata = await callMetadata(call);
-      await connected(client, connectTimeoutMs, signal);
+      await attempted(client, connectTimeoutMs, signal);
       const stream: Stream = client.makeBidiStreamRequest(
         deltaMethod,
         (request: Request) =>
