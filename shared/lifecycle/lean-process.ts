@@ -10,6 +10,7 @@ type ProcessLike = Pick<NodeJS.Process, "argv" | "env" | "execArgv" | "execPath"
  * no more of it. Unit: MiB.
  */
 const semiSpaceMib = 2;
+const sizeOption = "--max-semi-space-size";
 
 /** Beside the code and not in a shared temporary directory, where others could leave code for us to run. */
 const cacheDirectory = fileURLToPath(new URL("../../.cache/compile", import.meta.url));
@@ -21,7 +22,9 @@ const cacheDirectory = fileURLToPath(new URL("../../.cache/compile", import.meta
  */
 export function becomeLean(process: ProcessLike): void {
   const { env, execPath, execArgv, argv } = process;
-  if (env["NODE_COMPILE_CACHE"] !== undefined || process.execve === undefined) return;
-  const args = [execPath, `--max-semi-space-size=${semiSpaceMib}`, ...execArgv, ...argv.slice(1)];
-  process.execve(execPath, args, { ...env, NODE_COMPILE_CACHE: cacheDirectory });
+  // Also an operator's own size, given in any way, is left as it is.
+  const given = [...execArgv, env["NODE_OPTIONS"] ?? ""].some((option) => option.includes(sizeOption));
+  if (given || process.execve === undefined) return;
+  const args = [execPath, `${sizeOption}=${semiSpaceMib}`, ...execArgv, ...argv.slice(1)];
+  process.execve(execPath, args, { NODE_COMPILE_CACHE: cacheDirectory, ...env });
 }

@@ -91,8 +91,15 @@ describe("becoming lean", () => {
 
   test("happens once, and not where the system cannot", () => {
     const execve = jest.fn<(file: string, args: string[], env: NodeJS.ProcessEnv) => void>();
-    becomeLean(of({ NODE_COMPILE_CACHE: "/x" }, execve));
+    becomeLean({ ...of({}, execve), execArgv: ["--max-semi-space-size=2"] });
+    becomeLean(of({ NODE_OPTIONS: "--max-semi-space-size=16" }, execve));
     becomeLean(of({}));
     expect(execve).not.toHaveBeenCalled();
+  });
+
+  test("keeps a compile cache that was chosen", () => {
+    const execve = jest.fn<(file: string, args: string[], env: NodeJS.ProcessEnv) => void>();
+    becomeLean(of({ NODE_COMPILE_CACHE: "/x" }, execve));
+    expect(execve.mock.calls[0]?.[2]).toMatchObject({ NODE_COMPILE_CACHE: "/x" });
   });
 });
