@@ -31,13 +31,6 @@ export const gatewayDuration = z.string().regex(/^([0-9]{1,5}(h|m|s|ms)){1,4}$/,
   error: 'a duration: write whole numbers with units, such as "250ms" or "1m30s"',
 });
 
-export const labelValue = z
-  .string()
-  .max(63)
-  .regex(/^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$/, {
-    error: 'a label value: use letters, digits, "-", "_" and ".", and begin and end with a letter or digit',
-  });
-
 /** A number, or the name of a port. */
 export const intOrString = z.union([z.int(), z.string()]).meta({ "x-kubernetes-int-or-string": true });
 

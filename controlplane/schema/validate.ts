@@ -81,15 +81,17 @@ export function checkObject(object: unknown, depth: Depth = "meaning"): Checked 
   });
 }
 
-function checkMeshConfig(object: Readonly<Record<string, unknown>>): Checked {
-  const schema = z.strictObject({
-    apiVersion: z.string().optional(),
-    kind: z.string(),
-    metadata: anything.optional(),
-    mesh: anything.nullable(),
-  });
-  return { kind: "read", problems: checkStructure(schema, object, []) };
-}
+const meshConfig = z.strictObject({
+  apiVersion: z.string().optional(),
+  kind: z.string(),
+  metadata: anything.optional(),
+  mesh: anything.nullable(),
+});
+
+const checkMeshConfig = (object: Readonly<Record<string, unknown>>): Checked => ({
+  kind: "read",
+  problems: checkStructure(meshConfig, object, []),
+});
 
 interface Names {
   readonly group: string;
@@ -114,17 +116,29 @@ function checkKind(
   }
   const isNamespaced = definition?.isNamespaced ?? core?.isNamespaced ?? true;
   problems.push(...checkMetadata(object, isNamespaced));
-  const fields = core?.fields ?? {
-    spec: definition?.isSpecRequired ? definition.spec : z.optional(z.nullable(definition?.spec ?? anything)),
-    status: anything.nullable().optional(),
-  };
-  const schema = z.strictObject({ apiVersion: z.string(), kind: z.string(), metadata: z.unknown(), ...fields });
-  problems.push(...checkStructure(schema, object, []));
+  problems.push(...checkStructure(schemaOf(group, kind), object, []));
   if (definition !== undefined && depth === "meaning") {
     const root = new Field(object, [], problems);
     definition.check(root.at("spec"), root);
   }
   return { kind: "read", problems: distinct(problems) };
+}
+
+const schemas = new Map<string, z.core.$ZodType>();
+
+/** Of whole objects of a kind that is known. Built once: zod compiles a schema when it is first used. */
+function schemaOf(group: string, kind: string): z.core.$ZodType {
+  const key = `${group}/${kind}`;
+  const known = schemas.get(key);
+  if (known !== undefined) return known;
+  const definition = configKind(group, kind);
+  const fields = coreKind(group, kind)?.fields ?? {
+    spec: definition?.isSpecRequired ? definition.spec : z.optional(z.nullable(definition?.spec ?? anything)),
+    status: anything.nullable().optional(),
+  };
+  const schema = z.strictObject({ apiVersion: z.string(), kind: z.string(), metadata: z.unknown(), ...fields });
+  schemas.set(key, schema);
+  return schema;
 }
 
 function checkMetadata(object: Readonly<Record<string, unknown>>, isNamespaced: boolean): readonly Problem[] {
