@@ -78,7 +78,8 @@ test("certificates are renewed under load without a failed request", async () =>
         return (await mesh.cluster.exec(nameOf(pod), ["node", "-e", script])).stdout;
       }),
     );
-    return new Set(dumps.flatMap((text) => [...text.matchAll(/"serialNumber":"(\d+)"/gu)].map(([, serial]) => serial)));
+    const leaves = dumps.flatMap((text) => JSON.parse(text) as { certChain: { serialNumber: string }[] }[]);
+    return new Set(leaves.map(({ certChain }) => certChain[0]?.serialNumber));
   };
   const before = await serials();
   const held = await startTalk(mesh.cluster, client, "hold", "--host", "server", "--seconds", 16);
