@@ -1,12 +1,13 @@
+import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 
 /**
  * Splits a command as a shell would, with quotes and backslashes but nothing else. Words that name a file from here
- * (`./agent`, `../bin/agent`) become absolute, because containers start in another folder.
+ * (`./agent`, `bin/agent`, `node dist/agent.js`) become absolute, because containers start in another folder.
  *
  * @throws Error on an open quote or an empty command
  */
-export function splitCommand(text: string, folder: string): string[] {
+export function splitCommand(text: string, folder: string, exists: (path: string) => boolean = existsSync): string[] {
   const words: string[] = [];
   let word: string | undefined;
   let quote = "";
@@ -28,6 +29,8 @@ export function splitCommand(text: string, folder: string): string[] {
   if (quote !== "") throw new Error(`Cannot read the command ${JSON.stringify(text)}: a ${quote} is not closed`);
   if (word !== undefined) words.push(word);
   if (words.length === 0) throw new Error("Cannot run an empty command");
-  const isProgramPath = (one: string, index: number) => /^\.\.?\//u.test(one) || (index === 0 && one.includes("/"));
-  return words.map((one, index) => (isProgramPath(one, index) ? resolve(folder, one) : one));
+  const isFromHere = (one: string, index: number) =>
+    /^\.\.?\//u.test(one) ||
+    (one.includes("/") && !one.startsWith("/") && (index === 0 || exists(resolve(folder, one))));
+  return words.map((one, index) => (isFromHere(one, index) ? resolve(folder, one) : one));
 }

@@ -2,6 +2,7 @@
  * What the names of the cluster mean: Kubernetes' DNS specification 1.1 over services and endpoint slices. Pure: the
  * server asks once per question.
  */
+import { isIP } from "node:net";
 import type { EndpointSlice, Service } from "../kinds.ts";
 
 export interface ClusterObjects {
@@ -196,12 +197,8 @@ function resolvePodName(name: string, labels: readonly string[], type: string, o
   if (labels.length === 1) return objects.hasNamespace(labels[0] ?? "") ? found() : noName;
   if (labels.length > 2 || dashed === undefined || namespace === undefined || !objects.hasNamespace(namespace))
     return noName;
-  const isV4 = /^\d{1,3}(-\d{1,3}){3}$/u.test(dashed) && dashed.split("-").every((part) => Number(part) <= 255);
-  if (isV4) return found(addressAnswers(name, [dashed.replaceAll("-", ".")], type));
-  if (/^[0-9a-f-]+$/u.test(dashed) && dashed.split("-").length <= 8 && dashed.includes("-")) {
-    return found(addressAnswers(name, [dashed.replaceAll("-", ":")], type));
-  }
-  return noName;
+  const ip = [dashed.replaceAll("-", "."), dashed.replaceAll("-", ":")].find((text) => isIP(text) !== 0);
+  return ip === undefined ? noName : found(addressAnswers(name, [ip], type));
 }
 
 function resolveReverse(name: string, lower: string, type: string, objects: ClusterObjects): Resolution {

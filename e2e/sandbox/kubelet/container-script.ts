@@ -65,7 +65,8 @@ export function containerScript(world: ContainerWorld, command: readonly string[
     `mkdir -p ${quote(world.workingDir)} 2>/dev/null || true`,
     `cd ${quote(world.workingDir)}`,
     `PATH=$${commandPathVariable}`,
-    `unset ${commandPathVariable}`,
+    // The command gets the container's environment, not the shell's.
+    `unset ${commandPathVariable} PWD OLDPWD SHLVL`,
     "export PATH",
     `echo ${readyWord} >&3`,
     "exec 3>&-",
