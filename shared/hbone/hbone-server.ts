@@ -65,12 +65,20 @@ export interface HboneServerOptions {
  */
 const firstConnectDeadlineMs = 120_000;
 
+/**
+ * Clients in the TLS handshake at once, about 60 KiB each. An honest one is through in milliseconds; so when there are
+ * more, the one that takes longest makes room.
+ */
+export const maxHandshakes = 1_024;
+
 export class HboneServer {
   readonly #options: HboneServerOptions;
   readonly #tls: TlsServer;
   readonly #sessions = new Set<ServerHttp2Session>();
   /** Accepted sockets that are no tunnels yet. */
   readonly #handshakes = new Set<Socket>();
+  /** Those that have spoken, oldest first, and how to refuse each. */
+  readonly #shaking = new Map<Socket, (why: string) => void>();
   #state: "serving" | "draining" | "closed" = "serving";
 
   constructor(options: HboneServerOptions) {
@@ -90,6 +98,7 @@ export class HboneServer {
     const refused = (why: string) => {
       socket.destroy();
       cancelDeadline();
+      this.#shaking.delete(socket);
       if (this.#handshakes.delete(socket)) onRefused(ends, why);
     };
     socket.on("error", (error) => refused(explain(error)));
@@ -104,6 +113,7 @@ export class HboneServer {
           refused,
           secured: (secure, identity) => {
             this.#handshakes.delete(socket);
+            this.#shaking.delete(socket);
             this.#serve(secure, { ...ends, identity });
           },
         });
@@ -117,6 +127,9 @@ export class HboneServer {
     // TLS state is dear: a client gets it when it speaks. Thousands that only connect cost a socket each.
     socket.once("readable", () => {
       cancelDeadline();
+      if (socket.destroyed) return;
+      this.#makeRoom();
+      this.#shaking.set(socket, refused);
       try {
         const now = certificate();
         if (now instanceof Promise) now.then(begin, (error: unknown) => refused(explain(error)));
@@ -139,6 +152,12 @@ export class HboneServer {
     this.#state = "closed";
     for (const session of this.#sessions) session.destroy();
     for (const socket of this.#handshakes) socket.destroy();
+  }
+
+  #makeRoom(): void {
+    if (this.#shaking.size < maxHandshakes) return;
+    const [oldest] = this.#shaking.values();
+    oldest?.(`${maxHandshakes} others came to the TLS handshake since`);
   }
 
   #serve(socket: TLSSocket, tunnel: ServerTunnel): void {
