@@ -361,10 +361,6 @@ export interface Secret extends Kind {
   readonly data?: Readonly<Record<string, string>>;
 }
 
-export interface ServiceAccount extends Kind {
-  readonly automountServiceAccountToken?: boolean;
-}
-
 export interface PodTemplate {
   readonly metadata?: Partial<ObjectMeta>;
   readonly spec: PodSpec;

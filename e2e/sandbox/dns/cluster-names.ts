@@ -21,8 +21,6 @@ export const clusterDomain = "cluster.local";
 /** Short, because pods come and go: CoreDNS's own default for this zone. */
 export const ttlSeconds = 5;
 
-export type RecordType = "A" | "AAAA" | "SRV" | "CNAME" | "PTR" | "TXT" | "SOA" | "NS";
-
 export type Answer =
   | { readonly type: "A" | "AAAA" | "CNAME" | "PTR" | "TXT"; readonly name: string; readonly data: string }
   | {

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { spawn, type ChildProcess } from "node:child_process";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -5,7 +6,7 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
 import { constants } from "node:os";
-import type { ExecStreams } from "../apiserver/pod-runtime.ts";
+import type { ExecStreams, TerminalSize } from "../apiserver/pod-runtime.ts";
 import { quote } from "../run-script.ts";
 import {
   capabilityCommand,
@@ -156,9 +157,10 @@ const interactiveTerm = "xterm-256color";
 function execIn({ pid, start, command, streams }: ExecRequest): Promise<number> {
   const { world } = start;
   const limited = [...capabilityCommand(world.capabilities), ...command];
-  // `script` gives the command a terminal and passes its exit code on.
-  const line = limited.map(quote).join(" ");
-  const program = streams.tty ? ["script", "-qfec", line, "/dev/null"] : limited;
+  const terminal = streams.tty ? `/run/.terminal-${randomUUID()}` : undefined;
+  // `script` gives the command a terminal and passes its exit code on; which terminal it is stands in a file.
+  const line = terminal === undefined ? "" : `tty > ${terminal}; exec ${limited.map(quote).join(" ")}`;
+  const program = terminal === undefined ? limited : ["script", "-qfec", line, "/dev/null"];
   const { PATH = toolPath, ...environment } = start.environment;
   const inside = `cd ${quote(world.workingDir)}; PATH=$${commandPathVariable}; unset ${commandPathVariable}; export PATH; exec "$@"`;
   const child = spawn(
@@ -186,9 +188,21 @@ function execIn({ pid, start, command, streams }: ExecRequest): Promise<number> 
   streams.signal.addEventListener("abort", kill, { once: true });
   if (streams.signal.aborted) kill();
   connectStreams(child, streams);
+  if (terminal !== undefined) streams.onResize?.((size) => setTerminalSize(pid, terminal, size));
   return exitOf(child)
     .then(({ exitCode }) => exitCode)
     .finally(() => streams.signal.removeEventListener("abort", kill));
+}
+
+/** Tells the terminal in the container how large the one before the user is; it may still be in the making. */
+function setTerminalSize(pid: number, file: string, { columns, rows }: TerminalSize): void {
+  const script = `for try in 1 2 3 4 5 6 7 8 9 10; do [ -s ${file} ] && break; sleep 0.1; done
+stty -F "$(cat ${file})" rows ${Math.trunc(rows)} cols ${Math.trunc(columns)}`;
+  const child = spawn("nsenter", ["-t", String(pid), "-m", "-p", "--", "sh", "-c", script], {
+    env: { PATH: toolPath },
+    stdio: "ignore",
+  });
+  child.on("error", () => undefined); // a terminal of the wrong size is still a terminal
 }
 
 function connectStreams(child: ChildProcess, { stdin, stdout, stderr, tty }: ExecStreams): void {

@@ -37,7 +37,6 @@ export const serviceCidr4 = "10.96.0.0/16";
 export const serviceCidr6 = "fd00:10:96::/112";
 export const podRange4 = "10.244.0.0/16";
 export const podRange6 = "fd00:10:244::/48";
-export const kubernetesServiceIp: DualStack = { v4: "10.96.0.1", v6: "fd00:10:96::1" };
 export const dnsServiceIp: DualStack = { v4: "10.96.0.10", v6: "fd00:10:96::a" };
 
 const zones = ["a", "b"];
