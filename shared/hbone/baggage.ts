@@ -50,6 +50,21 @@ const isPlainValue = (value: string): boolean => value !== "" && isVisible(value
 /** Tab and printable ASCII. */
 const isVisible = (text: string): boolean => /^[\t\x20-\x7e]*$/.test(text);
 
+/** What the same lines were read as before; dropped whole when full. */
+const known = new Map<string, Baggage>();
+const maxKnown = 1_024;
+
+/** As {@link parseBaggage}; a client that says the same again gets the same object, which others may remember it by. */
+export function readBaggage(lines: readonly string[]): Baggage {
+  const text = lines.join("\n");
+  let baggage = known.get(text);
+  if (baggage === undefined) {
+    if (known.size >= maxKnown) known.clear();
+    known.set(text, (baggage = Object.freeze(parseBaggage(lines))));
+  }
+  return baggage;
+}
+
 /**
  * Reads all `baggage` lines of a request. Unknown keys are skipped, later pairs overrule earlier ones, an empty value
  * takes the field back, and one line with anything but visible ASCII makes us believe none of it.

@@ -15,7 +15,7 @@ import type { SpiffeId } from "#shared/identity/spiffe-id.ts";
 import type { Ip } from "#shared/net/ip.ts";
 import { handshakeDeadlineMs } from "#shared/tls/tls-options.ts";
 import { TlsServer } from "#shared/tls/tls-server.ts";
-import { parseBaggage, type Baggage } from "./baggage.ts";
+import { readBaggage, type Baggage } from "./baggage.ts";
 import { forwardedHost } from "./forwarded.ts";
 import { serverSessionOptions, widenConnectionWindow, type WindowSizes } from "./http2-settings.ts";
 import { keepAlive } from "./keepalive.ts";
@@ -199,7 +199,7 @@ function incomingConnect(
     forwardedHost: forwardedHost(single(headers.forwarded)),
     traceparent: single(headers["traceparent"]),
     forwardedNetwork: single(headers["x-forwarded-network"]),
-    baggage: () => parseBaggage(linesOf(raw, "baggage")),
+    baggage: () => readBaggage(linesOf(raw, "baggage")),
   };
 }
 

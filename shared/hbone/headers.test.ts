@@ -1,6 +1,6 @@
 import { describe, expect, test } from "@jest/globals";
 import * as fc from "fast-check";
-import { encodeBaggage, parseBaggage, type Baggage } from "./baggage.ts";
+import { encodeBaggage, parseBaggage, readBaggage, type Baggage } from "./baggage.ts";
 import { encodeForwarded, forwardedHost } from "./forwarded.ts";
 import { newTraceparent, traceIdOf } from "./traceparent.ts";
 
@@ -63,6 +63,14 @@ describe("baggage", () => {
         expect(parseBaggage([encodeBaggage(written, type)])).toEqual(written);
       }),
     );
+  });
+
+  test("is the same object for the same lines, however many others were read in between", () => {
+    const first = readBaggage([fullText]);
+    expect(first).toEqual(full);
+    expect(readBaggage([fullText])).toBe(first);
+    for (let index = 0; index < 2_000; index++) readBaggage([`service.name=s${index}`]);
+    expect(readBaggage([fullText])).toEqual(full);
   });
 
   test("never fails on what others wrote", () => {

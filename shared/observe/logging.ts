@@ -17,13 +17,30 @@ export interface LineSink {
 /** What waits for a reader that has stopped reading is bounded; past it lines are lost rather than memory. */
 const maxBufferedBytes = 8 * 1024 * 1024;
 
+/** Lines wait for company this long, or until there are so many: a write for each costs a tenth of a short connection. */
+const gathering = { ms: 5, characters: 32_768 } as const;
+
 /** Standard output, written in the background in batches. */
 export function openStdoutSink(): LineSink {
   const destination = pino.destination({ dest: 1, sync: false, minLength: 0, maxLength: maxBufferedBytes });
+  let gathered = "";
+  let timer: NodeJS.Timeout | undefined;
+  const flush = () => {
+    clearTimeout(timer);
+    timer = undefined;
+    const lines = gathered;
+    gathered = "";
+    if (lines !== "") destination.write(lines);
+  };
   return {
-    write: (line) => void destination.write(line),
+    write: (line) => {
+      gathered += line;
+      if (gathered.length >= gathering.characters) flush();
+      else timer ??= setTimeout(flush, gathering.ms);
+    },
     flushSync: () => {
       try {
+        flush();
         destination.flushSync();
       } catch {
         // Standard output is closed or was never opened: nobody reads what is left.

@@ -4,7 +4,7 @@ import type { Http2Stream } from "node:http2";
 import type { WorkloadCertificate } from "#shared/ca/workload-certificate.ts";
 import type { Clock } from "#shared/clock/clock.ts";
 import { codeOf, explain, MeshError, type FailureCode } from "#shared/errors/mesh-error.ts";
-import { parseBaggage, type Baggage } from "#shared/hbone/baggage.ts";
+import { readBaggage, type Baggage } from "#shared/hbone/baggage.ts";
 import { encodeForwarded } from "#shared/hbone/forwarded.ts";
 import { HboneConnection, type ConnectHeaders, type Tunnel } from "#shared/hbone/hbone-client.ts";
 import { HbonePool, type TunnelKey } from "#shared/hbone/hbone-pool.ts";
@@ -344,7 +344,7 @@ function twiceFacts(
   { workload, peer }: Captured,
   inner: Tunnel | undefined,
 ): ConnectionFacts {
-  const described: Baggage | undefined = inner && parseBaggage(inner.baggage);
+  const described: Baggage | undefined = inner && readBaggage(inner.baggage);
   const identity = inner?.identity ?? destination?.identity;
   return {
     reporter: "source",
