@@ -105,7 +105,7 @@ export function decodeBody(
   info: ResourceInfo,
   version: ResourceVersion,
   validation: FieldValidation,
-  isPatch = false,
+  patch?: unknown,
 ): DecodedBody {
   if (!isObject(body)) throw new ApiError("BadRequest", "the body of the request must be an object");
   const apiVersion = info.group === "" ? version.name : `${info.group}/${version.name}`;
@@ -118,24 +118,26 @@ export function decodeBody(
   const [first] = mistyped;
   if (first !== undefined) throw mistypedError(first, info, version);
   const complaints = unknown.map((path) => `unknown field "${path}"`);
-  if (complaints.length > 0 && validation === "Strict") throw strictError(complaints, info, version, isPatch, body);
+  if (complaints.length > 0 && validation === "Strict") throw strictError(complaints, info, version, patch);
   return { object, warnings: validation === "Warn" ? complaints : [] };
 }
+
+/** How much of a refused patch its refusal repeats. */
+const maxShownBytes = 512;
 
 function strictError(
   complaints: readonly string[],
   info: ResourceInfo,
   version: ResourceVersion,
-  isPatch: boolean,
-  body: JsonObject,
+  patch: unknown,
 ): ApiError {
   const text = `strict decoding error: ${complaints.join(", ")}`;
-  if (!isPatch)
+  if (patch === undefined)
     return new ApiError(
       "BadRequest",
       `${info.kind} in version "${version.name}" cannot be handled as a ${info.kind}: ${text}`,
     );
-  const message = `Invalid value: ${JSON.stringify(JSON.stringify(body).slice(0, 256))}: ${text}`;
+  const message = `Invalid value: ${JSON.stringify(JSON.stringify(patch).slice(0, maxShownBytes))}: ${text}`;
   return new ApiError("Invalid", ` "" is invalid: patch: ${message}`, {
     causes: [{ reason: "FieldValueInvalid", message, field: "patch" }],
   });

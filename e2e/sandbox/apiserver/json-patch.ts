@@ -1,4 +1,4 @@
-import { isDeepStrictEqual } from "node:util";
+import { sameJson } from "./json-value.ts";
 import { ApiError } from "./api-error.ts";
 import { isObject } from "./schema.ts";
 
@@ -43,8 +43,7 @@ function applyOperation(root: unknown, operation: Operation): unknown {
     case "remove":
       return remove(root, path);
     case "test":
-      if (!isDeepStrictEqual(read(root, path), operation.value))
-        throw unfit(`testing value ${path} failed: test failed`);
+      if (!sameJson(read(root, path), operation.value)) throw unfit(`testing value ${path} failed: test failed`);
       return root;
     case "copy":
       return write(root, path, structuredClone(read(root, operation.from ?? "")), "add");

@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from "node:crypto";
-import { isDeepStrictEqual } from "node:util";
+import { sameJson } from "./json-value.ts";
 import type { Clock } from "#shared/clock/clock.ts";
 import { alreadyExists, ApiError, conflict, forbidden, notFound } from "./api-error.ts";
 
@@ -281,7 +281,7 @@ export class MemoryObjectStore implements ObjectStore {
     const merged = mergeUpdate(structuredClone(object), previous, strategy, options.subresource);
     const prepared = strategy.prepareUpdate?.(merged, previous, options) ?? merged;
     const next = countGeneration(prepared, previous, strategy);
-    if (isDeepStrictEqual(withoutTimes(next), withoutTimes(previous))) return previous;
+    if (sameJson(withoutTimes(next), withoutTimes(previous))) return previous;
     if (options.dryRun === true) return freeze(next);
     const written = this.#commit(table, "MODIFIED", next, previous);
     if (isFinished(written)) this.#remove(table, written);
@@ -330,7 +330,7 @@ export class MemoryObjectStore implements ObjectStore {
       this.#remove(table, previous);
       return previous;
     }
-    if (isDeepStrictEqual(marked, previous)) return previous;
+    if (sameJson(marked, previous)) return previous;
     const written = this.#commit(table, "MODIFIED", marked, previous);
     if (sameId(id, namespaces)) this.#later(() => this.#emptyNamespace(name));
     else this.#later(() => this.#collect(written.metadata.uid));
@@ -408,7 +408,7 @@ export class MemoryObjectStore implements ObjectStore {
   #trackOwners({ metadata }: KubeObject, previous: KubeObject | undefined): void {
     const before = previous?.metadata.ownerReferences ?? [];
     const after = metadata.ownerReferences ?? [];
-    if (isDeepStrictEqual(before, after)) return;
+    if (sameJson(before, after)) return;
     for (const owner of before) this.#disown(owner.uid, metadata.uid);
     for (const owner of after) {
       const dependents = this.#owned.get(owner.uid) ?? new Set();
@@ -649,7 +649,7 @@ function mergeUpdate(
 }
 
 function countGeneration(next: KubeObject, previous: KubeObject, strategy: ResourceStrategy): KubeObject {
-  if (!strategy.hasGeneration || isDeepStrictEqual(contentOf(next), contentOf(previous))) return next;
+  if (!strategy.hasGeneration || sameJson(contentOf(next), contentOf(previous))) return next;
   return { ...next, metadata: { ...next.metadata, generation: (previous.metadata.generation ?? 0) + 1 } };
 }
 

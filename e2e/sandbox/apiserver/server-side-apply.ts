@@ -1,4 +1,4 @@
-import { isDeepStrictEqual } from "node:util";
+import { sameJson } from "./json-value.ts";
 import { ApiError } from "./api-error.ts";
 import { deref } from "./core-schemas.ts";
 import {
@@ -105,28 +105,38 @@ export function applyConfiguration(
   const own = entriesOf(live).find((entry) => isManager(entry, manager));
   let merged = live === undefined ? config : (mergeValue(live, config, whole) as JsonObject);
   const owned = others.map((entry) => ({ entry, paths: fromFieldsV1(entry.fieldsV1) }));
-  for (const path of deepestFirst(own === undefined ? [] : fromFieldsV1(own.fieldsV1))) {
-    if (wanted.has(path) || owned.some(({ paths }) => paths.has(path))) continue;
-    if (path.includes("\u0000k:") && hasDescendant(path, wanted.keys())) continue;
-    merged = (removePath(merged, splitPath(path), whole) ?? {}) as JsonObject;
+  const kept = [wanted, ...owned.map(({ paths }) => paths)];
+  for (const path of shallowestFirst(own === undefined ? [] : fromFieldsV1(own.fieldsV1))) {
+    // An element of a list stays as long as anyone wants it or something inside it.
+    const isKept = kept.some((paths) => paths.has(path) || (isElement(path) && hasDescendant(path, paths.keys())));
+    if (!isKept && !isKeyField(path)) merged = (removePath(merged, splitPath(path), whole) ?? {}) as JsonObject;
   }
   const conflicts = live === undefined ? [] : findConflicts(live, merged, schema, wanted, owned);
   if (conflicts.length > 0 && !force) throw conflictError(conflicts);
   const after = fieldsOf(merged, schema);
-  const kept = owned.flatMap(({ entry, paths }) => {
+  const remaining = owned.flatMap(({ entry, paths }) => {
     const lost = new Set(conflicts.filter((conflict) => conflict.entry === entry).map(({ path }) => path));
     const left = [...paths].filter((path) => !lost.has(path) && after.has(path));
     return left.length === 0 ? [] : [left.length === paths.size ? entry : { ...entry, fieldsV1: toFieldsV1(left) }];
   });
   const fieldsV1 = toFieldsV1(wanted.keys());
-  const isSame = own !== undefined && isDeepStrictEqual(own.fieldsV1, fieldsV1);
+  const isSame = own !== undefined && sameJson(own.fieldsV1, fieldsV1);
   const mine = isSame ? own : entryFor(manager, wanted.keys(), manager.time);
-  return { object: merged, managedFields: [mine, ...kept] };
+  return { object: merged, managedFields: [mine, ...remaining] };
 }
 
-function deepestFirst(paths: Iterable<string>): string[] {
-  return [...paths].sort((a, b) => splitPath(b).length - splitPath(a).length);
+/** Elements go before their fields: without its key an element could not be found again. */
+function shallowestFirst(paths: Iterable<string>): string[] {
+  return [...paths].sort((a, b) => splitPath(a).length - splitPath(b).length);
 }
+
+/** A field that tells a kept element from its neighbours stays with it. */
+function isKeyField(path: string): boolean {
+  const [element = "", field = ""] = splitPath(path).slice(-2);
+  return element.startsWith("k:") && Object.hasOwn(JSON.parse(element.slice(2)) as object, field.slice(2));
+}
+
+const isElement = (path: string) => splitPath(path).at(-1)?.startsWith("k:") === true;
 
 function hasDescendant(path: string, paths: Iterable<string>): boolean {
   for (const other of paths) if (other.startsWith(`${path}\u0000`)) return true;

@@ -26,7 +26,6 @@ export function allocateService(
   { dryRun = false }: WriteOptions,
 ): void {
   const spec = child(service, "spec");
-  keepFromBefore(spec, child(previous, "spec"));
   const taken: (() => void)[] = [];
   const errors: FieldError[] = [];
   const before = holdingOf(previous);
@@ -54,13 +53,13 @@ function difference(before: Holding, after: Holding): Holding {
 }
 
 /** A replace that leaves out what the server once chose keeps it. */
-function keepFromBefore(spec: JsonObject, before: JsonObject): void {
+export function keepServiceAddresses(service: KubeObject, previous: KubeObject): void {
+  const [spec, before] = [child(service, "spec"), child(previous, "spec")];
   if (before["clusterIP"] === undefined || before["type"] === "ExternalName" || spec["type"] === "ExternalName") return;
-  const hasOwn = (textOf(spec, "clusterIP") ?? "") !== "";
-  for (const field of ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"]) {
-    if (!hasOwn || spec[field] === undefined) spec[field] ??= structuredClone(before[field]);
+  if ((textOf(spec, "clusterIP") ?? "") === "") spec["clusterIP"] = before["clusterIP"];
+  if (spec["clusterIP"] === before["clusterIP"]) {
+    for (const field of ["clusterIPs", "ipFamilies", "ipFamilyPolicy"]) spec[field] ??= structuredClone(before[field]);
   }
-  if (spec["clusterIP"] === "") spec["clusterIP"] = before["clusterIP"];
   for (const port of objectsOf(spec, "ports")) {
     const old = objectsOf(before, "ports").find(
       (one) => one["port"] === port["port"] && one["protocol"] === port["protocol"],

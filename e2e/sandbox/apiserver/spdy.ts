@@ -25,6 +25,8 @@ const maxFrameBytes = 1024 * 1024;
 const maxStreams = 512;
 /** Bytes of one stream that may wait to be read before the whole connection pauses. */
 const maxWaitingBytes = 1024 * 1024;
+/** How long the peer has to close its half. */
+const closeTimeoutMs = 5_000;
 /** Header bytes of one frame once unpacked. */
 const maxHeaderBytes = 64 * 1024;
 
@@ -113,6 +115,8 @@ export class SpdyConnection {
     }
     this.#inflate.close();
     this.#socket.end();
+    // At once would cut off what is still on its way; a peer that never closes must not keep the socket.
+    setTimeout(() => this.#socket.destroy(), closeTimeoutMs).unref();
     this.#handlers.onClose();
   }
 

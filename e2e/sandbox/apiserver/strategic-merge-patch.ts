@@ -1,4 +1,4 @@
-import { isDeepStrictEqual } from "node:util";
+import { sameJson } from "./json-value.ts";
 import { ApiError } from "./api-error.ts";
 import { deref } from "./core-schemas.ts";
 import { isObject, type JsonObject, type Schema } from "./schema.ts";
@@ -87,7 +87,7 @@ function mergeByKey(target: readonly unknown[], patch: readonly unknown[], key: 
     const wanted = item[key];
     if (wanted === undefined)
       throw new ApiError("BadRequest", `map: ${JSON.stringify(item)} does not contain declared merge key: ${key}`);
-    const at = result.findIndex((one) => isObject(one) && isDeepStrictEqual(one[key], wanted));
+    const at = result.findIndex((one) => isObject(one) && sameJson(one[key], wanted));
     const { $patch: directive, ...content } = item;
     const current = at < 0 ? undefined : result[at];
     if (directive === "delete") {
@@ -108,7 +108,7 @@ function mergeByKey(target: readonly unknown[], patch: readonly unknown[], key: 
 function removeValues(merged: JsonObject, field: string, values: unknown): void {
   const current = merged[field];
   if (!Array.isArray(current) || !Array.isArray(values)) return;
-  merged[field] = current.filter((item) => !values.some((value) => isDeepStrictEqual(value, item)));
+  merged[field] = current.filter((item) => !values.some((value) => sameJson(value, item)));
 }
 
 /** Elements named by the directive take its order; others stay behind the neighbour they followed. */

@@ -13,7 +13,7 @@ import type {
 import type { ResourceRegistry } from "./resource-registry.ts";
 import { ids, type ResourceInfo, type ResourceVersion } from "./resources.ts";
 import { child, isObject, textOf } from "./schema.ts";
-import { allocateService, releaseService } from "./service-addresses.ts";
+import { allocateService, keepServiceAddresses, releaseService } from "./service-addresses.ts";
 import type { ServiceAllocator } from "./service-allocator.ts";
 import { validateCore } from "./validate-core.ts";
 import { validateMetadata } from "./validate-metadata.ts";
@@ -98,11 +98,13 @@ function special(
           return prepared;
         },
         prepareUpdate: (object, previous, options) => {
-          if (options.subresource !== "status") {
-            applyCoreDefaults(object);
-            allocateService(object, previous, allocator, options);
-          }
-          return prepareUpdate(object, previous, options);
+          if (options.subresource === "status") return prepareUpdate(object, previous, options);
+          applyCoreDefaults(object);
+          keepServiceAddresses(object, previous);
+          // Checked before anything is taken, so that a refusal leaves nothing behind.
+          const prepared = prepareUpdate(object, previous, options);
+          allocateService(prepared, previous, allocator, options);
+          return prepared;
         },
         removed: (object) => releaseService(object, allocator),
       };

@@ -1,4 +1,4 @@
-import { isDeepStrictEqual } from "node:util";
+import { sameJson } from "./json-value.ts";
 import { ApiError, duplicate, forbiddenField, invalid, invalidValue, required, type FieldError } from "./api-error.ts";
 import { deref } from "./core-schemas.ts";
 import { validateCrd } from "./crd-resources.ts";
@@ -60,7 +60,7 @@ const rules: Readonly<Record<string, Rule>> = {
 
 function unchanged(object: KubeObject, previous: KubeObject, parent: string, fields: readonly string[]): FieldError[] {
   return fields
-    .filter((field) => !isDeepStrictEqual(child(object, parent)[field], child(previous, parent)[field]))
+    .filter((field) => !sameJson(child(object, parent)[field], child(previous, parent)[field]))
     .map((field) => invalidValue(`${parent}.${field}`, child(object, parent)[field], "field is immutable"));
 }
 
@@ -142,7 +142,7 @@ function validatePod(object: KubeObject, previous: KubeObject | undefined): Fiel
   if (before["nodeName"] !== undefined && before["nodeName"] !== spec["nodeName"]) {
     errors.push(forbiddenField("spec.nodeName", "a pod stays on the node that it was bound to"));
   }
-  if (!isDeepStrictEqual(withoutMutable(spec), withoutMutable(before))) {
+  if (!sameJson(withoutMutable(spec), withoutMutable(before))) {
     errors.push(
       forbiddenField(
         "spec",
@@ -328,7 +328,7 @@ function validateImmutable(
 ): FieldError[] {
   if (previous?.["immutable"] !== true) return [];
   return fields
-    .filter((field) => !isDeepStrictEqual(object[field], previous[field]))
+    .filter((field) => !sameJson(object[field], previous[field]))
     .map((field) => forbiddenField(field, "field is immutable when `immutable` is set"));
 }
 
@@ -361,7 +361,7 @@ function validateRole(object: KubeObject): FieldError[] {
 
 function validateBinding(object: KubeObject, previous: KubeObject | undefined): FieldError[] {
   const errors: FieldError[] = [];
-  if (previous !== undefined && !isDeepStrictEqual(object["roleRef"], previous["roleRef"])) {
+  if (previous !== undefined && !sameJson(object["roleRef"], previous["roleRef"])) {
     errors.push(invalidValue("roleRef", object["roleRef"], "cannot change roleRef"));
   }
   for (const [at, subject] of objectsOf(object, "subjects").entries()) {

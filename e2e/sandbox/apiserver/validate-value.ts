@@ -1,4 +1,4 @@
-import { isDeepStrictEqual } from "node:util";
+import { sameJson } from "./json-value.ts";
 import { RE2JS } from "re2js";
 import { duplicate, invalidValue, required, unsupported, type FieldError } from "./api-error.ts";
 import { deref } from "./core-schemas.ts";
@@ -19,7 +19,7 @@ function check(value: unknown, unresolved: Schema, path: string, errors: FieldEr
   const schema = deref(unresolved);
   if (value === null && schema.nullable === true) return;
   if (!checkType(value, schema, path, errors)) return;
-  if (schema.enum !== undefined && !schema.enum.some((one) => isDeepStrictEqual(one, value))) {
+  if (schema.enum !== undefined && !schema.enum.some((one) => sameJson(one, value))) {
     errors.push(unsupported(path, value, schema.enum));
   }
   if (typeof value === "string") checkText(value, schema, path, errors);

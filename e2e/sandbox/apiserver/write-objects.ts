@@ -207,7 +207,7 @@ export function patchObject(
   const patched = applyPatch(shown, patch, type, version);
   if (!isObject(patched)) throw new ApiError("BadRequest", "the patch does not leave an object");
   checkIdentity(patched, shown, request);
-  const { object, warnings } = decodeBody(patched, info, version, validation, true);
+  const { object, warnings } = decodeBody(patched, info, version, validation, patch);
   const next = toStored(placed(object, request) as unknown as KubeObject, info);
   const asked = isObject(patch) ? textOf(child(patch, "metadata"), "resourceVersion") : next.metadata.resourceVersion;
   if (asked !== undefined && asked !== current.metadata.resourceVersion) {
@@ -269,7 +269,7 @@ function applyObject(request: WriteRequest, patch: unknown, dependencies: WriteD
       },
     );
   }
-  const { object: config, warnings } = decodeBody(patch, info, version, validation, true);
+  const { object: config, warnings } = decodeBody(patch, info, version, validation, patch);
   const wanted = placed(config, request);
   if (isObject(wanted["metadata"]) && wanted["metadata"]["managedFields"] !== undefined) {
     throw new ApiError("BadRequest", "metadata.managedFields must be nil");
