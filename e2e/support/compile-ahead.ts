@@ -1,0 +1,36 @@
+/**
+ * Part of `npm ci`: compiles every daemon's code into the cache that it starts from. A daemon that finds its code there
+ * starts in half the time and does without Node's type stripper, which costs 13 MiB for as long as it runs.
+ */
+import { enableCompileCache, flushCompileCache } from "node:module";
+import { join } from "node:path";
+import process from "node:process";
+
+const root = join(import.meta.dirname, "../..");
+
+/** What the daemons' `main.ts` load when they run, some of it late; importing one starts nothing. */
+const programs = [
+  "ztunnel/config.ts",
+  "ztunnel/run.ts",
+  "ztunnel/agent/config.ts",
+  "ztunnel/agent/run.ts",
+  "controlplane/backend.ts",
+  "controlplane/discovery.ts",
+  "controlplane/sources/folder/folder-source.ts",
+  "controlplane/cli/offline.ts",
+  "e2e/sandbox/sandbox.ts",
+  "e2e/sandbox/world.ts",
+  "e2e/sandbox/apiserver/api-server.ts",
+  "e2e/sandbox/controllers/start-controllers.ts",
+  "e2e/sandbox/dns/dns-server.ts",
+  "e2e/sandbox/kubelet/kubelet.ts",
+  "e2e/sandbox/network/fabric.ts",
+  "e2e/sandbox/network/service-proxy.ts",
+  "e2e/support/cluster.ts",
+];
+const packages = ["fastify", "yaml", "@kubernetes/client-node"];
+
+enableCompileCache(join(root, ".cache/compile"));
+for (const module of [...packages, ...programs.map((program) => join(root, program))]) await import(module);
+flushCompileCache();
+process.exit(0);
