@@ -1,9 +1,12 @@
 /** `npm run sandbox -- up|down|status`: a cluster with the mesh on it, on this machine, without Kubernetes. */
+import { enableCompileCache } from "node:module";
+import { join } from "node:path";
 import process from "node:process";
 import { assertNodeVersion } from "#shared/lifecycle/node-version.ts";
 
 try {
   assertNodeVersion(process.version);
+  enableCompileCache(join(import.meta.dirname, "../../.cache/compile"));
   const { runCommand } = await import("./commands.ts");
   process.exitCode = await runCommand(process.argv.slice(2));
 } catch (error) {

@@ -87,9 +87,9 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
   const inner = innerOptions(options, nodes, say);
   const own = (options.manifests ?? []).flatMap((path) => readManifests(resolve(path)));
   const folder = claimFolder(sandboxesFolder(repository), inner.name, process.pid);
-  let cluster: Cluster | undefined;
+  let starting: Promise<Cluster> | undefined;
   try {
-    cluster = await Cluster.start({
+    starting = Cluster.start({
       folder,
       inner,
       isRoot,
@@ -97,6 +97,9 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
       port: options.port ?? 0,
       outside: outsideOf(options.controlPlane),
     });
+    starting.catch(() => undefined); // awaited below, after work that needs no cluster
+    const mesh = options.mesh === false ? [] : readManifests(meshManifests);
+    const cluster = await starting;
     const { access } = cluster;
     writeKubeconfig(folder.kubeconfig, inner.name, access);
     if (options.kubeconfig !== undefined) writeKubeconfig(resolve(options.kubeconfig), inner.name, access);
@@ -104,16 +107,16 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     writeInfo(folder, { name: inner.name, pid: process.pid, kubeconfig, server: access.server });
     say(`The API server listens on ${access.server}`);
     const client = new KubeClient(access);
-    if (options.mesh !== false) {
-      const manifests = readManifests(meshManifests);
+    if (mesh.length > 0) {
       const addresses = listAddresses(planNetwork(inner).host);
-      const objects = inner.outside.length > 0 ? withOutsideControlPlane(manifests, addresses) : manifests;
+      const objects = inner.outside.length > 0 ? withOutsideControlPlane(mesh, addresses) : mesh;
       const timeoutMs = options.startTimeoutMs ?? startTimeoutMsDefault;
       await startMesh({ client, objects, say, timeoutMs, signal: cluster.gone });
     }
     if (own.length > 0) await applyManifests(client, own);
     return sandboxOf(cluster, { name: inner.name, kubeconfig, client, folder });
   } catch (error) {
+    const cluster = await starting?.catch(() => undefined);
     await cluster?.close();
     releaseFolder(folder);
     throw error;

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { NewObject } from "../apiserver/object-store.ts";
 import { KubeError, referenceTo, type KubeClient } from "../kube-client.ts";
-import { inOrder, ManifestError } from "./manifest-files.ts";
+import { inWaves, ManifestError } from "./manifest-files.ts";
 
 /** A CRD is served, and a namespace has its service account, a moment after it was made. */
 const retryForMs = 5_000;
@@ -14,13 +14,17 @@ const retryEveryMs = 50;
  */
 export async function applyManifests(client: KubeClient, objects: readonly NewObject[]): Promise<void> {
   const refusals: string[] = [];
-  for (const object of inOrder(objects)) {
-    try {
-      await applyPatiently(client, object);
-    } catch (error) {
-      if (!(error instanceof KubeError)) throw error;
-      refusals.push(`${object.kind} ${object.metadata.namespace ?? ""}/${object.metadata.name}: ${error.message}`);
-    }
+  for (const wave of inWaves(objects)) {
+    await Promise.all(
+      wave.map(async (object) => {
+        try {
+          await applyPatiently(client, object);
+        } catch (error) {
+          if (!(error instanceof KubeError)) throw error;
+          refusals.push(`${describeObject(object)}: ${error.message}`);
+        }
+      }),
+    );
   }
   if (refusals.length > 0) throw new ManifestError(refusals.join("\n"));
 }
@@ -43,7 +47,7 @@ async function applyPatiently(client: KubeClient, object: NewObject): Promise<vo
   }
 }
 
-/** The objects with `metadata.namespace` where the kind has one and the manifest left it out. */
+/** `Deployment istio-system/istiod`. */
 export const describeObject = (object: NewObject): string => {
   const { kind, namespace, name } = referenceTo(object);
   return `${kind} ${namespace === undefined ? "" : `${namespace}/`}${name}`;

@@ -105,7 +105,7 @@ function readKustomization(path: string): NewObject[] {
   );
 }
 
-/** What others stand on comes first. */
+/** What others stand on comes first; what is of one kind may go together. */
 const order = [
   "Namespace",
   "CustomResourceDefinition",
@@ -119,7 +119,7 @@ const order = [
   "Service",
 ];
 
-export function inOrder(objects: readonly NewObject[]): NewObject[] {
+export function inWaves(objects: readonly NewObject[]): NewObject[][] {
   const rank = ({ kind }: NewObject) => (order.includes(kind) ? order.indexOf(kind) : order.length);
-  return objects.toSorted((a, b) => rank(a) - rank(b));
+  return [...Map.groupBy(objects, rank)].toSorted(([a], [b]) => a - b).map(([, wave]) => wave);
 }
