@@ -222,11 +222,12 @@ class PodHost {
   dialer(keepSources: boolean) {
     const mark = this.#services.config.packetMark;
     const onUnspoofed = (why: string) => this.#log.warn({ why }, "the caller's address cannot be kept");
-    return ({ ip, port, sourceIp }: DialTarget) =>
+    return ({ ip, port, sourceIp, sourcePort }: DialTarget) =>
       connectInNamespace(this.#netnsFd, {
         ip,
         port,
         sourceIp: keepSources ? sourceIp : undefined,
+        sourcePort,
         mark,
         keepAlive: this.#keepAlive,
         onUnspoofed,

@@ -1,5 +1,5 @@
 /** The `forwarded` header of a CONNECT (RFC 7239, of which Istio uses `for` and `host`). */
-import { hostPort } from "#shared/net/ip.ts";
+import { hostPort, splitHostPort, tryIp, type Ip } from "#shared/net/ip.ts";
 
 /** `for="10.0.0.1:80"`, with `;host=reviews.shop.svc` where a service is meant. */
 export function encodeForwarded(
@@ -20,4 +20,14 @@ export function forwardedHost(header: string | undefined): string | undefined {
   const host = parts.find((part) => part.startsWith("host="))?.slice("host=".length);
   const bare = host?.replace(/^"/, "").replace(/"$/, "");
   return bare === "" ? undefined : bare;
+}
+
+/**
+ * The port that the caller came from, where the first part is `for` with the very address that the tunnel came from;
+ * undefined otherwise. A wish of the peer about its own address, and never trusted for more.
+ */
+export function forwardedPort(header: string | undefined, peer: Ip): number | undefined {
+  const source = header === undefined ? undefined : /^for="([^";]{1,60})"(?:;|$)/u.exec(header)?.[1];
+  const ends = source === undefined ? undefined : splitHostPort(source);
+  return ends !== undefined && ends.port > 0 && tryIp(ends.host) === peer ? ends.port : undefined;
 }

@@ -16,7 +16,7 @@ import type { Ip } from "#shared/net/ip.ts";
 import { handshakeDeadlineMs } from "#shared/tls/tls-options.ts";
 import { TlsServer } from "#shared/tls/tls-server.ts";
 import { readBaggage, type Baggage } from "./baggage.ts";
-import { forwardedHost } from "./forwarded.ts";
+import { forwardedHost, forwardedPort } from "./forwarded.ts";
 import { serverSessionOptions, widenConnectionWindow, type WindowSizes } from "./http2-settings.ts";
 import { keepAlive } from "./keepalive.ts";
 
@@ -38,6 +38,8 @@ export interface IncomingConnect {
   readonly authority: string;
   /** `host` of `forwarded`. */
   readonly forwardedHost: string | undefined;
+  /** Port in `for` of `forwarded`, where its address is the peer's own. */
+  readonly forwardedPort: number | undefined;
   readonly traceparent: string | undefined;
   readonly forwardedNetwork: string | undefined;
   /** Read when asked for. */
@@ -197,6 +199,7 @@ function incomingConnect(
     method: headers[":method"] ?? "",
     authority: headers[":authority"] ?? "",
     forwardedHost: forwardedHost(single(headers.forwarded)),
+    forwardedPort: forwardedPort(single(headers.forwarded), tunnel.peer.ip),
     traceparent: single(headers["traceparent"]),
     forwardedNetwork: single(headers["x-forwarded-network"]),
     baggage: () => readBaggage(linesOf(raw, "baggage")),

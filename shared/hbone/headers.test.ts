@@ -1,7 +1,8 @@
 import { describe, expect, test } from "@jest/globals";
 import * as fc from "fast-check";
 import { encodeBaggage, parseBaggage, readBaggage, type Baggage } from "./baggage.ts";
-import { encodeForwarded, forwardedHost } from "./forwarded.ts";
+import { parseIp } from "#shared/net/ip.ts";
+import { encodeForwarded, forwardedHost, forwardedPort } from "./forwarded.ts";
 import { newTraceparent, traceIdOf } from "./traceparent.ts";
 
 const full: Baggage = {
@@ -141,5 +142,24 @@ describe("traceparent", () => {
     expect(new Set(some).size).toBe(1_000);
     for (const header of some) expect(header).toMatch(/^00-[0-9a-f]{32}-[0-9a-f]{16}-00$/);
     expect(some.every((header) => traceIdOf(header) !== undefined)).toBe(true);
+  });
+});
+
+describe("the caller's port", () => {
+  // prettier-ignore
+  test.each<[string | undefined, string, number | undefined, string]>([
+    ['for="10.0.0.1:4242"',                        "10.0.0.1", 4242,      "as ztunnel writes it"],
+    ['for="10.0.0.1:4242";host=a.b.svc',           "10.0.0.1", 4242,      "with a service"],
+    ['for="[fd00::1]:4242"',                       "fd00::1",  4242,      "IPv6"],
+    ['for="[fd00:0:0::1]:4242"',                   "fd00::1",  4242,      "IPv6, written otherwise"],
+    ['for="10.0.0.2:4242"',                        "10.0.0.1", undefined, "of somebody else"],
+    ['for="10.0.0.1:0"',                           "10.0.0.1", undefined, "no port at all"],
+    ['for="10.0.0.1:70000"',                       "10.0.0.1", undefined, "out of range"],
+    ['for="10.0.0.1"',                             "10.0.0.1", undefined, "no port"],
+    ['host=a;for="10.0.0.1:4242"',                 "10.0.0.1", undefined, "not first"],
+    ['for="10.0.0.1:42" ; x',                      "10.0.0.1", undefined, "something after the quote"],
+    [undefined,                                    "10.0.0.1", undefined, "no header"],
+  ])("of %j for a tunnel from %s is %s: %s", (header, peer, port) => {
+    expect(forwardedPort(header, parseIp(peer))).toBe(port);
   });
 });

@@ -126,6 +126,7 @@ export class HboneInbound {
         decision,
         facts: this.#factsOf(connect, workload, decision),
         originalDestination: connect.forwardedHost,
+        sourcePort: connect.forwardedPort,
       },
       downstream,
       this.#deps,

@@ -1,7 +1,7 @@
 /** What both inbound paths share: policy, the connection to the application, and one report at the end. */
 import type { Socket } from "node:net";
 import type { Http2Stream } from "node:http2";
-import { explain } from "#shared/errors/mesh-error.ts";
+import { codeOf, explain } from "#shared/errors/mesh-error.ts";
 import { relay, type Relay } from "#shared/hbone/relay.ts";
 import type { Ip } from "#shared/net/ip.ts";
 import type { Workload } from "#shared/workload/workload.ts";
@@ -15,6 +15,8 @@ export interface DialTarget {
   readonly port: number;
   /** Connect from this address, so that the application sees who really called. */
   readonly sourceIp?: Ip;
+  /** And from this port. Fails with EADDRNOTAVAIL where that very connection exists; absent lets the system choose. */
+  readonly sourcePort?: number;
 }
 
 export interface InboundConnectionDeps {
@@ -41,6 +43,11 @@ export interface InboundRequest {
   readonly facts: ConnectionFacts;
   /** `host` of `forwarded`. */
   readonly originalDestination?: string | undefined;
+  /**
+   * Port to connect from, besides the caller's address: the caller's own. No two connections of a caller have it in
+   * common, so the kernel finds it free at once, where it would search past every port in TIME_WAIT for one of its own.
+   */
+  readonly sourcePort?: number | undefined;
 }
 
 type Stage =
@@ -50,7 +57,7 @@ type Stage =
 
 /** Registers, asks policy, dials and relays; every way out finishes the record once. */
 export function serveInbound(
-  { destination, decision, facts, originalDestination }: InboundRequest,
+  { destination, decision, facts, originalDestination, sourcePort }: InboundRequest,
   downstream: Downstream,
   { live, reporter, dial }: InboundConnectionDeps,
   connections: ConnectionSet,
@@ -96,27 +103,41 @@ export function serveInbound(
     return;
   }
 
-  let application: Socket;
-  try {
-    const sourceIp = decision.keepSource ? facts.sourceAddress.ip : undefined;
-    application = dial({ ...decision.target, ...(sourceIp !== undefined && { sourceIp }) });
-  } catch (error) {
-    downstream.unreachable();
-    finish("CONNECT", explain(error));
-    return;
-  }
-  stage = { at: "dialling", application };
-  const onDialError = (error: Error) => {
-    if (deniedLate) downstream.denied();
-    else downstream.unreachable();
-    finish(deniedLate ? "DENY" : "CONNECT", explain(error));
+  const sourceIp = decision.keepSource ? facts.sourceAddress.ip : undefined;
+  const dialFrom = (port: number | undefined) => {
+    let application: Socket;
+    try {
+      application = dial({
+        ...decision.target,
+        ...(sourceIp !== undefined && { sourceIp }),
+        ...(sourceIp !== undefined && port !== undefined && { sourcePort: port }),
+      });
+    } catch (error) {
+      downstream.unreachable();
+      finish("CONNECT", explain(error));
+      return;
+    }
+    stage = { at: "dialling", application };
+    const onGone = () => application.destroy(new Error("the caller closed before the application was connected"));
+    const onDialError = (error: Error) => {
+      if (port !== undefined && codeOf(error) === "EADDRNOTAVAIL") {
+        downstream.end.off("close", onGone);
+        dialFrom(undefined);
+        return;
+      }
+      if (deniedLate) downstream.denied();
+      else downstream.unreachable();
+      finish(deniedLate ? "DENY" : "CONNECT", explain(error));
+    };
+    application.once("error", onDialError);
+    downstream.end.once("close", onGone);
+    application.once("connect", () => {
+      application.off("error", onDialError);
+      downstream.end.off("close", onGone);
+      joinEnds(application);
+    });
   };
-  const onGone = () => application.destroy(new Error("the caller closed before the application was connected"));
-  application.once("error", onDialError);
-  downstream.end.once("close", onGone);
-  application.once("connect", () => {
-    application.off("error", onDialError);
-    downstream.end.off("close", onGone);
+  const joinEnds = (application: Socket) => {
     if (!downstream.connected(application)) {
       application.on("error", () => {});
       application.destroy();
@@ -137,5 +158,6 @@ export function serveInbound(
         },
       ),
     };
-  });
+  };
+  dialFrom(sourcePort);
 }

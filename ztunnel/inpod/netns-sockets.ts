@@ -63,6 +63,8 @@ export interface ListeningSocket {
 export interface ConnectTarget extends Endpoint {
   /** Connect from this address instead of our own (IP_TRANSPARENT), if it can be had; ignored if equal to `ip`. */
   readonly sourceIp?: Ip | undefined;
+  /** With `sourceIp`: connect from this port if it can be bound; else, and if absent, the kernel chooses. */
+  readonly sourcePort?: number | undefined;
   readonly mark?: number | undefined;
   /** Default {@link keepAliveDefault}; `off` for none. */
   readonly keepAlive?: KeepAlive | "off";
@@ -248,10 +250,10 @@ export function connectInNamespace(
 }
 
 function outboundSocket(netnsFd: number | undefined, target: ConnectTarget): number {
-  const { ip, sourceIp } = target;
+  const { ip, sourceIp, sourcePort } = target;
   if (sourceIp === undefined || sourceIp === ip) return preparedSocket(netnsFd, target);
   const fd = preparedSocket(netnsFd, target);
-  const refusal = bindToSource(fd, ip, sourceIp);
+  const refusal = bindToSource(fd, ip, sourceIp, sourcePort);
   if (refusal === undefined) return fd;
   closeSync(fd); // it may be half prepared: start afresh
   target.onUnspoofed?.(`Cannot connect to ${hostPort(ip, target.port)} from ${sourceIp}: ${refusal}`);
@@ -274,9 +276,15 @@ function preparedSocket(netnsFd: number | undefined, target: ConnectTarget): num
 }
 
 /** Why `sourceIp` cannot be had, or undefined. */
-function bindToSource(fd: number, ip: Ip, sourceIp: Ip): string | undefined {
+function bindToSource(fd: number, ip: Ip, sourceIp: Ip, sourcePort?: number): string | undefined {
   if (isIpv6(ip) !== isIpv6(sourceIp)) return "the families differ";
   if (!setTransparent(fd, isIpv6(ip) ? linux.AF_INET6 : linux.AF_INET)) return `IP_TRANSPARENT: ${lastError()}`;
+  if (sourcePort !== undefined) {
+    // Another connection of the same caller, to another port, may be bound to it too.
+    setOption(fd, linux.SOL_SOCKET, linux.SO_REUSEADDR, 1);
+    const wanted = encodeAddress(sourceIp, sourcePort);
+    if (libc.bind(fd, wanted, wanted.length) === 0) return undefined;
+  }
   // The port is chosen when the destination is known, so that ports are shared between destinations.
   setOption(fd, linux.SOL_IP, linux.IP_BIND_ADDRESS_NO_PORT, 1);
   const address = encodeAddress(sourceIp, 0);
