@@ -31,6 +31,26 @@ const ignoredKinds: Readonly<Record<string, string>> = {
   "extensions.istio.io/TrafficExtension": "it is not supported yet",
 };
 
+/** Of the groups whose kinds are all known, those that the mesh does not read. What is neither is a mistake. */
+const foreignKinds: Readonly<Record<string, readonly string[]>> = {
+  "": [
+    "Binding",
+    "ComponentStatus",
+    "Endpoints",
+    "Event",
+    "LimitRange",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+    "PodTemplate",
+    "ReplicationController",
+    "ResourceQuota",
+    "Secret",
+    "ServiceAccount",
+    "Config", // a kubeconfig
+  ],
+  "discovery.k8s.io": [],
+};
+
 /** `unread` objects mean nothing to the mesh: Deployments, say. */
 export type Checked =
   | { readonly kind: "read"; readonly problems: readonly Problem[] }
@@ -176,16 +196,15 @@ function checkUnknownKind({ group, kind }: Names): Checked {
     return { kind: "read", problems: [problem("error", ["kind"], `${group} has no kind "${kind}"`, remedy)] };
   }
   const elsewhere = configKinds.find((definition) => definition.kind === kind);
-  if (elsewhere !== undefined && nearest(group, [elsewhere.group]) !== undefined) {
-    const remedy = `did you mean ${elsewhere.group}/${elsewhere.versions[0] ?? ""}?`;
-    return { kind: "read", problems: [problem("error", ["apiVersion"], `"${group}" has no kind "${kind}"`, remedy)] };
+  const meant = elsewhere && `did you mean ${elsewhere.group}/${elsewhere.versions[0] ?? ""}?`;
+  if (elsewhere !== undefined && meant !== undefined && nearest(group, [elsewhere.group]) !== undefined) {
+    return { kind: "read", problems: [problem("error", ["apiVersion"], `"${group}" has no kind "${kind}"`, meant)] };
   }
-  const near = group === "" ? coreKinds.find((core) => core.kind.toLowerCase() === kind.toLowerCase()) : undefined;
-  if (near !== undefined) {
-    return {
-      kind: "read",
-      problems: [problem("error", ["kind"], `there is no kind "${kind}"`, `did you mean "${near.kind}"?`)],
-    };
+  const foreign = foreignKinds[group];
+  if (foreign !== undefined && !foreign.includes(kind) && !kind.endsWith("List")) {
+    const known = coreKinds.filter((core) => core.group === group).map((core) => core.kind);
+    const remedy = meant ?? suggest(kind, known, "kinds that the mesh reads are");
+    return { kind: "read", problems: [problem("error", ["kind"], `there is no kind "${kind}"`, remedy)] };
   }
   return { kind: "unread", problems: [] };
 }
