@@ -71,6 +71,7 @@ describe("becoming lean", () => {
     argv: ["node", "main.ts", "proxy"],
     execArgv: ["--inspect"],
     execPath: "/bin/node",
+    version: "v24.18.1",
     ...(execve && { execve }),
   });
 
@@ -87,6 +88,12 @@ describe("becoming lean", () => {
       "proxy",
     ]);
     expect(env).toMatchObject({ A: "b", NODE_COMPILE_CACHE: expect.stringContaining(".cache") as unknown });
+  });
+
+  test("asks for the newer rule about external memory where Node knows it", () => {
+    const execve = jest.fn<(file: string, args: string[], env: NodeJS.ProcessEnv) => void>();
+    becomeLean({ ...of({}, execve), version: "v26.10.0" });
+    expect(execve.mock.calls[0]?.[1]).toContain("--external-memory-accounted-in-global-limit");
   });
 
   test("happens once, and not where the system cannot", () => {
