@@ -1,7 +1,17 @@
 /** The few files of a sandbox that are on the machine's own file system: kubeconfig, pid, log. */
-import { accessSync, constants, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  accessSync,
+  constants,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir, userInfo } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { RequirementError } from "./requirements.ts";
 
 export interface StateFolder {
@@ -55,7 +65,7 @@ export function claimFolder(folder: string, name: string, pid: number): StateFol
     );
   }
   const path = join(folder, name);
-  mkdirSync(path, { recursive: true });
+  mkdirSync(path, { recursive: true, mode: 0o700 });
   for (let attempt = 0; ; attempt++) {
     try {
       writeFileSync(join(path, pidFile), processMark(pid), { flag: "wx" });
@@ -76,8 +86,14 @@ export function claimFolder(folder: string, name: string, pid: number): StateFol
   return { path, kubeconfig: join(path, "kubeconfig"), log: join(path, "log") };
 }
 
+/** The last sandbox takes the folder of all of them along. */
 export function releaseFolder({ path }: StateFolder): void {
   rmSync(path, { recursive: true, force: true });
+  try {
+    rmdirSync(dirname(path));
+  } catch {
+    // Others are in it.
+  }
 }
 
 export function writeInfo({ path }: StateFolder, info: RunningSandbox): void {
