@@ -30,6 +30,8 @@ import { openReporter } from "./telemetry/connection-reporter.ts";
 import { registerPodMetrics, registerProcessMetrics, xdsMetrics } from "./telemetry/process-metrics.ts";
 import { TrafficMetrics } from "./telemetry/traffic-metrics.ts";
 import { describeVersion } from "./version.ts";
+import { trimMemory } from "./inpod/libc.ts";
+import { returnMemory } from "./return-memory.ts";
 
 const clock = systemClock;
 const readinessPort = 15_021;
@@ -71,6 +73,8 @@ async function serve(config: ZtunnelConfig, logging: Logging, shutdown: Shutdown
   using stateBlocker = readiness.block("state manager");
   const wildcard = config.ipv6Enabled ? "::" : "0.0.0.0";
   stack.use(await openHttpServer({ host: wildcard, port: readinessPort }, readinessRoutes(readiness)));
+
+  stack.use(returnMemory({ clock, trim: trimMemory }));
 
   // What is counted.
   const registry = new MetricsRegistry();

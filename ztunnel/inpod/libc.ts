@@ -55,6 +55,16 @@ export const libc: Libc = (() => {
   return { ...(Object.fromEntries(bound) as Omit<Libc, "fcntl">), fcntl };
 })();
 
+/** glibc's `malloc_trim(3)`: returns freed memory to the system. Does nothing with a C library that has no such call. */
+export const trimMemory: () => void = (() => {
+  try {
+    const trim = koffi.load(null).func("int malloc_trim(size_t)");
+    return () => void trim(0);
+  } catch {
+    return () => {};
+  }
+})();
+
 /** Name of the error that the last call on this thread left, for example `EADDRINUSE`. */
 export function lastError(): string {
   return getSystemErrorName(-koffi.errno());
