@@ -2,19 +2,17 @@
  * Mistakes, written as users write them: through the API server, with kubectl and without. What a schema can know is refused
  * at once; the rest is told in a condition, all of it together, and takes nothing out of force.
  */
-import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import { request, type RequestOptions } from "node:https";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import process from "node:process";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { CustomObjectsApi, KubeConfig } from "@kubernetes/client-node";
 import type { Outcome } from "#e2e/support/client.ts";
 import type { Manifest } from "#e2e/support/cluster.ts";
 import { ambient, namespaceManifest, peerManifest, startMesh, talk, type Mesh } from "#e2e/support/mesh.ts";
+import { findKubectl, KubectlDriver } from "./kubectl/kubectl-driver.ts";
 
 const kinds = {
   AuthorizationPolicy: { apiVersion: "security.istio.io/v1", plural: "authorizationpolicies" },
@@ -31,6 +29,7 @@ let mesh: Mesh;
 
 beforeAll(async () => {
   mesh = await startMesh("bad-input");
+  if (!("missing" in found)) kubectl = new KubectlDriver(found, readFileSync(mesh.kubeconfig, "utf8"));
   await mesh.cluster.apply(
     [
       namespaceManifest(namespace, ambient),
@@ -45,8 +44,8 @@ beforeAll(async () => {
 }, 90_000);
 
 afterAll(async () => {
+  await kubectl?.close();
   await mesh?.[Symbol.asyncDispose]();
-  rmSync(home, { recursive: true, force: true });
 }, 30_000);
 
 const reaches = async (caller: typeof friend): Promise<boolean> =>
@@ -98,30 +97,11 @@ async function serverSideApply(kind: Kind, text: string): Promise<{ status: numb
   return { status: answer.statusCode, text: body };
 }
 
-const hasKubectl = spawnSync("kubectl", ["version", "--client"]).status === 0;
-const home = mkdtempSync(join(tmpdir(), "ambit-bad-input-"));
-if (!hasKubectl) {
-  process.stderr.write("\n### bad-input.test.ts: there is no kubectl on the PATH: its half is LEFT OUT ###\n\n");
+const found = findKubectl();
+if ("missing" in found) {
+  process.stderr.write(`\n### bad-input.test.ts: ${found.missing}: what it says is NOT LOOKED AT ###\n\n`);
 }
-
-interface Said {
-  readonly status: number | null;
-  readonly text: string;
-}
-
-function kubectl(args: readonly string[], stdin: string): Promise<Said> {
-  const child = spawn("kubectl", args, {
-    env: { PATH: process.env["PATH"], HOME: home, KUBECONFIG: mesh.kubeconfig },
-    timeout: 30_000,
-  });
-  let text = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => (text += chunk.toString()));
-  child.stdin.end(stdin);
-  return new Promise((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", (status) => resolve({ status, text }));
-  });
-}
+let kubectl: KubectlDriver | undefined;
 
 const rules = (rule: unknown) => ({ rules: [rule] });
 const from = (source: unknown) => rules({ from: [{ source }] });
@@ -158,10 +138,10 @@ describe("what a schema knows is refused where it is written", () => {
   ])("%s", async (_why, kind, spec, told) => {
     const refusal = (await create(kind, spec)) ?? "it was taken";
     for (const text of told) expect(refusal).toContain(text);
-    if (!hasKubectl) return;
-    const said = await kubectl(["apply", "-f", "-"], JSON.stringify(object(kind, spec)));
-    expect(said.status).toBe(1);
-    for (const text of told) expect(said.text.replaceAll('\\"', '"')).toContain(text);
+    if (kubectl === undefined) return;
+    const said = await kubectl.run(["apply", "-f", "-"], { stdin: JSON.stringify(object(kind, spec)) });
+    expect(said.code).toBe(1);
+    for (const text of told) expect(said.stderr.replaceAll('\\"', '"')).toContain(text);
   });
 
   test("YAML that is none", async () => {
@@ -169,9 +149,9 @@ describe("what a schema knows is refused where it is written", () => {
     const answer = await serverSideApply("AuthorizationPolicy", malformed);
     expect(answer.status).toBe(400);
     expect(answer.text).toMatch(/yaml: .*line 4/u);
-    if (!hasKubectl) return;
-    const said = await kubectl(["apply", "-f", "-"], malformed);
-    expect(said).toMatchObject({ status: 1, text: expect.stringContaining("yaml: line") as unknown });
+    if (kubectl === undefined) return;
+    const said = await kubectl.run(["apply", "-f", "-"], { stdin: malformed });
+    expect(said).toMatchObject({ code: 1, stderr: expect.stringContaining("yaml: line") as unknown });
   });
 });
 
@@ -186,8 +166,8 @@ interface Told {
 }
 
 async function conditionOf(kind: Kind, name: string, type: string) {
-  const found = await mesh.cluster.get<Manifest & { status?: Told }>(kinds[kind].apiVersion, kind, name, namespace);
-  return found.status?.conditions?.find((condition) => condition.type === type);
+  const read = await mesh.cluster.get<Manifest & { status?: Told }>(kinds[kind].apiVersion, kind, name, namespace);
+  return read.status?.conditions?.find((condition) => condition.type === type);
 }
 
 const invalid = (kind: Kind, name = "subject") =>
