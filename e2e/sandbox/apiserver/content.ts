@@ -55,6 +55,21 @@ export function parseBody(body: Buffer | undefined, contentType: string | undefi
   const type = (contentType ?? "application/json").split(";")[0]?.trim() ?? "";
   if (type === protobufType) return decodeProtobufBody(body ?? Buffer.alloc(0));
   const text = body?.toString("utf8") ?? "";
+  const value = readText(text, type);
+  if (isDeeper(value, maxDepth))
+    throw new ApiError("BadRequest", `the body is nested more than ${maxDepth} levels deep`);
+  return value;
+}
+
+/** Nesting that a body may have. CRDs of CRDs stay below half of it. */
+const maxDepth = 200;
+
+function isDeeper(value: unknown, levels: number): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  return levels === 0 || Object.values(value).some((inner) => isDeeper(inner, levels - 1));
+}
+
+function readText(text: string, type: string): unknown {
   if (/^application\/(?:[\w.-]+\+)?json$/u.test(type) || type === "") return parseJson(text);
   if (/^application\/(?:[\w.-]+\+)?yaml$/u.test(type)) return readYaml(text);
   throw new ApiError(
@@ -75,6 +90,14 @@ function parseJson(text: string): unknown {
 }
 
 function readYaml(text: string): unknown {
+  // What kubectl calls YAML is mostly JSON, which is read a hundred times faster.
+  if (text.startsWith("{")) {
+    try {
+      return JSON.parse(text);
+    } catch {
+      // it may still be YAML
+    }
+  }
   try {
     return parseYaml(text, { maxAliasCount: 100 });
   } catch (error) {

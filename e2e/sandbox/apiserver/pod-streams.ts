@@ -10,7 +10,7 @@ import type { KubeObject, MemoryObjectStore } from "./object-store.ts";
 import { runningPod } from "./pod-actions.ts";
 import type { PodRuntime } from "./pod-runtime.ts";
 import { forwardOverChannels, forwardOverSpdy, readPorts } from "./port-forward.ts";
-import { readRequest } from "./request-info.ts";
+import { readRequest, readUrl } from "./request-info.ts";
 
 export interface StreamDependencies {
   readonly store: MemoryObjectStore;
@@ -73,7 +73,7 @@ export class PodStreams {
   }
 
   #accept(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    const { pathname, searchParams: query } = new URL(request.url ?? "/", "http://server");
+    const { path: pathname, query } = readUrl(request.url);
     const action = actionOf(request);
     const asked = readRequest("GET", pathname, query);
     if (asked.kind !== "resource" || action === undefined)

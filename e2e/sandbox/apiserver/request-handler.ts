@@ -23,7 +23,7 @@ import { openApiV2Protobuf, openApiV2ProtobufTypes } from "./openapi-v2-protobuf
 import { bindPod, chooseContainer, evictPod, runningPod } from "./pod-actions.ts";
 import type { PodRuntime } from "./pod-runtime.ts";
 import { listPage, present, readCount, readFlag, readSelectors, storageOf } from "./read-objects.ts";
-import { readRequest, type ResourceRequest } from "./request-info.ts";
+import { readRequest, readUrl, type ResourceRequest } from "./request-info.ts";
 import type { ResourceRegistry } from "./resource-registry.ts";
 import { type ResourceInfo, type ResourceVersion } from "./resources.ts";
 import { answerReview } from "./reviews.ts";
@@ -110,7 +110,7 @@ export class RequestHandler {
   }
 
   async #dispatch(http: FastifyRequest, reply: FastifyReply): Promise<void> {
-    const { pathname, searchParams: query } = new URL(http.raw.url ?? "/", "http://server");
+    const { path: pathname, query } = readUrl(http.raw.url);
     const user = this.#deps.authenticator.authenticate(http.headers);
     const request = readRequest(http.method, pathname, query);
     this.#check(

@@ -15,6 +15,14 @@ export interface ResourceRequest {
   readonly rest?: string;
 }
 
+/** Splits a request's target. No `URL`: that would resolve dots and refuse what only deserves a 404. */
+export function readUrl(target = "/"): { path: string; query: URLSearchParams } {
+  const at = target.indexOf("?");
+  return at < 0
+    ? { path: target, query: new URLSearchParams() }
+    : { path: target.slice(0, at), query: new URLSearchParams(target.slice(at + 1)) };
+}
+
 export type Verb = "get" | "list" | "watch" | "create" | "update" | "patch" | "delete" | "deletecollection";
 
 export function readRequest(method: string, path: string, query: URLSearchParams): RequestInfo {

@@ -18,6 +18,7 @@ import type { ServiceAllocator } from "./service-allocator.ts";
 import { validateCore } from "./validate-core.ts";
 import { validateMetadata } from "./validate-metadata.ts";
 import { applyDefaults, validateValue } from "./validate-value.ts";
+import { validateRules } from "./validation-rules.ts";
 
 export interface StrategyDependencies {
   readonly store: MemoryObjectStore;
@@ -183,18 +184,21 @@ function customStrategy(info: ResourceInfo): ResourceStrategy {
       if (hasStatus) delete object["status"];
       return prepareCustom(object, info);
     },
-    prepareUpdate: (object) => prepareCustom(object, info),
+    prepareUpdate: (object, previous) => prepareCustom(object, info, previous),
   };
 }
 
 /** Defaults and checks an object by the schema of the version that it was written in. */
-function prepareCustom(object: KubeObject, info: ResourceInfo): KubeObject {
+function prepareCustom(object: KubeObject, info: ResourceInfo, previous?: KubeObject): KubeObject {
   const version = versionOf(object, info);
   const errors = validateMetadata(object, false);
   if (version !== undefined) {
     applyDefaults(object, version.schema);
     dropNulls(object, version);
-    errors.push(...validateCustom(object, version));
+    const broken = validateCustom(object, version);
+    errors.push(...broken);
+    // Rules are written for values that have the right shape.
+    if (broken.length === 0) errors.push(...validateRules(object, previous, version.schema));
   }
   if (errors.length > 0) throw invalid(info.group, info.kind, object.metadata.name, errors);
   return { ...object, apiVersion: `${info.group}/${info.storageVersion}` };

@@ -6,10 +6,11 @@ import { type DeleteOptions, type KubeObject, type MemoryObjectStore, type Propa
 import { present, readCount, readFlag, storageOf, toStored } from "./read-objects.ts";
 import type { ResourceInfo, ResourceVersion } from "./resources.ts";
 import { fromScale, toScale } from "./scale.ts";
-import { child, isObject, numberOf, textOf, type JsonObject } from "./schema.ts";
+import { child, isObject, numberOf, objectsOf, textOf, type JsonObject } from "./schema.ts";
 import { applyConfiguration, trackUpdate, type Manager } from "./server-side-apply.ts";
 import { applyStrategicPatch } from "./strategic-merge-patch.ts";
 import { versionOf } from "./strategies.ts";
+import { unreadableRules } from "./validation-rules.ts";
 
 /** One write as the request describes it. */
 export interface WriteRequest {
@@ -121,7 +122,21 @@ export function createObject(request: WriteRequest, body: unknown, { store, cloc
     managerOf(request, manager, "Update", clock),
   );
   const created = store.create(storageOf(info), positioned, { dryRun });
-  return { code: 201, object: present(created, info, version), warnings };
+  return { code: 201, object: present(created, info, version), warnings: [...warnings, ...ruleWarnings(created)] };
+}
+
+/** Most warnings that one answer carries. */
+const maxWarnings = 20;
+
+/** Rules of a new CRD that will not be enforced here: never in silence. */
+function ruleWarnings(object: KubeObject): readonly string[] {
+  if (object.kind !== "CustomResourceDefinition") return [];
+  return objectsOf(child(object, "spec"), "versions")
+    .flatMap((version) => unreadableRules(child(child(version, "schema"), "openAPIV3Schema")))
+    .slice(0, maxWarnings)
+    .map(
+      (rule) => `this server does not enforce the validation rule of ${rule.replaceAll(/\s+/gu, " ").slice(0, 200)}`,
+    );
 }
 
 function currentOf({ info, namespace, name }: WriteRequest, store: MemoryObjectStore): KubeObject {
