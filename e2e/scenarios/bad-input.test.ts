@@ -181,15 +181,30 @@ const remove = (kind: Kind, name = "subject") => mesh.cluster.delete(kinds[kind]
 const service = { group: "", kind: "Service", name: "server" };
 const labels = { matchLabels: { app: "server" } };
 
-describe("what only the mesh knows is told in a condition, with field and remedy, all at once", () => {
+describe("rules between fields: refused by an API server that evaluates them, told in a condition by one that does not", () => {
   test.each<[string, Kind, unknown, readonly string[]]>([
     [
       "attached in two ways",
       "AuthorizationPolicy",
       { selector: labels, targetRefs: [service], ...from({ namespaces: ["a"] }) },
-      ["spec.targetRefs: ", "selector"],
+      ["selector", "targetRefs"],
     ],
-    ["DENY of nothing", "AuthorizationPolicy", { action: "DENY" }, ["spec: ", "without rules", 'add the rule "- {}"']],
+    ["DENY of nothing", "AuthorizationPolicy", { action: "DENY" }, ["without rules", "add the rule"]],
+    [
+      "modes of ports of nobody",
+      "PeerAuthentication",
+      { portLevelMtls: { "7000": { mode: "STRICT" } } },
+      ["portLevelMtls", "selector.matchLabels"],
+    ],
+  ])("%s", async (_why, kind, spec, told) => {
+    const message = (await create(kind, spec)) ?? (await invalid(kind)).message;
+    for (const text of told) expect(message).toContain(text);
+    await remove(kind);
+  });
+});
+
+describe("what only the mesh knows is told in a condition, with field and remedy, all at once", () => {
+  test.each<[string, Kind, unknown, readonly string[]]>([
     [
       "identities with a scheme, an unknown condition and an empty source",
       "AuthorizationPolicy",
@@ -209,10 +224,10 @@ describe("what only the mesh knows is told in a condition, with field and remedy
       ],
     ],
     [
-      "modes of ports of nobody",
+      "a mode of a port that is none",
       "PeerAuthentication",
-      { portLevelMtls: { "7000": { mode: "STRICT" }, "70000": { mode: "STRICT" } } },
-      ["spec.portLevelMtls: needs selector.matchLabels", 'spec.portLevelMtls["70000"]: "70000" is not a port'],
+      { selector: labels, portLevelMtls: { "7000": { mode: "STRICT" }, "70000": { mode: "STRICT" } } },
+      ['spec.portLevelMtls["70000"]: "70000" is not a port: write a number from 1 to 65535'],
     ],
     [
       "an entry for every host",
@@ -278,12 +293,12 @@ describe("the last good version stays in force", () => {
   });
 
   test.each<[string, unknown]>([
-    ["one that is attached twice", { ...principals("nobody"), selector: labels, targetRefs: [service] }],
     [
       "one that can never match",
       { action: "DENY", ...from({ principals: ["spiffe://cluster.local/ns/work/sa/foe"] }) },
     ],
-    ["one that denies nothing", { action: "DENY", rules: [] }],
+    ["one with an unknown condition", { action: "DENY", ...rules({ when: [{ key: "source.ips", values: ["::1"] }] }) }],
+    ["one attached to what is no target", { ...principals("nobody"), targetRefs: [{ kind: "Pod", name: "server" }] }],
   ])("a denial outlives %s", async (_why, spec) => {
     await apply(spec);
     const { message } = await invalid("AuthorizationPolicy", "wall");
@@ -305,11 +320,12 @@ describe("the last good version stays in force", () => {
   });
 
   test("what was put right takes force, and so does a removal", async () => {
-    await apply({ ...principals("foe"), selector: labels, targetRefs: [service] });
+    const wrong = { action: "DENY", ...from({ principals: ["spiffe://cluster.local/ns/work/sa/foe"] }) };
+    await apply(wrong);
     await invalid("AuthorizationPolicy", "wall");
     await apply(principals("friend"));
     await settled({ friend: false, foe: true });
-    await apply({ action: "DENY", rules: [] });
+    await apply(wrong);
     await invalid("AuthorizationPolicy", "wall");
     expect(await reaches(friend)).toBe(false);
     await remove("AuthorizationPolicy", "wall");
@@ -330,7 +346,7 @@ describe("the last good version stays in force", () => {
     const isLetIn = async () =>
       (await talk<Outcome>(mesh.cluster, stranger, "echo", "--host", `server.${namespace}`)).ok;
     await mesh.cluster.until("plain text to be refused", async () => !(await isLetIn()));
-    await mode({ mtls: { mode: "DISABLE" }, portLevelMtls: { "7000": { mode: "DISABLE" } } });
+    await mode({ mtls: { mode: "DISABLE" }, selector: labels, portLevelMtls: { "70000": { mode: "DISABLE" } } });
     expect((await invalid("PeerAuthentication", "mode")).message).toContain("stays in force");
     expect(await isLetIn()).toBe(false);
     await mode({ mtls: { mode: "PERMISSIVE" } });
