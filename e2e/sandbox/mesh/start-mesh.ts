@@ -62,11 +62,26 @@ async function explainDelay(client: KubeClient, waiting: readonly NewObject[], t
 async function explainContainer(client: KubeClient, { metadata }: Pod, status: ContainerStatus): Promise<string> {
   const { waiting, running, terminated } = status.state;
   const state = waiting?.reason ?? terminated?.reason ?? (running === undefined ? "unknown" : "running, not ready");
-  const why = waiting?.message ?? terminated?.message ?? "";
+  const why = waiting?.message ?? terminated?.message ?? (await lastWarning(client, metadata));
   const path = `/api/v1/namespaces/${metadata.namespace}/pods/${metadata.name}/log?container=${status.name}&tailLines=5`;
   const log = await client.request("GET", path).catch(() => "");
   const text = typeof log === "string" ? log : JSON.stringify(log);
   return `  ${metadata.namespace}/${metadata.name}: ${state} ${why}\n${text.replaceAll(/^/gmu, "    ")}`;
+}
+
+/** What a pod waits for, such as a config map that nobody has written, stands in its events. */
+async function lastWarning(client: KubeClient, { namespace, name }: Pod["metadata"]): Promise<string> {
+  const events = await client.list({
+    apiVersion: "v1",
+    kind: "Event",
+    ...(namespace === undefined ? {} : { namespace }),
+  });
+  const own = events.filter(
+    ({ type, involvedObject }) =>
+      type === "Warning" && (involvedObject as { name?: string } | undefined)?.name === name,
+  );
+  const message = own.at(-1)?.["message"];
+  return typeof message === "string" ? message : "";
 }
 
 /**
