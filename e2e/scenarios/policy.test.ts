@@ -103,7 +103,6 @@ test.each<[string, string, Wanted]>([
     rule("ALLOW", from({ namespaces: ["inside"] })),
     { friend: true, foe: false, stranger: false },
   ],
-  ["DENY without rules matches nobody", rule("DENY", []), { friend: true, foe: true, stranger: true }],
   ["ALLOW without rules lets nobody in", rule("ALLOW", []), { friend: false, foe: false, stranger: false }],
   ["STRICT refuses who has no identity", mode("STRICT"), { friend: true, foe: true, stranger: false }],
 ])("%s", async (_name, yaml, wanted) => {
