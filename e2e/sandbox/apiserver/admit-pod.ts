@@ -1,7 +1,7 @@
 import { forbidden } from "./api-error.ts";
 import { randomSuffix, type KubeObject, type ObjectStore } from "./object-store.ts";
 import { ids } from "./resources.ts";
-import { child, isObject, objectsOf, textOf, type JsonObject } from "./schema.ts";
+import { child, objectsOf, textOf, type JsonObject } from "./schema.ts";
 
 export const accountMountPath = "/var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -96,14 +96,4 @@ function qosClassOf(spec: JsonObject): "Guaranteed" | "Burstable" | "BestEffort"
     }),
   );
   return isGuaranteed ? "Guaranteed" : "Burstable";
-}
-
-/** The containers of a pod, init containers first. */
-export function containersOf(pod: KubeObject): readonly string[] {
-  const spec = child(pod, "spec");
-  return ["initContainers", "containers", "ephemeralContainers"].flatMap((list) =>
-    objectsOf(spec, list)
-      .filter(isObject)
-      .map((container) => textOf(container, "name") ?? ""),
-  );
 }
