@@ -21,7 +21,7 @@ const kinds = {
 } as const;
 type Kind = keyof typeof kinds;
 
-const namespace = "work";
+const namespace = "shop";
 const friend = { namespace, name: "friend" };
 const foe = { namespace, name: "foe" };
 
@@ -210,14 +210,14 @@ describe("what only the mesh knows is told in a condition, with field and remedy
       "AuthorizationPolicy",
       {
         rules: [
-          { from: [{ source: { principals: ["spiffe://cluster.local/ns/work/sa/foe"] } }] },
+          { from: [{ source: { principals: ["spiffe://cluster.local/ns/shop/sa/foe"] } }] },
           { when: [{ key: "source.ips", values: ["10.0.0.1"] }] },
           { when: [{ key: "source.ip", values: ["10.0.0.1/99"] }] },
           { to: [{ operation: { paths: ["/a/{*}b"] } }] },
         ],
       },
       [
-        'spec.rules[0].from[0].source.principals[0]: "spiffe://cluster.local/ns/work/sa/foe" never matches: write it without the scheme',
+        'spec.rules[0].from[0].source.principals[0]: "spiffe://cluster.local/ns/shop/sa/foe" never matches: write it without the scheme',
         'spec.rules[1].when[0].key: unknown condition key "source.ips": did you mean "source.ip"?',
         "spec.rules[2].when[0].values[0]: ",
         "spec.rules[3].to[0].operation.paths[0]: ",
@@ -295,7 +295,7 @@ describe("the last good version stays in force", () => {
   test.each<[string, unknown]>([
     [
       "one that can never match",
-      { action: "DENY", ...from({ principals: ["spiffe://cluster.local/ns/work/sa/foe"] }) },
+      { action: "DENY", ...from({ principals: ["spiffe://cluster.local/ns/shop/sa/foe"] }) },
     ],
     ["one with an unknown condition", { action: "DENY", ...rules({ when: [{ key: "source.ips", values: ["::1"] }] }) }],
     ["one attached to what is no target", { ...principals("nobody"), targetRefs: [{ kind: "Pod", name: "server" }] }],
@@ -320,7 +320,7 @@ describe("the last good version stays in force", () => {
   });
 
   test("what was put right takes force, and so does a removal", async () => {
-    const wrong = { action: "DENY", ...from({ principals: ["spiffe://cluster.local/ns/work/sa/foe"] }) };
+    const wrong = { action: "DENY", ...from({ principals: ["spiffe://cluster.local/ns/shop/sa/foe"] }) };
     await apply(wrong);
     await invalid("AuthorizationPolicy", "wall");
     await apply(principals("friend"));

@@ -21,17 +21,17 @@ import {
 } from "#e2e/support/mesh.ts";
 import { recordIn, type StartRecord } from "#e2e/support/recorded.ts";
 
-const client = { namespace: "work", name: "client" };
+const client = { namespace: "shop", name: "client" };
 const pods = [
-  namespaceManifest("work", ambient),
-  peerManifest("client", { namespace: "work", node: "node-1" }),
-  peerManifest("server", { namespace: "work", node: "node-2", service: "cluster-ip" }),
+  namespaceManifest("shop", ambient),
+  peerManifest("client", { namespace: "shop", node: "node-1" }),
+  peerManifest("server", { namespace: "shop", node: "node-2", service: "cluster-ip" }),
 ].join("\n---\n");
 
 async function startPods(cluster: Cluster): Promise<void> {
   await cluster.apply(pods);
-  await cluster.podsReady("work", 2);
-  await cluster.captured("work", true);
+  await cluster.podsReady("shop", 2);
+  await cluster.captured("shop", true);
 }
 
 const reaches = async (cluster: Cluster): Promise<boolean> =>
@@ -44,14 +44,14 @@ async function enforces(cluster: Cluster): Promise<void> {
     JSON.stringify({
       apiVersion: "security.istio.io/v1",
       kind: "AuthorizationPolicy",
-      metadata: { name: "no-client", namespace: "work" },
-      spec: { action: "DENY", rules: [{ from: [{ source: { principals: ["cluster.local/ns/work/sa/client"] } }] }] },
+      metadata: { name: "no-client", namespace: "shop" },
+      spec: { action: "DENY", rules: [{ from: [{ source: { principals: ["cluster.local/ns/shop/sa/client"] } }] }] },
     }),
   );
   await cluster.until("the denial", async () => !(await reaches(cluster)));
   const log = await ztunnelLog(cluster);
-  expect(log.some((line) => line.includes("work/no-client") && line.includes("/ns/work/sa/client"))).toBe(true);
-  await cluster.delete("security.istio.io/v1", "AuthorizationPolicy", "no-client", "work");
+  expect(log.some((line) => line.includes("shop/no-client") && line.includes("/ns/shop/sa/client"))).toBe(true);
+  await cluster.delete("security.istio.io/v1", "AuthorizationPolicy", "no-client", "shop");
   await cluster.until("traffic to be back", () => reaches(cluster));
 }
 
@@ -163,7 +163,7 @@ describe("commands in place of ztunnel and the control plane", () => {
     await startPods(mesh.cluster);
     await enforces(mesh.cluster);
     const tunnelled =
-      /src\.identity="[^"]*\/ns\/work\/sa\/client".*dst\.hbone_addr=.*dst\.identity="[^"]*\/ns\/work\/sa\/server"/u;
+      /src\.identity="[^"]*\/ns\/shop\/sa\/client".*dst\.hbone_addr=.*dst\.identity="[^"]*\/ns\/shop\/sa\/server"/u;
     expect((await ztunnelLog(mesh.cluster)).some((line) => tunnelled.test(line))).toBe(true);
   });
 });
@@ -197,7 +197,7 @@ describe("a control plane outside of the sandbox", () => {
     await startPods(mesh.cluster);
     await enforces(mesh.cluster);
     const log = await ztunnelLog(mesh.cluster);
-    expect(log.some((line) => line.includes("spiffe://cluster.local/ns/work/sa/client"))).toBe(true);
+    expect(log.some((line) => line.includes("spiffe://cluster.local/ns/shop/sa/client"))).toBe(true);
   });
 
   test("while it is away, what is known goes on; when it is back, changes come", async () => {
