@@ -117,6 +117,9 @@ test.each([
   [{ ZTUNNEL_RESOURCE_CPU_REQUEST: "1" },                                                 8,  2,  "C8 not a ceiling"],
   [{ ZTUNNEL_RESOURCE_CPU_LIMIT: "16", ZTUNNEL_RESOURCE_CPU_REQUEST: "4" },               32, 16, "C8"],
   [{ ZTUNNEL_RESOURCE_CPU_LIMIT: "4", ZTUNNEL_RESOURCE_CPU_REQUEST: "8" },                32, 8,  "C8"],
+  [{ ZTUNNEL_RESOURCE_CPU_LIMIT: "0", ZTUNNEL_RESOURCE_CPU_REQUEST: "0" },                32, 8,  "none made, as the downward API says"],
+  [{ ZTUNNEL_RESOURCE_CPU_LIMIT: "4e0" },                                                 32, 4,  "an exponent"],
+  [{ ZTUNNEL_RESOURCE_CPU_LIMIT: "2500000u" },                                            32, 3,  "a smaller unit"],
 ] as [Record<string, string>, number, number, string][])("threads: %j on %d processors is %d (%s)", async (env, cpuCount, threads) => {
   expect((await read(env, { cpuCount })).workerThreads).toBe(threads);
 });

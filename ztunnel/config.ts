@@ -361,13 +361,20 @@ function readWorkerThreads(read: EnvReader, concurrency: number | undefined, mac
   return Math.max(limit ?? Math.max(Math.ceil(cpus / 4), 2), request ?? 0);
 }
 
-/** A Kubernetes quantity of processors, rounded up. */
+/** What Kubernetes' suffixes multiply by; far larger ones make no sense for processors. */
+const quantityUnits: Readonly<Record<string, number>> = { n: 1e-9, u: 1e-6, m: 1e-3, "": 1, k: 1e3 };
+
+/** A Kubernetes quantity of processors, rounded up. 0 is what the downward API says of a request that is not made. */
 function readCpus(read: EnvReader, name: string): number | undefined {
   const text = read.optionalText(name);
   if (text === undefined) return undefined;
-  const match = /^(\d+(?:\.\d+)?)(m?)$/.exec(text);
-  const cpus = Math.ceil(Number(match?.[1]) / (match?.[2] === "m" ? 1_000 : 1));
-  if (cpus >= 1) return cpus;
+  const [, amount, exponent = "", unit = ""] =
+    /^(\d+(?:\.\d*)?|\.\d+)(?:([eE][+-]?\d{1,2})|([numk]))?$/.exec(text) ?? [];
+  if (amount !== undefined) {
+    const cpus = Number(`${amount}${exponent}`) * (quantityUnits[unit] ?? 1);
+    // 0.3 is a little more than three tenths: what is beyond a nano-processor is not meant.
+    return Math.ceil(Math.round(cpus * 1e9) / 1e9) || undefined;
+  }
   read.reject(name, text, 'write a number of processors such as "2", "1.5" or "500m"');
   return undefined;
 }

@@ -40,6 +40,17 @@ describe("readCertificateResponse", () => {
     expect(unreadableRoots).toBe(0);
   });
 
+  test("takes a whole chain in one element as well", () => {
+    const [leaf = "", ...between] = parts();
+    for (const chain of [
+      [issued.chainPem, roots()],
+      [leaf, between.join(""), roots()],
+    ]) {
+      const { certificate } = readCertificateResponse({ chain, keyPem: issued.keyPem, requested });
+      expect(splitPem(certificate.chainPem)).toEqual(parts());
+    }
+  });
+
   test("counts roots that cannot be read and keeps the others", () => {
     const garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     const answer = { chain: [...parts(), garbage + roots()], keyPem: issued.keyPem, requested };

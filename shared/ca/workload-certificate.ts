@@ -44,8 +44,11 @@ export function readCertificateResponse({ chain, keyPem, requested }: Answer): C
   const rootBundle = rest.pop();
   if (rootBundle === undefined) throw unusable("there is no root after the leaf");
 
-  const leaf = readCertificate(leafText, "the leaf");
-  const intermediates = rest.map((text, index) => readCertificate(text, `intermediate ${index + 1}`));
+  const [leafPem, ...besides] = blocksOf(leafText);
+  const leaf = readCertificate(leafPem, "the leaf");
+  // One each is usual, but an authority may as well send its whole chain in one element.
+  const between = [...besides, ...rest.flatMap(blocksOf)];
+  const intermediates = between.map((text, index) => readCertificate(text, `intermediate ${index + 1}`));
   const identity = identityOfLeaf(leaf, requested);
   if (!leaf.checkPrivateKey(createPrivateKey(keyPem))) throw unusable("the leaf belongs to another key");
 
@@ -89,6 +92,12 @@ function identityOfLeaf(leaf: X509Certificate, requested: SpiffeId | undefined):
   if (first === undefined) throw unusable("the leaf names no URI");
   if (requested !== undefined && first !== requested) throw unusable(`the leaf is for "${first}", not "${requested}"`);
   return parseSpiffeId(first);
+}
+
+/** The certificates of one element; the element as it is where there are none, for the error to tell. */
+function blocksOf(text: string): readonly [string, ...string[]] {
+  const [first, ...more] = splitPem(text);
+  return first === undefined ? [text] : [first, ...more];
 }
 
 function readCertificate(text: string, what: string): X509Certificate {

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import { checkServerIdentity, createSecureContext, type SecureContext } from "node:tls";
@@ -62,10 +63,10 @@ export function parseRootSource(setting: string): RootSource {
   return setting.includes("-----BEGIN ") ? { from: "pem", pem: setting } : { from: "file", path: setting };
 }
 
-/** A path starts with `/` or `.`, which no JWT does. */
+/** A file that exists, or at least looks like a path, is one: no JWT starts with `/` or `.`. */
 export function parseTokenSource(setting: string | undefined, fallbackPath: string): TokenSource {
   if (setting === undefined) return { from: "file", path: fallbackPath, optional: true };
-  return /^[./]/.test(setting)
+  return /^[./]/.test(setting) || existsSync(setting)
     ? { from: "file", path: setting, optional: false }
     : { from: "literal", token: setting.trim() };
 }
