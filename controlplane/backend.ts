@@ -11,6 +11,7 @@ import type { TokenAuthenticator } from "#controlplane/ca/caller.ts";
 import type { CertificateAuthority } from "#controlplane/ca/certificate-authority.ts";
 import { fileStore, writePrivate } from "#controlplane/ca/file-store.ts";
 import { ensureTokenKeys, LocalTokens } from "#controlplane/ca/local-tokens.ts";
+import { meshConfigPlace } from "#controlplane/mesh/mesh-config.ts";
 import { secretKeys, type AuthorityStore } from "#controlplane/ca/self-signed.ts";
 import type { DiscoveryConfig } from "#controlplane/config.ts";
 import type { ConfigSource, SourceEvent } from "#controlplane/sources/source.ts";
@@ -124,7 +125,12 @@ async function openKubernetesBackend(
   if (translate.writeStatus) running.push(leader.run(abort.signal), statuses.run(abort.signal));
   return {
     name: `kubernetes ${client.server}`,
-    source: new KubernetesSource({ client, rootNamespace, log: logging.scope("config"), clock }),
+    source: new KubernetesSource({
+      client,
+      meshConfig: meshConfigPlace(translate),
+      log: logging.scope("config"),
+      clock,
+    }),
     authorityStore: secretStore({ client, namespace: rootNamespace, name: "istio-ca-secret" }),
     tokens: new TokenReviewer({ client, audiences, clusterId: translate.clusterId }),
     takeEvent: (event) => translate.writeStatus && statuses.take(event),

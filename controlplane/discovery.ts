@@ -17,6 +17,7 @@ import type { DiscoveryConfig } from "#controlplane/config.ts";
 import { openDebugServer, type AuthorityFacts } from "#controlplane/debug/debug-server.ts";
 import { controlPlaneMetrics } from "#controlplane/debug/metrics.ts";
 import { LiveWorld } from "#controlplane/live-world.ts";
+import { meshConfigPlace } from "#controlplane/mesh/mesh-config.ts";
 import { translate } from "#controlplane/translate/translate.ts";
 import type { AddressSource } from "#controlplane/xds/address-source.ts";
 import { listenPlain, listenSecure } from "#controlplane/xds/grpc-listener.ts";
@@ -62,7 +63,7 @@ export async function startDiscovery(
   const notServing = readiness.block("the listeners");
   const backend = stack.use(await openBackend(config, { clock, logging }));
 
-  const world = new LiveWorld(logging.scope("config"));
+  const world = new LiveWorld(logging.scope("config"), meshConfigPlace(config.translate));
   const publisher = stack.use(
     new Publisher({
       translate: () => translate(world.view, config.translate),

@@ -1,4 +1,5 @@
 import type { Logger } from "#shared/observe/logger.ts";
+import type { MeshConfigPlace } from "#controlplane/mesh/mesh-config.ts";
 import { World, type WorldView } from "#controlplane/mesh/world.ts";
 import type { SourceFacts } from "#controlplane/debug/debug-server.ts";
 import { refKey, type ObjectRef, type SourceEvent } from "#controlplane/sources/source.ts";
@@ -11,14 +12,15 @@ export interface Change {
 
 /** The world that a source tells, and what is wrong in it. */
 export class LiveWorld {
-  readonly #world = new World();
+  readonly #world: World;
   readonly #log: Logger;
   readonly #counts = new Map<string, number>();
   readonly #known = new Set<string>();
   /** Lines of what is not in force as last written, by object or place. */
   readonly #errors = new Map<string, readonly string[]>();
 
-  constructor(log: Logger) {
+  constructor(log: Logger, meshConfig: MeshConfigPlace) {
+    this.#world = new World(meshConfig);
     this.#log = log;
   }
 

@@ -47,15 +47,32 @@ export const defaultMeshConfig: MeshConfig = {
 };
 
 /**
- * Where `object` carries the mesh configuration, a function that reads it: ConfigMap `istio` of the root namespace
- * (key `mesh`), or our own document `kind: MeshConfig` with the fields under `mesh`.
+ * Namespace and name of the ConfigMap. It lies beside the control plane, wherever the root namespace is that it names.
  */
-export function meshConfigFrom(object: KubeObject, rootNamespace: string): (() => MeshConfig) | undefined {
+export interface MeshConfigPlace {
+  readonly namespace: string;
+  readonly name: string;
+}
+
+/** A control plane of a revision has a ConfigMap of its own. */
+export function meshConfigPlace(options: {
+  readonly systemNamespace: string;
+  readonly revision: string;
+}): MeshConfigPlace {
+  const { systemNamespace: namespace, revision } = options;
+  return { namespace, name: revision === "" || revision === "default" ? "istio" : `istio-${revision}` };
+}
+
+/**
+ * Where `object` carries the mesh configuration, a function that reads it: the ConfigMap of this control plane (key
+ * `mesh`), or our own document `kind: MeshConfig` with the fields under `mesh`.
+ */
+export function meshConfigFrom(object: KubeObject, place: MeshConfigPlace): (() => MeshConfig) | undefined {
   if (object.kind === "MeshConfig") return () => readMeshConfig(new Field(object).at("mesh"));
   if (object.kind !== "ConfigMap" || object.apiVersion !== "v1") return undefined;
   const root = new Field(object);
   const meta = object.metadata as { name?: unknown; namespace?: unknown } | null | undefined;
-  if (meta?.name !== "istio" || meta.namespace !== rootNamespace) return undefined;
+  if (meta?.name !== place.name || meta.namespace !== place.namespace) return undefined;
   return () => readMeshConfig(new Field(parseText(root.at("data").at("mesh")), "data.mesh"));
 }
 

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
+import { meshConfigPlace } from "./mesh-config.ts";
 import { World } from "./world.ts";
 
 const pod = (name: string, spec: unknown = {}) => ({
@@ -85,6 +86,29 @@ describe("mesh configuration", () => {
       expect(world.meshConfig.trustDomain).toBe("td");
     },
   );
+
+  test("stays where it is when it names another root namespace", () => {
+    const world = new World();
+    world.upsert(configMap("rootNamespace: policies"));
+    world.upsert(configMap("rootNamespace: policies\ntrustDomain: td"));
+    expect(world.meshConfig).toMatchObject({ rootNamespace: "policies", trustDomain: "td" });
+    world.remove(configMap(""));
+    expect(world.meshConfig.rootNamespace).toBe("istio-system");
+  });
+
+  test.each([
+    ["", "istio"],
+    ["default", "istio"],
+    ["canary", "istio-canary"],
+  ])("of revision %j is in ConfigMap %j", (revision, name) => {
+    const place = meshConfigPlace({ systemNamespace: "mesh", revision });
+    const world = new World(place);
+    for (const other of ["istio", "istio-canary"]) {
+      world.upsert({ ...configMap(`trustDomain: ${other}`), metadata: { namespace: "mesh", name: other } });
+    }
+    expect(place).toEqual({ namespace: "mesh", name });
+    expect(world.meshConfig.trustDomain).toBe(name);
+  });
 
   test("other ConfigMaps mean nothing", () => {
     const world = new World();

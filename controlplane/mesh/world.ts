@@ -3,7 +3,7 @@
  * out. An object that does not fit its schema is left out and reported; what was known of it before stays in force.
  */
 import { Field, ShapeError } from "./field.ts";
-import { defaultMeshConfig, meshConfigFrom, type MeshConfig } from "./mesh-config.ts";
+import { defaultMeshConfig, meshConfigFrom, type MeshConfig, type MeshConfigPlace } from "./mesh-config.ts";
 import type { Kind, Kinds, KubeObject, Meta } from "./objects.ts";
 import { kindOf, kinds } from "./read-objects.ts";
 
@@ -67,7 +67,13 @@ export class World implements WorldView {
   private readonly tables = new Map<Kind, Table>(Object.keys(kinds).map((kind) => [kind as Kind, new Table()]));
   private readonly broken = new Map<string, ObjectProblem>();
   private changes = 0;
+  private readonly place: MeshConfigPlace;
   private config = defaultMeshConfig;
+
+  /** @param place where the mesh configuration is */
+  constructor(place: MeshConfigPlace = { namespace: defaultMeshConfig.rootNamespace, name: "istio" }) {
+    this.place = place;
+  }
 
   get revision(): number {
     return this.changes;
@@ -102,7 +108,7 @@ export class World implements WorldView {
 
   /** Adds or replaces. Objects of kinds that the mesh does not read are ignored. The problem, if it does not fit. */
   upsert(object: KubeObject): ObjectProblem | undefined {
-    const mesh = meshConfigFrom(object, this.config.rootNamespace);
+    const mesh = meshConfigFrom(object, this.place);
     if (mesh !== undefined) return this.report("MeshConfig", object, () => this.setMeshConfig(mesh()));
     const kind = kindOf(object);
     if (kind === undefined) return undefined;
@@ -114,7 +120,7 @@ export class World implements WorldView {
   }
 
   remove(object: KubeObject): void {
-    if (meshConfigFrom(object, this.config.rootNamespace) !== undefined) {
+    if (meshConfigFrom(object, this.place) !== undefined) {
       this.setMeshConfig(defaultMeshConfig);
       return;
     }

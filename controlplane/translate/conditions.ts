@@ -173,7 +173,8 @@ export function waypointAccepted(
 }
 
 function resolve(world: WorldView, meta: Meta, ref: TargetRef, waypoints: Waypoints, services: ServicesByName): Target {
-  const namespace = ref.namespace || meta.namespace;
+  // A policy speaks for its own namespace only, whatever the reference says.
+  const { namespace } = meta;
   const what = `${ref.kind} ${namespace}/${ref.name}`;
   const notFound: Target = { isBound: false, reason: "TargetNotFound", message: `${what} was not found` };
   switch (ref.kind) {

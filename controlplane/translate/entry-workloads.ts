@@ -32,7 +32,7 @@ export function entryWorkload(
 ): Address {
   const { meta, endpoint } = entry;
   const labels = entryLabels(entry);
-  const name = meta.annotations.get(registrationGroupAnnotation) || labels.get(workloadNameLabel) || meta.name;
+  const name = meta.annotations.get(registrationGroupAnnotation) ?? labels.get(workloadNameLabel) ?? meta.name;
   return workloadAddress({
     ...common(context, endpoint.network || context.network),
     ...canonical(labels, name),

@@ -90,7 +90,7 @@ export function workloadName({ meta }: Pod): string {
       return owner.name;
     }
     case "ReplicationController":
-      return meta.labels.get("deploymentconfig") ?? owner.name;
+      return meta.labels.get("deploymentconfig") || owner.name;
     case "Job":
       // A CronJob's Job ends in the minute that it was due.
       return /^(.+)-\d{8,10}$/.exec(owner.name)?.[1] ?? owner.name;

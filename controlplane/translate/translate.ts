@@ -169,8 +169,8 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
 
 /** An object that names a revision belongs to the control plane of that revision only. */
 function isOurs({ labels }: Meta, { revision }: TranslateOptions): boolean {
-  const wanted = labels.get(revisionLabel) ?? "";
-  return wanted === "" || revision === "" || wanted === revision;
+  const wanted = labels.get(revisionLabel);
+  return wanted === undefined || revision === "" || wanted === revision;
 }
 
 /** By labels; a service without a selector selects nothing. */
@@ -193,9 +193,9 @@ function collectPodReferences(
   options: TranslateOptions,
 ): PodReferences {
   const references = new Map<string, { uid: string; service: ServiceInfo }[]>();
-  for (const { meta, endpoints } of world.all("EndpointSlice")) {
+  for (const { meta, addressType, endpoints } of world.all("EndpointSlice")) {
     const service = services.get(serviceKeyOfSlice(meta, options));
-    if (service === undefined) continue;
+    if (service === undefined || addressType === "FQDN") continue;
     for (const { target } of endpoints) {
       // Without a uid the reference may be to a pod that is long gone.
       if (target?.kind !== "Pod" || target.uid === "") continue;

@@ -278,8 +278,11 @@ function governingListener(
   listeners: readonly GatewayListener[],
   binding: InboundBinding | undefined,
 ): GatewayListener | undefined {
-  if (binding !== undefined && binding.port !== 0) return listeners.find(({ port }) => port === binding.port);
-  if (binding?.protocol === TunnelProtocol.PROXY)
+  const ofBinding = (): GatewayListener | undefined => {
+    if (binding === undefined) return undefined;
+    if (binding.port !== 0) return listeners.find(({ port }) => port === binding.port);
+    if (binding.protocol !== TunnelProtocol.PROXY) return undefined;
     return listeners.find(({ protocol }) => protocol === "istio.io/PROXY");
-  return listeners.find(({ port, protocol }) => port === hbonePort && protocol === "HBONE");
+  };
+  return ofBinding() ?? listeners.find(({ port, protocol }) => port === hbonePort && protocol === "HBONE");
 }

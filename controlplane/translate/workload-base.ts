@@ -52,12 +52,10 @@ export function located(address: string): Pick<WorkloadInit, "addresses" | "host
   return octets === undefined ? { hostname: address } : { addresses: [octets] };
 }
 
+/** One that is there counts, even where it is empty. */
 const firstLabel = (labels: Labels, keys: readonly string[]): string | undefined => {
-  for (const key of keys) {
-    const value = labels.get(key);
-    if (value !== undefined && value !== "") return value;
-  }
-  return undefined;
+  const key = keys.find((each) => labels.has(each));
+  return key === undefined ? undefined : labels.get(key);
 };
 
 export function canonical(

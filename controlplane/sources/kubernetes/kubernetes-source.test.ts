@@ -17,7 +17,11 @@ const pathOf = ({ apiVersion, kind }: Written): string => {
 };
 
 const open = (server: FakeApiServer): KubernetesSource =>
-  new KubernetesSource({ client: server.client(), rootNamespace: "istio-system", log: silentLogger });
+  new KubernetesSource({
+    client: server.client(),
+    meshConfig: { namespace: "istio-system", name: "istio" },
+    log: silentLogger,
+  });
 
 describeSource("kubernetes", async () => {
   const server = await FakeApiServer.start();

@@ -1,5 +1,6 @@
 import { coreKinds } from "#controlplane/schema/core-kinds.ts";
 import { configKinds } from "#controlplane/schema/kinds.ts";
+import type { MeshConfigPlace } from "#controlplane/mesh/mesh-config.ts";
 import { systemClock, sleep, type Clock } from "#shared/clock/clock.ts";
 import type { Logger } from "#shared/observe/logger.ts";
 import { Admission } from "../admission.ts";
@@ -10,14 +11,14 @@ import { Reflector, type ReflectorListener } from "./reflector.ts";
 
 export interface KubernetesSourceOptions {
   readonly client: KubeClient;
-  /** Where the mesh configuration is: ConfigMap `istio` in this namespace. */
-  readonly rootNamespace: string;
+  /** The ConfigMap with the mesh configuration. */
+  readonly meshConfig: MeshConfigPlace;
   readonly log: Logger;
   readonly clock?: Clock;
 }
 
 /** What the mesh reads, as collections of the API server. */
-function collections(rootNamespace: string): readonly Collection[] {
+function collections(place: MeshConfigPlace): readonly Collection[] {
   const core = coreKinds
     .filter(({ kind }) => kind !== "ConfigMap")
     .map(({ group, version, kind, plural }) => ({ group, versions: [version], kind, plural }));
@@ -26,8 +27,8 @@ function collections(rootNamespace: string): readonly Collection[] {
     versions: ["v1"],
     kind: "ConfigMap",
     plural: "configmaps",
-    namespace: rootNamespace,
-    fieldSelector: "metadata.name=istio",
+    namespace: place.namespace,
+    fieldSelector: `metadata.name=${place.name}`,
   };
   return [...core, meshConfig, ...configKinds];
 }
@@ -80,10 +81,10 @@ export class KubernetesSource implements ConfigSource {
   }
 
   async run(listener: SourceListener, signal: AbortSignal): Promise<void> {
-    const { client, rootNamespace, log, clock = systemClock } = this.#options;
+    const { client, log, clock = systemClock } = this.#options;
     const admission = new Admission(listener, log);
     const installations = new Installations();
-    const all = collections(rootNamespace);
+    const all = collections(this.#options.meshConfig);
     const waiting = new Set<Collection>(all);
     const reflect = (collection: Collection, to: ReflectorListener): Promise<void> =>
       new Reflector({
