@@ -32,10 +32,14 @@ export interface PeerOptions {
   /** Also a Service of that name: `ClusterIP`, or headless. */
   readonly service?: "cluster-ip" | "headless";
   readonly serviceAccount?: string;
+  readonly hostNetwork?: boolean;
 }
 
 /** A pod that serves every port of `e2e/support/server.ts` and in which clients run. */
-export function peerManifest(name: string, { namespace, node, labels, service, serviceAccount }: PeerOptions): string {
+export function peerManifest(
+  name: string,
+  { namespace, node, labels, service, serviceAccount, hostNetwork }: PeerOptions,
+): string {
   const account = serviceAccount ?? name;
   const objects: unknown[] = [
     { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: account, namespace } },
@@ -47,6 +51,7 @@ export function peerManifest(name: string, { namespace, node, labels, service, s
         nodeName: node,
         serviceAccountName: account,
         terminationGracePeriodSeconds: 1,
+        ...(hostNetwork === true && { hostNetwork, dnsPolicy: "ClusterFirstWithHostNet" }),
         containers: [
           {
             name: "peer",
