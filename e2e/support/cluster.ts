@@ -8,7 +8,6 @@ import { setTimeout as pause } from "node:timers/promises";
 import {
   CoreV1Api,
   Exec,
-  KubeConfig,
   KubernetesObjectApi,
   PatchStrategy,
   type KubernetesObject,
@@ -16,6 +15,7 @@ import {
   type V1Status,
 } from "@kubernetes/client-node";
 import { parseAllDocuments } from "yaml";
+import { KeptKubeConfig } from "#ztunnel/agent/kept-connections.ts";
 
 /** An object as YAML gives it. */
 export type Manifest = KubernetesObject & { metadata: { name: string; namespace?: string }; [field: string]: unknown };
@@ -43,7 +43,7 @@ const pollMs = 100;
 
 export class Cluster {
   readonly kubeconfigPath: string;
-  readonly #config = new KubeConfig();
+  readonly #config = new KeptKubeConfig();
   readonly #objects: KubernetesObjectApi;
   readonly #core: CoreV1Api;
 

@@ -2,11 +2,11 @@
 import {
   AppsV1Api,
   CoreV1Api,
-  KubeConfig,
   ListWatch,
   PatchStrategy,
   setHeaderOptions,
   Watch,
+  type KubeConfig,
   type KubernetesListObject,
   type KubernetesObject,
   type V1Namespace,
@@ -17,6 +17,7 @@ import { explain } from "#shared/errors/mesh-error.ts";
 import { tryIp } from "#shared/net/ip.ts";
 import type { Logger } from "#shared/observe/logger.ts";
 import { capturedCondition, redirectionAnnotation, type Labels, type PodFacts } from "./pod-facts.ts";
+import { KeptKubeConfig } from "./kept-connections.ts";
 import type { PodStatusWriter } from "./reconciler.ts";
 
 /** What the watches tell; the lists that they start from come as single changes too. */
@@ -28,7 +29,7 @@ export interface ClusterEvents {
 
 /** In the cluster by service account, else by KUBECONFIG or ~/.kube/config. */
 export function openKubeConfig(): KubeConfig {
-  const config = new KubeConfig();
+  const config = new KeptKubeConfig();
   config.loadFromDefault();
   return config;
 }
