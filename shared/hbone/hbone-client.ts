@@ -1,4 +1,5 @@
 /** The client's end of a tunnel: one HTTP/2 connection over mutual TLS, on which CONNECT streams are opened. */
+import { STATUS_CODES } from "node:http";
 import { connect, constants, type ClientHttp2Session, type ClientHttp2Stream } from "node:http2";
 import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
@@ -94,9 +95,14 @@ export class HboneConnection {
     return !this.#session.closed && !this.#session.destroyed;
   }
 
+  /** Whether another stream may be opened now. */
+  get hasRoom(): boolean {
+    return this.isUsable && this.#streams < this.#maxStreams;
+  }
+
   /** Takes room for one stream; whoever got it calls {@link connect} exactly once. */
   reserve(): boolean {
-    if (!this.isUsable || this.#streams >= this.#maxStreams) return false;
+    if (!this.hasRoom) return false;
     this.#streams++;
     return true;
   }
@@ -151,9 +157,8 @@ export class HboneConnection {
             baggage: typeof baggage === "string" ? [baggage] : (baggage ?? []),
           });
         } else {
-          fail(
-            new MeshError("HBONE_REFUSED", `Cannot open a tunnel to "${headers.authority}": http status: ${status}`),
-          );
+          const said = `http status: ${status} ${STATUS_CODES[status ?? 0] ?? "<unknown status code>"}`;
+          fail(new MeshError("HBONE_REFUSED", `Cannot open a tunnel to "${headers.authority}": ${said}`));
         }
       });
     });

@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import { performServerHandshake, type ServerHttp2Session } from "node:http2";
 import { connect as connectTcp } from "node:net";
 import { describe, expect, test } from "@jest/globals";
 import type { Clock } from "#shared/clock/clock.ts";
@@ -8,6 +9,7 @@ import { spiffeId, type SpiffeId } from "#shared/identity/spiffe-id.ts";
 import { parseIp } from "#shared/net/ip.ts";
 import { listenLoopback, until } from "#shared/testing/loopback.ts";
 import { TestCa } from "#shared/testing/test-ca.ts";
+import { TlsServer } from "#shared/tls/tls-server.ts";
 import { HboneConnection, type Tunnel } from "./hbone-client.ts";
 import { HbonePool, type TunnelKey } from "./hbone-pool.ts";
 import { acceptConnect, HboneServer, refuseConnect, type IncomingConnect } from "./hbone-server.ts";
@@ -153,6 +155,30 @@ describe("a pool of tunnels", () => {
     expect(peer.connections).toBe(2); // a server of ours allows 200
   });
 
+  test.each<readonly [string, (session: ServerHttp2Session) => void, number]>([
+    ["allows no stream at all", () => {}, 0],
+    ["says goodbye at once", (session) => session.goaway(), 100],
+  ])("a peer that %s is dialled once, and everybody who waits hears of it", async (_what, greet, maxStreams) => {
+    let connections = 0;
+    const tls = new TlsServer();
+    await using listener = await listenLoopback((socket) => {
+      connections++;
+      tls.handshake(socket, server, {
+        secured: (secure) => {
+          const session = performServerHandshake(secure, { settings: { maxConcurrentStreams: maxStreams } });
+          session.on("error", () => {});
+          greet(session);
+        },
+        refused: () => {},
+      });
+    });
+    using pool = openPool();
+    const outcomes = await Promise.allSettled([1, 2, 3].map(() => pool.open(keyOf(listener.port), headers)));
+    for (const outcome of outcomes) expect(outcome).toMatchObject({ status: "rejected" });
+    expect(connections).toBeLessThan(4);
+    await until(() => pool.size === 0, "the pool is empty");
+  });
+
   test("100 at once on one connection; 300 over three sources on three", async () => {
     await using peer = await openPeer();
     using pool = openPool();
@@ -246,12 +272,16 @@ describe("a pool of tunnels", () => {
 
 describe("a CONNECT", () => {
   // prettier-ignore
-  test.each([400, 401, 503] as const)("answered with %d fails and names the status", async (status) => {
+  test.each([
+    [400, "400 Bad Request"],
+    [401, "401 Unauthorized"],
+    [503, "503 Service Unavailable"],
+  ] as const)("answered with %d fails and names the status", async (status, said) => {
     await using peer = await openPeer({ onConnect: ({ stream }) => refuseConnect(stream, status) });
     using pool = openPool();
     await expect(pool.open(keyOf(peer.port), headers)).rejects.toMatchObject({
       code: "HBONE_REFUSED",
-      message: expect.stringContaining(`http status: ${status}`),
+      message: expect.stringContaining(`http status: ${said}`) as unknown,
     });
   });
 

@@ -128,6 +128,11 @@ export class HbonePool implements Disposable {
       connection.destroy(poolClosed());
       throw poolClosed();
     }
+    if (!connection.hasRoom) {
+      // Another one would be no better: everybody who waits hears of it.
+      connection.destroy();
+      throw new MeshError("HBONE_PROTOCOL", "Cannot open a stream: the peer allows none on a new connection");
+    }
     this.#add(shelf, connection);
     return connection;
   }
