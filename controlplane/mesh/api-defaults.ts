@@ -33,27 +33,48 @@ export function withApiDefaults(written: readonly WrittenObject[]): readonly Kub
     const kind = kindOf(object);
     if (kind === undefined) return object;
     const named = { ...object, metadata: defaultMeta(object, kinds[kind].isNamespaced, createdMs) };
-    if (kind === "Service") return defaultService(named, addresses);
-    if (kind !== "Pod" || (object["spec"] !== undefined && !isPlain(object["spec"]))) return named;
-    return { ...named, spec: { serviceAccountName: "default", ...object["spec"] } };
+    return withFieldDefaults(named, addresses);
   });
+}
+
+/**
+ * The defaults beside names and age.
+ *
+ * @param before the version before, whose addresses a Service keeps
+ */
+export function withFieldDefaults<T extends KubeObject>(object: T, addresses: ClusterIps, before?: KubeObject): T {
+  const spec = object["spec"];
+  if (spec !== undefined && !isPlain(spec)) return object;
+  switch (kindOf(object)) {
+    case "Namespace":
+      return withNameLabel(object);
+    case "Pod":
+      return { ...object, spec: { serviceAccountName: "default", ...spec } };
+    case "Service":
+      return defaultService(object, addresses, writtenIps(plain(before?.["spec"])));
+    default:
+      return object;
+  }
+}
+
+/** By it selectors find a namespace. */
+function withNameLabel<T extends KubeObject>(object: T): T {
+  const meta = plain(object.metadata);
+  const labels = meta["labels"] ?? undefined;
+  if (labels !== undefined && !isPlain(labels)) return object;
+  return { ...object, metadata: { ...meta, labels: { ...labels, "kubernetes.io/metadata.name": meta["name"] } } };
 }
 
 function defaultMeta(object: KubeObject, isNamespaced: boolean, createdMs: number): Plain {
   const meta = plain(object.metadata);
   const name = meta["name"];
   const namespace = isNamespaced ? (meta["namespace"] ?? "default") : undefined;
-  const labels =
-    object.kind === "Namespace" && (meta["labels"] === undefined || isPlain(meta["labels"]))
-      ? { ...meta["labels"], "kubernetes.io/metadata.name": name }
-      : meta["labels"];
   return {
     creationTimestamp: new Date(createdMs).toISOString(),
     generation: 1,
     uid: standInUid([object.kind, namespace, name].map((part) => JSON.stringify(part) ?? "").join("/")),
     ...meta,
     ...(namespace === undefined ? {} : { namespace }),
-    ...(labels === undefined ? {} : { labels }),
   };
 }
 
@@ -62,8 +83,7 @@ function standInUid(key: string): string {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
 }
 
-function defaultService(object: KubeObject, addresses: ClusterIps): KubeObject {
-  if (object["spec"] !== undefined && !isPlain(object["spec"])) return object;
+function defaultService<T extends KubeObject>(object: T, addresses: ClusterIps, kept: readonly string[]): T {
   const spec = plain(object["spec"]);
   const ports = Array.isArray(spec["ports"])
     ? { ports: spec["ports"].map((port: unknown) => (isPlain(port) ? defaultPort(port) : port)) }
@@ -77,14 +97,20 @@ function defaultService(object: KubeObject, addresses: ClusterIps): KubeObject {
       internalTrafficPolicy: "Cluster",
       ...spec,
       ...ports,
-      ...addressing(spec, addresses, `${String(meta["namespace"])}/${String(meta["name"])}`),
+      ...addressing(spec, addresses, { key: `${String(meta["namespace"])}/${String(meta["name"])}`, kept }),
     },
   };
 }
 
 const defaultPort = (port: Plain): Plain => ({ protocol: "TCP", targetPort: port["port"], ...port });
 
-function addressing(spec: Plain, addresses: ClusterIps, key: string): Plain {
+interface Claim {
+  readonly key: string;
+  /** Addresses that the Service has already. */
+  readonly kept: readonly string[];
+}
+
+function addressing(spec: Plain, addresses: ClusterIps, claim: Claim): Plain {
   const given = writtenIps(spec);
   const policy = spec["ipFamilyPolicy"];
   const isDual = policy === "PreferDualStack" || policy === "RequireDualStack";
@@ -98,7 +124,7 @@ function addressing(spec: Plain, addresses: ClusterIps, key: string): Plain {
   const [first = given[0] === undefined ? "IPv4" : familyOf(given[0])] = wanted;
   const second = wanted[1] ?? (isDual ? (first === "IPv4" ? "IPv6" : "IPv4") : undefined);
   const ipFamilies = second === undefined ? [first] : [first, second];
-  const clusterIPs = ipFamilies.map((family, index) => given[index] ?? addresses.take(family, key));
+  const clusterIPs = ipFamilies.map((family, index) => given[index] ?? addresses.take(family, claim));
   return {
     clusterIP: clusterIPs[0],
     clusterIPs: given.length > clusterIPs.length ? given : clusterIPs,
@@ -115,16 +141,19 @@ function writtenIps(spec: Plain): readonly string[] {
 const familyOf = (ip: string): string => (isIP(ip) === 6 ? "IPv6" : "IPv4");
 
 /** Addresses for Services that name none: 10.96.0.0/12 and fd00:10:96::/112, by a hash of the name. */
-class ClusterIps {
+export class ClusterIps {
   private readonly used: Set<string>;
 
-  constructor(objects: readonly KubeObject[]) {
+  /** @param objects what exists; only its Services matter */
+  constructor(objects: Iterable<KubeObject>) {
     this.used = new Set(
-      objects.filter(({ kind }) => kind === "Service").flatMap((object) => writtenIps(plain(object["spec"]))),
+      [...objects].filter(({ kind }) => kind === "Service").flatMap((object) => writtenIps(plain(object["spec"]))),
     );
   }
 
-  take(family: string, key: string): string {
+  take(family: string, { key, kept }: Claim): string {
+    const own = kept.find((ip) => isIP(ip) !== 0 && familyOf(ip) === family);
+    if (own !== undefined) return own;
     for (let attempt = 0; ; attempt++) {
       const digest = createHash("sha256").update(`${key}#${attempt}`).digest();
       const bytes =

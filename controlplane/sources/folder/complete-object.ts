@@ -39,8 +39,8 @@ interface Circumstances {
   readonly ref: ObjectRef;
   /** Age of the file, for an object that states none. */
   readonly bornMs: number;
-  /** The version before, whose identity the object keeps. */
-  readonly before: SourceObject | undefined;
+  /** The version before, whose identity the object keeps: as it was written, and complete. */
+  readonly before: { readonly raw: Plain; readonly object: SourceObject } | undefined;
 }
 
 /** `raw` with the metadata filled in that every object has. Fields of a wrong type stay, to be reported. */
@@ -50,18 +50,19 @@ export function completeObject(raw: Plain, { ref, bornMs, before }: Circumstance
     const value = written[key];
     return typeof value === "string" && value !== "" ? value : undefined;
   };
-  const isSameSpec = before !== undefined && isDeepStrictEqual(withoutMeta(before), withoutMeta(raw));
+  const isSameSpec = before !== undefined && isDeepStrictEqual(withoutMeta(before.raw), withoutMeta(raw));
+  const known = before?.object.metadata;
   const metadata: SourceMeta = {
     ...written,
     name: ref.name,
     ...(ref.namespace === "" ? {} : { namespace: ref.namespace }),
-    uid: text("uid") ?? before?.metadata.uid ?? stableUid(ref),
-    creationTimestamp: text("creationTimestamp") ?? before?.metadata.creationTimestamp ?? toTimestamp(bornMs),
+    uid: text("uid") ?? known?.uid ?? stableUid(ref),
+    creationTimestamp: text("creationTimestamp") ?? known?.creationTimestamp ?? toTimestamp(bornMs),
     generation:
       typeof written["generation"] === "number"
         ? written["generation"]
-        : (before?.metadata.generation ?? 0) + (isSameSpec ? 0 : 1),
-    resourceVersion: String(Number(before?.metadata.resourceVersion ?? 0) + 1),
+        : (known?.generation ?? 0) + (isSameSpec ? 0 : 1),
+    resourceVersion: String(Number(known?.resourceVersion ?? 0) + 1),
   };
   return {
     ...raw,

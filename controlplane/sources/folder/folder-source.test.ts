@@ -146,6 +146,37 @@ spec:
     expect([...world.source.inForce.keys()]).toEqual(["/Namespace//fine"]);
   });
 
+  test("objects have what an API server would have added, and keep it when they change", async () => {
+    const cart = (more: string): string =>
+      `apiVersion: v1\nkind: Service\nmetadata: {name: cart, namespace: shop}\nspec: {ports: [{port: 80}]${more}}\n`;
+    const inShop = "metadata: {name: x, namespace: shop}";
+    await using world = await setUp({
+      "a.yaml": namespace("shop"),
+      "b.yaml": cart(""),
+      "c.yaml": `apiVersion: v1\nkind: Pod\n${inShop}\nspec: {containers: [{name: x, image: x}]}\n`,
+    });
+    const { source, write } = world;
+    const label = { "kubernetes.io/metadata.name": "shop" };
+    expect(source.inForce.get("/Namespace//shop")?.metadata.labels).toEqual(label);
+    expect(source.inForce.get("/Pod/shop/x")?.["spec"]).toMatchObject({ serviceAccountName: "default" });
+    const spec = () => source.inForce.get("/Service/shop/cart")?.["spec"] as { readonly clusterIPs: readonly string[] };
+    expect(spec()).toMatchObject({
+      type: "ClusterIP",
+      internalTrafficPolicy: "Cluster",
+      ipFamilies: ["IPv4"],
+      ports: [{ port: 80, targetPort: 80, protocol: "TCP" }],
+    });
+    const [before] = spec().clusterIPs;
+    expect(before).toMatch(/^10\./);
+    await write("b.yaml", cart(", ipFamilyPolicy: RequireDualStack"));
+    await source.until(() => spec().clusterIPs.length === 2);
+    expect(spec().clusterIPs[0]).toBe(before);
+    // A default hides no mistake.
+    await write("b.yaml", cart(", clusterIP: 7"));
+    await source.until(() => source.refused.has("/Service/shop/cart"));
+    expect(spec().clusterIPs[0]).toBe(before);
+  });
+
   test("an object keeps its identity when it moves to another file", async () => {
     await using world = await setUp({ "a.yaml": namespace("one") });
     const before = world.source.events.length;

@@ -3,6 +3,9 @@ import { stat } from "node:fs/promises";
 import { isDeepStrictEqual } from "node:util";
 import { coreKind } from "#controlplane/schema/core-kinds.ts";
 import { configKind } from "#controlplane/schema/kinds.ts";
+import { ClusterIps, withFieldDefaults } from "#controlplane/mesh/api-defaults.ts";
+import type { KubeObject } from "#controlplane/mesh/objects.ts";
+import { hasErrors } from "#controlplane/schema/problem.ts";
 import { checkObject } from "#controlplane/schema/validate.ts";
 import { sleep, systemClock, type Clock } from "#shared/clock/clock.ts";
 import { explain, MeshError } from "#shared/errors/mesh-error.ts";
@@ -40,7 +43,7 @@ interface Found {
 interface Told {
   readonly ref: ObjectRef;
   readonly file: string;
-  readonly raw: unknown;
+  readonly raw: Readonly<Record<string, unknown>>;
   readonly object: SourceObject;
 }
 
@@ -103,7 +106,12 @@ export class FolderSource implements ConfigSource {
       this.#told.delete(key);
       admission.remove(told.ref);
     }
-    for (const [key, each] of found) this.#tell(admission, key, each);
+    const clusterIps = new ClusterIps(
+      [...found.values()]
+        .map(({ raw }): KubeObject => raw)
+        .concat([...this.#told.values()].map(({ object }) => object)),
+    );
+    for (const [key, each] of found) this.#tell(admission, key, each, clusterIps);
   }
 
   /**
@@ -127,13 +135,16 @@ export class FolderSource implements ConfigSource {
     return files.length === this.#parsed.size && files.every(({ path, text }) => this.#parsed.get(path)?.text === text);
   }
 
-  #tell(admission: Admission, key: string, each: Found): void {
+  #tell(admission: Admission, key: string, each: Found, clusterIps: ClusterIps): void {
     const before = this.#told.get(key);
     if (before !== undefined && isDeepStrictEqual(before.raw, each.raw)) {
       this.#told.set(key, { ...before, file: each.file });
       return;
     }
-    const object = completeObject(each.raw, { ref: each.ref, bornMs: each.bornMs, before: before?.object });
+    const complete = completeObject(each.raw, { ref: each.ref, bornMs: each.bornMs, before });
+    // A default must not cover a mistake.
+    const isFit = !hasErrors(checkObject(complete).problems);
+    const object = isFit ? withFieldDefaults(complete, clusterIps, before?.object) : complete;
     this.#told.set(key, { ref: each.ref, file: each.file, raw: each.raw, object });
     admission.offer(object, each.locate);
   }
