@@ -11,6 +11,7 @@ import type { TokenAuthenticator } from "#controlplane/ca/caller.ts";
 import type { CertificateAuthority } from "#controlplane/ca/certificate-authority.ts";
 import { fileStore, writePrivate } from "#controlplane/ca/file-store.ts";
 import { ensureTokenKeys, LocalTokens } from "#controlplane/ca/local-tokens.ts";
+import { crlName } from "#controlplane/ca/plugged-in.ts";
 import { meshConfigPlace } from "#controlplane/mesh/mesh-config.ts";
 import { secretKeys, type AuthorityStore } from "#controlplane/ca/self-signed.ts";
 import type { DiscoveryConfig } from "#controlplane/config.ts";
@@ -27,7 +28,7 @@ export interface Backend extends AsyncDisposable {
   takeEvent(event: SourceEvent): void;
   /** The whole of what translation wants to be written on objects. */
   wantStatuses(statuses: readonly StatusUpdate[]): void;
-  /** Brings the trust anchors to where clients look for them, now and when they change. Disposed of with the backend. */
+  /** Brings trust anchors and revocations to where clients look for them, now and when they change. Disposed of with the backend. */
   distributeRoots(authority: CertificateAuthority): Promise<void>;
 }
 
@@ -87,7 +88,7 @@ async function openKubernetesBackend(
   const [
     { openKubeClient },
     { KubernetesSource },
-    { RootCertWriter },
+    { ConfigMapWriter },
     { secretStore },
     { TokenReviewer },
     { LeaderElector },
@@ -95,7 +96,7 @@ async function openKubernetesBackend(
   ] = await Promise.all([
     import("#controlplane/sources/kubernetes/kube-client.ts"),
     import("#controlplane/sources/kubernetes/kubernetes-source.ts"),
-    import("#controlplane/sources/kubernetes/root-cert-writer.ts"),
+    import("#controlplane/sources/kubernetes/config-map-writer.ts"),
     import("#controlplane/sources/kubernetes/secret-store.ts"),
     import("#controlplane/sources/kubernetes/token-review.ts"),
     import("#controlplane/status/leader-elector.ts"),
@@ -136,15 +137,14 @@ async function openKubernetesBackend(
     takeEvent: (event) => translate.writeStatus && statuses.take(event),
     wantStatuses: (wanted) => translate.writeStatus && statuses.want(wanted),
     distributeRoots: async (authority) => {
-      const writer = new RootCertWriter({
-        client,
-        log: logging.scope("ca"),
-        clock,
-        rootsPem: () => authority.rootBundle,
-        name: config.rootConfigMap,
-      });
-      authority.onChanged(() => writer.rootsChanged());
-      running.push(writer.run(abort.signal));
+      const keep = (name: string, key: string, text: () => string): void => {
+        const writer = new ConfigMapWriter({ client, log: logging.scope("ca"), clock, name, key, text });
+        authority.onChanged(() => writer.changed());
+        running.push(writer.run(abort.signal));
+      };
+      keep(config.rootConfigMap, secretKeys.roots, () => authority.rootBundle);
+      // Pods may mount it before there is anything in it.
+      if (config.crlConfigMap !== undefined) keep(config.crlConfigMap, crlName, () => authority.crlPem);
     },
     [Symbol.asyncDispose]: async () => {
       abort.abort();

@@ -43,6 +43,8 @@ export interface DiscoveryConfig {
   /** `namespace/service account` of node proxies, which may ask for certificates of the pods beside them. */
   readonly trustedNodeAccounts: ReadonlySet<string>;
   readonly rootConfigMap: string;
+  /** undefined: the list of revoked certificates is not distributed. */
+  readonly crlConfigMap: string | undefined;
   readonly logFilter: LogFilter;
   readonly logAsJson: boolean;
 }
@@ -110,6 +112,9 @@ export function readDiscoveryConfig(flags: DiscoveryFlags, env: NodeJS.ProcessEn
     tokenAudiences: list(read.text("TOKEN_AUDIENCES", "istio-ca")),
     trustedNodeAccounts: new Set(list(read.text("CA_TRUSTED_NODE_ACCOUNTS", `${namespace}/ztunnel`))),
     rootConfigMap: read.text("PILOT_CA_CERT_CONFIGMAP", "istio-ca-root-cert"),
+    crlConfigMap: read.boolean("PILOT_ENABLE_CA_CRL", true)
+      ? read.text("PILOT_CRL_CONFIGMAP", "istio-ca-crl")
+      : undefined,
     logFilter: logFilter ?? { fallback: "info", scopes: new Map() },
     logAsJson: flags.log_as_json ?? false,
   };

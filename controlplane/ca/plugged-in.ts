@@ -5,7 +5,7 @@ import { readAuthority, type Authority, type NamedText } from "./authority.ts";
 /** The two sets of names under which operators bring their own CA: Istio's, and those of a TLS Secret. */
 const istioNames = { certificate: "ca-cert.pem", key: "ca-key.pem", chain: "cert-chain.pem", roots: "root-cert.pem" };
 const tlsNames = { certificate: "tls.crt", key: "tls.key", chain: undefined, roots: "ca.crt" };
-const crlName = "ca-crl.pem";
+export const crlName = "ca-crl.pem";
 
 /** The operator's CA and the texts it was read from, by which a change is seen. */
 export interface PluggedIn {

@@ -45,16 +45,10 @@ export function withApiDefaults(written: readonly WrittenObject[]): readonly Kub
 export function withFieldDefaults<T extends KubeObject>(object: T, addresses: ClusterIps, before?: KubeObject): T {
   const spec = object["spec"];
   if (spec !== undefined && !isPlain(spec)) return object;
-  switch (kindOf(object)) {
-    case "Namespace":
-      return withNameLabel(object);
-    case "Pod":
-      return { ...object, spec: { serviceAccountName: "default", ...spec } };
-    case "Service":
-      return defaultService(object, addresses, writtenIps(plain(before?.["spec"])));
-    default:
-      return object;
-  }
+  const kind = kindOf(object);
+  if (kind === "Namespace") return withNameLabel(object);
+  if (kind === "Pod") return { ...object, spec: { serviceAccountName: "default", ...spec } };
+  return kind === "Service" ? defaultService(object, addresses, writtenIps(plain(before?.["spec"]))) : object;
 }
 
 /** By it selectors find a namespace. */

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "@jest/globals";
 import { silentLogger } from "#shared/observe/logger.ts";
 import { FakeApiServer } from "../testing/fake-api-server.ts";
-import { RootCertWriter } from "./root-cert-writer.ts";
+import { ConfigMapWriter } from "./config-map-writer.ts";
 import { secretStore } from "./secret-store.ts";
 import { TokenReviewer } from "./token-review.ts";
 
@@ -101,7 +101,7 @@ describe("secretStore", () => {
   });
 });
 
-describe("RootCertWriter", () => {
+describe("ConfigMapWriter", () => {
   const namespaces = "/api/v1/namespaces";
   const configMaps = "/api/v1/configmaps";
   const namespace = (name: string, more: object = {}) => ({
@@ -116,11 +116,12 @@ describe("RootCertWriter", () => {
     prepare(server);
     const stop = new AbortController();
     let roots = "ROOT 1";
-    const writer = new RootCertWriter({
+    const writer = new ConfigMapWriter({
       client: server.client(),
       log: silentLogger,
-      rootsPem: () => roots,
       name: "istio-ca-root-cert",
+      key: "root-cert.pem",
+      text: () => roots,
     });
     const running = writer.run(stop.signal);
     const rootIn = (where: string): unknown =>
@@ -132,7 +133,7 @@ describe("RootCertWriter", () => {
       rootIn,
       renew: () => {
         roots = "ROOT 2";
-        writer.rootsChanged();
+        writer.changed();
       },
       async [Symbol.asyncDispose]() {
         stop.abort();

@@ -7,31 +7,31 @@ import { collectionPath, objectPath, type Collection } from "./collection.ts";
 import { isStatus, type KubeClient } from "./kube-client.ts";
 import { Reflector } from "./reflector.ts";
 
-export interface RootCertWriterOptions {
+export interface ConfigMapWriterOptions {
   readonly client: KubeClient;
   readonly log: Logger;
   readonly clock?: Clock;
-  /** The trust anchors of the moment, PEM. */
-  readonly rootsPem: () => string;
-  /** Name of the ConfigMap [PILOT_CA_CERT_CONFIGMAP]. */
+  /** Name of the ConfigMap. */
   readonly name: string;
+  readonly key: string;
+  /** What stands under the key now. */
+  readonly text: () => string;
 }
 
 /** These hold nothing that could mount it, as in Istio. */
 const skippedNamespaces = new Set(["kube-public", "kube-node-lease", "local-path-storage"]);
 
-const key = "root-cert.pem";
 const label = "istio.io/config";
 
 const namespaces: Collection = { group: "", versions: ["v1"], kind: "Namespace", plural: "namespaces" };
 const configMaps: Collection = { group: "", versions: ["v1"], kind: "ConfigMap", plural: "configmaps" };
 
 /**
- * Keeps the ConfigMap `istio-ca-root-cert` in every namespace: whoever talks to the control plane trusts it by that. Made
- * where it is missing, mended where somebody changed it, renewed when the root is.
+ * Keeps a ConfigMap in every namespace, for pods to mount: the roots by which they trust the control plane, and the list
+ * of what the CA has revoked. Made where it is missing, mended where somebody changed it, renewed when its text is.
  */
-export class RootCertWriter {
-  readonly #options: RootCertWriterOptions;
+export class ConfigMapWriter {
+  readonly #options: ConfigMapWriterOptions;
   readonly #clock: Clock;
   readonly #namespaces = new Set<string>();
   readonly #present = new Map<string, SourceObject>();
@@ -39,13 +39,13 @@ export class RootCertWriter {
   #wake: (() => void) | undefined;
   #synced = 0;
 
-  constructor(options: RootCertWriterOptions) {
+  constructor(options: ConfigMapWriterOptions) {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
   }
 
-  /** To be called when the roots have changed. */
-  rootsChanged(): void {
+  /** To be called when the text has changed. */
+  changed(): void {
     for (const namespace of this.#namespaces) this.#check(namespace);
   }
 
@@ -59,7 +59,7 @@ export class RootCertWriter {
       installed: (until: AbortSignal) => sleep(this.#clock, 30_000, until),
     };
     const synced = (): void => {
-      if (++this.#synced === 2) this.rootsChanged();
+      if (++this.#synced === 2) this.changed();
     };
     const ofNamespaces = new Reflector({
       ...shared,
@@ -107,7 +107,8 @@ export class RootCertWriter {
   #isRight(namespace: string): boolean {
     const present = this.#present.get(namespace);
     const data = present?.["data"] as Readonly<Record<string, unknown>> | undefined;
-    return data?.[key] === this.#options.rootsPem() && present?.metadata.labels?.[label] === "true";
+    const { key, text } = this.#options;
+    return data?.[key] === text() && present?.metadata.labels?.[label] === "true";
   }
 
   async #work(signal: AbortSignal): Promise<void> {
@@ -126,8 +127,8 @@ export class RootCertWriter {
       } catch (thrown) {
         if (signal.aborted) return;
         this.#options.log.warn(
-          { namespace, error: explain(thrown) },
-          "root certificate cannot be written: trying again",
+          { namespace, name: this.#options.name, error: explain(thrown) },
+          "ConfigMap cannot be written: trying again",
         );
         this.#queue.add(namespace);
         await sleep(this.#clock, backoff.nextMs(), signal).catch(() => undefined);
@@ -137,7 +138,7 @@ export class RootCertWriter {
 
   async #write(namespace: string, signal: AbortSignal): Promise<void> {
     if (!this.#namespaces.has(namespace) || this.#isRight(namespace)) return;
-    const { client, name, rootsPem, log } = this.#options;
+    const { client, name, key, text, log } = this.#options;
     const present = this.#present.get(namespace);
     const metadata = {
       ...present?.metadata,
@@ -146,7 +147,7 @@ export class RootCertWriter {
       labels: { ...present?.metadata.labels, [label]: "true" },
     };
     const kept = present?.["data"] as Readonly<Record<string, string>> | undefined;
-    const body = { apiVersion: "v1", kind: "ConfigMap", metadata, data: { ...kept, [key]: rootsPem() } };
+    const body = { apiVersion: "v1", kind: "ConfigMap", metadata, data: { ...kept, [key]: text() } };
     try {
       if (present === undefined) {
         await client.request(collectionPath({ ...configMaps, namespace }, "v1"), { method: "POST", body, signal });
@@ -154,7 +155,7 @@ export class RootCertWriter {
         const path = objectPath({ group: "", version: "v1", plural: "configmaps" }, { namespace, name });
         await client.request(path, { method: "PUT", body, signal });
       }
-      log.debug({ namespace }, "root certificate written");
+      log.debug({ namespace, name }, "ConfigMap written");
     } catch (thrown) {
       // Somebody else wrote it, or the namespace is gone: what the watch tells next decides.
       if (isStatus(thrown, 409) || isStatus(thrown, 404)) return;
