@@ -27,5 +27,14 @@ export function verifyServer(uris: readonly string[], expected: readonly SpiffeI
 }
 
 const refused = (why: string): PeerVerdict => ({ accepted: false, why });
-const list = (names: readonly string[]): string =>
-  names.length === 0 ? "nobody" : names.map((name) => JSON.stringify(name)).join(" or ");
+
+/** The peer wrote these names, and they end in a log line: some of each suffices. */
+const [namesShown, charactersShown] = [4, 200];
+
+function list(names: readonly string[]): string {
+  if (names.length === 0) return "nobody";
+  const shown = names.slice(0, namesShown).map((name) => JSON.stringify(name.slice(0, charactersShown)));
+  return names.length > namesShown
+    ? `${shown.join(" or ")} or ${names.length - namesShown} others`
+    : shown.join(" or ");
+}
