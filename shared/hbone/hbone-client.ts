@@ -57,6 +57,7 @@ export class HboneConnection {
 
   private constructor(
     session: ClientHttp2Session,
+    socket: TLSSocket,
     { identity, clock, maxStreams }: { identity: SpiffeId; clock: Clock; maxStreams: number },
   ) {
     this.#session = session;
@@ -66,7 +67,7 @@ export class HboneConnection {
     session.on("remoteSettings", ({ maxConcurrentStreams = maxStreams }) => {
       this.#maxStreams = Math.min(maxStreams, maxConcurrentStreams);
     });
-    keepAlive(session, clock, () => this.destroy(tunnelDead()));
+    keepAlive(session, socket, clock, () => this.destroy(tunnelDead()));
   }
 
   /**
@@ -81,7 +82,7 @@ export class HboneConnection {
       createConnection: () => socket,
     });
     widenOnConnect(session, options.windows);
-    const connection = new HboneConnection(session, { ...options, identity });
+    const connection = new HboneConnection(session, socket, { ...options, identity });
     await settingsOf(session, socket, options.clock);
     return connection;
   }

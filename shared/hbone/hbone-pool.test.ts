@@ -157,7 +157,7 @@ describe("a pool of tunnels", () => {
 
   test.each<readonly [string, (session: ServerHttp2Session) => void, number]>([
     ["allows no stream at all", () => {}, 0],
-    ["says goodbye at once", (session) => session.goaway(), 100],
+    ["says goodbye at once", (session) => session.close(), 100],
   ])("a peer that %s is dialled once, and everybody who waits hears of it", async (_what, greet, maxStreams) => {
     let connections = 0;
     const tls = new TlsServer();
@@ -177,6 +177,26 @@ describe("a pool of tunnels", () => {
     for (const outcome of outcomes) expect(outcome).toMatchObject({ status: "rejected" });
     expect(connections).toBeLessThan(4);
     await until(() => pool.size === 0, "the pool is empty");
+  });
+
+  test("a peer that says goodbye and does not hang up is cut off", async () => {
+    const clock = new FakeClock();
+    const tls = new TlsServer();
+    await using listener = await listenLoopback((socket) => {
+      tls.handshake(socket, server, {
+        secured: (secure) =>
+          performServerHandshake(secure)
+            .on("error", () => {})
+            .goaway(),
+        refused: () => {},
+      });
+    });
+    using pool = openPool({ clock });
+    await expect(pool.open(keyOf(listener.port), headers)).rejects.toMatchObject({ code: "HBONE_PROTOCOL" });
+    await until(() => {
+      clock.advance(10_000);
+      return pool.size === 0;
+    }, "the connection is given up");
   });
 
   test("100 at once on one connection; 300 over three sources on three", async () => {

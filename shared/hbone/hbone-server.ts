@@ -177,7 +177,7 @@ export class HboneServer {
       this.#sessions.delete(session);
     });
     widenConnectionWindow(session, windows);
-    keepAlive(session, clock, () => session.destroy());
+    keepAlive(session, socket, clock, () => session.destroy());
     const cancelDeadline = clock.schedule(firstConnectDeadlineMs, () => session.close());
     session.once("stream", cancelDeadline);
     session.on("stream", (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, _flags: number, raw: string[]) => {

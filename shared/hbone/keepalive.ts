@@ -1,4 +1,5 @@
 import type { Http2Session } from "node:http2";
+import type { Duplex } from "node:stream";
 import type { Clock } from "#shared/clock/clock.ts";
 
 /** As Istio's ztunnel: a PING 10 s after the last answer, dead when none comes within 20 s. Milliseconds. */
@@ -7,18 +8,30 @@ const pongDeadlineMs = 20_000;
 
 /**
  * Pings for as long as the session lives, whether or not data flows: a peer whose node has gone away says nothing.
- * Calls `onDead` at most once. Stops by itself when the session closes, or starts to close: node:http2 sends no PING
- * then, and a draining session has the drain's own deadline.
+ * Calls `onDead` at most once. A session that has begun to close is not pinged, since node:http2 sends no PING then, and
+ * its streams end by themselves or by their drain's deadline. Once closed it waits for the peer to hang up as well, and
+ * is cut off if that does not happen: otherwise whoever never hangs up would keep our sockets for ever.
  */
-export function keepAlive(session: Http2Session, clock: Clock, onDead: () => void): void {
-  let cancel = clock.schedule(pingIntervalMs, ping);
-  function ping() {
-    if (session.closed || session.destroyed) return;
+export function keepAlive(session: Http2Session, socket: Duplex, clock: Clock, onDead: () => void): void {
+  const next = () => {
+    cancel = clock.schedule(pingIntervalMs, tick);
+  };
+  const tick = () => {
+    if (session.destroyed) socket.destroy();
+    else if (session.closed) next();
+    else ping();
+  };
+  const ping = () => {
     cancel = clock.schedule(pongDeadlineMs, onDead);
-    session.ping((error) => {
+    session.ping(() => {
       cancel();
-      if (error === null) cancel = clock.schedule(pingIntervalMs, ping);
+      if (!isOver) next();
     });
-  }
-  session.once("close", () => cancel());
+  };
+  let isOver = false;
+  let cancel = clock.schedule(pingIntervalMs, tick);
+  session.once("close", () => {
+    isOver = true;
+    cancel();
+  });
 }
