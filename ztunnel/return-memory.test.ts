@@ -4,31 +4,48 @@ import { returnMemory } from "./return-memory.ts";
 
 const mib = 1024 * 1024;
 
-test("trims when memory has grown, and not for less, until it is disposed of", async () => {
+function open() {
   const clock = new FakeClock();
-  let resident = 90 * mib;
-  let trims = 0;
+  const process = { resident: 90 * mib, cpuMs: 0 };
+  const did: string[] = [];
   const tidy = returnMemory({
     clock,
-    residentBytes: () => resident,
+    residentBytes: () => process.resident,
+    cpuMs: () => process.cpuMs,
+    collect: () => void did.push("collect"),
     trim: () => {
-      trims++;
-      resident = 95 * mib;
+      did.push("trim");
+      process.resident = 95 * mib;
     },
   });
-  resident = 92 * mib;
-  await clock.advance(20_000);
-  expect(trims).toBe(0);
-  resident = 200 * mib;
-  await clock.advance(5_000);
-  expect(trims).toBe(1);
-  await clock.advance(20_000);
-  expect(trims).toBe(1);
-  resident = 104 * mib;
-  await clock.advance(5_000);
-  expect(trims).toBe(2);
+  /** One interval in which so much CPU was used. */
+  const pass = async (cpuMs: number) => {
+    process.cpuMs += cpuMs;
+    await clock.advance(5_000);
+    return did.splice(0);
+  };
+  return { process, pass, tidy };
+}
+
+test("tidies up once after each busy time", async () => {
+  const { pass } = open();
+  expect(await pass(4_000)).toEqual([]);
+  expect(await pass(10)).toEqual(["collect", "trim"]);
+  expect(await pass(10)).toEqual([]);
+  expect(await pass(1_000)).toEqual([]);
+  expect(await pass(10)).toEqual(["collect", "trim"]);
+});
+
+test("under load, trims when memory has grown by much, until it is disposed of", async () => {
+  const { process, pass, tidy } = open();
+  process.resident = 110 * mib;
+  expect(await pass(4_000)).toEqual([]);
+  process.resident = 200 * mib;
+  expect(await pass(4_000)).toEqual(["trim"]);
+  expect(await pass(4_000)).toEqual([]);
+  process.resident = 128 * mib;
+  expect(await pass(4_000)).toEqual(["trim"]);
   tidy[Symbol.dispose]();
-  resident = 300 * mib;
-  await clock.advance(20_000);
-  expect(trims).toBe(2);
+  process.resident = 300 * mib;
+  expect(await pass(4_000)).toEqual([]);
 });

@@ -2,34 +2,55 @@
 import process from "node:process";
 import type { Clock } from "#shared/clock/clock.ts";
 
-/** How often to look. Milliseconds; trimming 100 MiB takes a few of them. */
+/** How often to look. Milliseconds. */
 const intervalMs = 5_000;
 
-/** Growth since the last time that is worth a trim. Bytes. */
-const worthwhileBytes = 8 * 1024 * 1024;
+/** Growth since the last time that is worth a trim under load, as it costs up to 100 ms. Bytes. */
+const worthwhileBytes = 32 * 1024 * 1024;
+
+/** Share of one core below which a pause of some dozen milliseconds is next to nobody's. */
+const quietShare = 0.02;
 
 export interface ReturnMemoryOptions {
   readonly clock: Clock;
   /** `malloc_trim(3)`: the C library keeps what was freed between pieces still in use, unless it is told to. */
   readonly trim: () => void;
+  /** A full garbage collection: V8 makes one when something is allocated, and after a burst nothing is. */
+  readonly collect: () => void;
   /** Resident bytes. */
   readonly residentBytes?: () => number;
+  /** CPU time of this process so far. Milliseconds. */
+  readonly cpuMs?: () => number;
 }
 
-/** Trims while memory grows, until it is disposed of. */
+/** Tidies up in the first quiet interval after each busy one, and trims while memory grows, until it is disposed of. */
 export function returnMemory({
   clock,
   trim,
+  collect,
   residentBytes = () => process.memoryUsage.rss(),
+  cpuMs = ownCpuMs,
 }: ReturnMemoryOptions): Disposable {
   let leastBytes = residentBytes();
+  let lastCpuMs = cpuMs();
+  let isTidy = false; // starting up has left garbage too
   const look = () => {
-    if (residentBytes() - leastBytes >= worthwhileBytes) {
+    const isQuiet = cpuMs() - lastCpuMs < intervalMs * quietShare;
+    const tidies = isQuiet && !isTidy;
+    isTidy = isQuiet;
+    if (tidies) collect();
+    if (tidies || residentBytes() - leastBytes >= worthwhileBytes) {
       trim();
       leastBytes = residentBytes();
     } else leastBytes = Math.min(leastBytes, residentBytes());
+    lastCpuMs = cpuMs(); // without our own work
     cancel = clock.schedule(intervalMs, look);
   };
   let cancel = clock.schedule(intervalMs, look);
   return { [Symbol.dispose]: () => cancel() };
+}
+
+function ownCpuMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1_000;
 }

@@ -7,6 +7,7 @@ import { CertificateManager, type CertificateSource } from "#shared/ca/certifica
 import { systemClock } from "#shared/clock/clock.ts";
 import { explain, MeshError } from "#shared/errors/mesh-error.ts";
 import { parseEndpoint, parseRootSource, parseTokenSource } from "#shared/grpc/control-plane-channel.ts";
+import { collectAll } from "#shared/lifecycle/garbage.ts";
 import { Readiness } from "#shared/lifecycle/readiness.ts";
 import { awaitShutdown, type Shutdown } from "#shared/lifecycle/shutdown.ts";
 import { surviveMistakes } from "#shared/lifecycle/survive.ts";
@@ -74,7 +75,7 @@ async function serve(config: ZtunnelConfig, logging: Logging, shutdown: Shutdown
   const wildcard = config.ipv6Enabled ? "::" : "0.0.0.0";
   stack.use(await openHttpServer({ host: wildcard, port: readinessPort }, readinessRoutes(readiness)));
 
-  stack.use(returnMemory({ clock, trim: trimMemory }));
+  stack.use(returnMemory({ clock, trim: trimMemory, collect: collectAll }));
 
   // What is counted.
   const registry = new MetricsRegistry();
