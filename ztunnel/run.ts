@@ -36,6 +36,8 @@ import { returnMemory } from "./return-memory.ts";
 
 const clock = systemClock;
 const readinessPort = 15_021;
+/** How long a connection waits for the control plane to say who is at an address. Milliseconds. */
+const demandDeadlineMs = 10_000;
 const defaultTokenPath = "/var/run/secrets/tokens/istio-token";
 
 /** Runs until told to stop; the exit status. */
@@ -116,7 +118,9 @@ async function serve(config: ZtunnelConfig, logging: Logging, shutdown: Shutdown
     resolve: openHostnameResolver(clock),
     ...(xds !== undefined &&
       config.xdsOnDemand && {
-        prepare: prepareOnDemand(state.workloads, config.network, (name) => xds.demand(typeUrls.address, name)),
+        prepare: prepareOnDemand(state.workloads, config.network, (name) =>
+          xds.demand(typeUrls.address, name, AbortSignal.timeout(demandDeadlineMs)),
+        ),
       }),
     clock,
     log: logging.scope("proxy"),

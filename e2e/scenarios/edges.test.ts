@@ -8,6 +8,7 @@ import {
   namespaceManifest,
   peerManifest,
   podIp,
+  setZtunnelEnv,
   startMesh,
   talk,
   ztunnelLog,
@@ -292,3 +293,31 @@ test("STRICT refuses the node's own pods and strangers, and neither probes nor t
   const ready = await mesh.cluster.podsReady("edge", 3);
   expect(ready.map((pod) => pod.status?.containerStatuses?.[0]?.restartCount)).toEqual([0, 0, 0]);
 }, 60_000);
+
+test("ztunnels that ask for single names only (XDS_ON_DEMAND) carry the same traffic", async () => {
+  await mesh.cluster.delete("security.istio.io/v1", "PeerAuthentication", "strict", "edge");
+  await setZtunnelEnv(mesh.cluster, [{ name: "XDS_ON_DEMAND", value: "true" }]);
+  await mesh.cluster.until("strangers to be let in", async () => (await echo(stranger, "server.edge")).ok);
+  const lines = await linesOf(async () => {
+    expect(await echo(client, "server.edge")).toMatchObject({ ok: true });
+    for (const host of [
+      ...(await addressesOf(server)),
+      ...(await addressesOf(near)),
+      ...(await addressesOf(stranger)),
+    ]) {
+      expect({ host, ...(await echo(client, host)) }).toMatchObject({ host, ok: true });
+    }
+    expect(await echo(client, "node-pod.outside")).toMatchObject({ ok: true });
+    expect(await echo(client, await podIp(mesh.cluster, nodePod))).toMatchObject({ ok: true });
+    expect(await echo(server, "near.edge")).toMatchObject({ ok: true });
+  }, /src\.workload="server".*dst\.workload="near".*direction="outbound"/u);
+  expect(lines.some((line) => /src\.workload="client".*:15008.*dst\.service="server\.edge/u.test(line))).toBe(true);
+  // Who was never asked for is known by what its proxy says of it, and by its certificate.
+  expect(
+    lines.some((line) =>
+      /src\.workload="client" src\.namespace="edge" src\.identity=.*dst\.workload="server".*direction="inbound"/u.test(
+        line,
+      ),
+    ),
+  ).toBe(true);
+}, 150_000);

@@ -1,12 +1,13 @@
 /** What breaks and what must not: certificates renewed, the control plane gone, ztunnel replaced. */
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import type { LoadOutcome, Outcome } from "#e2e/support/client.ts";
-import { isReady, nameOf, type Manifest } from "#e2e/support/cluster.ts";
+import { isReady, nameOf } from "#e2e/support/cluster.ts";
 import {
   ambient,
   namespaceManifest,
   outcomeOf,
   peerManifest,
+  setZtunnelEnv,
   startMesh,
   startTalk,
   talk,
@@ -35,34 +36,9 @@ afterAll(async () => mesh?.[Symbol.asyncDispose](), 30_000);
 const ztunnels = () => mesh.cluster.pods("istio-system", "app=ztunnel");
 
 /** Changes ztunnel's environment, which replaces every ztunnel, and waits until the new ones alone are there. */
-async function setZtunnelEnv(env: readonly { name: string; value: string }[]): Promise<void> {
-  const before = new Set((await ztunnels()).map((pod) => pod.metadata?.uid));
-  const daemonSet = await mesh.cluster.get<Manifest>("apps/v1", "DaemonSet", "ztunnel", "istio-system");
-  const spec = daemonSet["spec"] as { template: { spec: { containers: { env: { name: string }[] }[] } } };
-  const [container] = spec.template.spec.containers;
-  if (container === undefined) throw new Error("ztunnel's DaemonSet has no container");
-  const names = new Set(env.map(({ name }) => name));
-  container.env = [...container.env.filter(({ name }) => !names.has(name)), ...env];
-  const { apiVersion, kind } = { apiVersion: "apps/v1", kind: "DaemonSet" };
-  await mesh.cluster.merge({
-    apiVersion,
-    kind,
-    metadata: { name: "ztunnel", namespace: "istio-system" },
-    spec,
-  });
-  await mesh.cluster.until(
-    "new ztunnels alone",
-    async () => {
-      const pods = await ztunnels();
-      return pods.length === 2 && pods.every((pod) => !before.has(pod.metadata?.uid) && isReady(pod));
-    },
-    90_000,
-  );
-}
-
 test("ztunnels are replaced under load: connections may end with the old one's drain, new ones never fail", async () => {
   const load = await startTalk(mesh.cluster, client, "load", "--host", "server", "--seconds", 25, "--every", 25);
-  await setZtunnelEnv([
+  await setZtunnelEnv(mesh.cluster, [
     { name: "SECRET_TTL", value: "10s" },
     { name: "TERMINATION_GRACE_PERIOD_SECONDS", value: "8" },
   ]);
@@ -89,7 +65,7 @@ test("certificates are renewed under load without a failed request", async () =>
   const after = await serials();
   expect(before.size).toBeGreaterThan(0);
   expect([...before].filter((serial) => after.has(serial))).toEqual([]);
-  await setZtunnelEnv([{ name: "SECRET_TTL", value: "24h" }]);
+  await setZtunnelEnv(mesh.cluster, [{ name: "SECRET_TTL", value: "24h" }]);
 }, 150_000);
 
 test("without a control plane, existing and new connections between known pods go on; it comes back and serves changes", async () => {

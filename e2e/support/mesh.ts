@@ -3,7 +3,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { startSandbox, type SandboxOptions } from "#e2e/sandbox/sandbox.ts";
 import type { ProcessUsage } from "./process-usage.ts";
-import { Cluster, nameOf, type PodName, type RunningCommand } from "./cluster.ts";
+import { Cluster, isReady, nameOf, type Manifest, type PodName, type RunningCommand } from "./cluster.ts";
 
 export const projectRoot = join(import.meta.dirname, "../..");
 
@@ -148,4 +148,33 @@ export async function podIp(cluster: Cluster, pod: PodName, family: 4 | 6 = 4): 
     .find((text) => text.includes(":") === (family === 6));
   if (ip === undefined) throw new Error(`${pod.name} has no IPv${family} address`);
   return ip;
+}
+
+/** Changes environment variables of every ztunnel and waits until only new ones are left. */
+export async function setZtunnelEnv(
+  cluster: Cluster,
+  env: readonly { readonly name: string; readonly value: string }[],
+): Promise<void> {
+  const ztunnels = () => cluster.pods("istio-system", "app=ztunnel");
+  const before = new Set((await ztunnels()).map((pod) => pod.metadata?.uid));
+  const daemonSet = await cluster.get<Manifest>("apps/v1", "DaemonSet", "ztunnel", "istio-system");
+  const spec = daemonSet["spec"] as { template: { spec: { containers: { env: { name: string }[] }[] } } };
+  const [container] = spec.template.spec.containers;
+  if (container === undefined) throw new Error("ztunnel's DaemonSet has no container");
+  const names = new Set(env.map(({ name }) => name));
+  container.env = [...container.env.filter(({ name }) => !names.has(name)), ...env];
+  await cluster.merge({
+    apiVersion: "apps/v1",
+    kind: "DaemonSet",
+    metadata: { name: "ztunnel", namespace: "istio-system" },
+    spec,
+  });
+  await cluster.until(
+    "new ztunnels alone",
+    async () => {
+      const pods = await ztunnels();
+      return pods.length === before.size && pods.every((pod) => !before.has(pod.metadata?.uid) && isReady(pod));
+    },
+    90_000,
+  );
 }

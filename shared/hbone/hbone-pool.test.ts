@@ -194,7 +194,7 @@ describe("a pool of tunnels", () => {
     using pool = openPool({ clock });
     await expect(pool.open(keyOf(listener.port), headers)).rejects.toMatchObject({ code: "HBONE_PROTOCOL" });
     await until(() => {
-      clock.advance(10_000);
+      void clock.advance(10_000);
       return pool.size === 0;
     }, "the connection is given up");
   });
