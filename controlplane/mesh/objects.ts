@@ -223,6 +223,47 @@ export interface GatewayClass {
   readonly controllerName: string;
 }
 
+export type RouteKind = "HTTPRoute" | "GRPCRoute" | "TCPRoute" | "TLSRoute";
+
+export interface ParentRef {
+  readonly group: string;
+  readonly kind: string;
+  /** Empty: that of the route. */
+  readonly namespace: string;
+  readonly name: string;
+  /** As it stands in the route with its defaults: a status repeats it. */
+  readonly written: Readonly<Record<string, string | number>>;
+}
+
+export interface BackendRef {
+  readonly group: string;
+  readonly kind: string;
+  /** Empty: that of the route. */
+  readonly namespace: string;
+  readonly name: string;
+  readonly port: number | undefined;
+  readonly weight: number;
+  /** Their types. */
+  readonly filters: readonly string[];
+}
+
+export interface RouteRule {
+  /** Types of filters. */
+  readonly filters: readonly string[];
+  readonly mirrors: readonly BackendRef[];
+  readonly backends: readonly BackendRef[];
+}
+
+/** A route of any kind, as far as its status depends on it. */
+export interface Route {
+  readonly apiVersion: string;
+  readonly meta: Meta;
+  readonly parents: readonly ParentRef[];
+  readonly rules: readonly RouteRule[];
+  /** Its status tells of a parent that is a Service or ServiceEntry, written by us. */
+  readonly hasServiceParentStatus: boolean;
+}
+
 /** The kinds of the internal form. */
 export interface Kinds {
   readonly Namespace: Namespace;
@@ -236,6 +277,10 @@ export interface Kinds {
   readonly PeerAuthentication: PeerAuthentication;
   readonly Gateway: Gateway;
   readonly GatewayClass: GatewayClass;
+  readonly HTTPRoute: Route;
+  readonly GRPCRoute: Route;
+  readonly TCPRoute: Route;
+  readonly TLSRoute: Route;
 }
 
 export type Kind = keyof Kinds;

@@ -5,6 +5,7 @@ import type {
   Attributes,
   AuthorizationPolicy,
   AuthorizationRule,
+  BackendRef,
   Condition,
   Endpoint,
   EndpointSlice,
@@ -18,8 +19,11 @@ import type {
   Kinds,
   Meta,
   MtlsMode,
+  ParentRef,
   PeerAuthentication,
   Pod,
+  Route,
+  RouteRule,
   Service,
   ServiceEntry,
   SliceEndpoint,
@@ -49,6 +53,10 @@ export const kinds: { readonly [K in Kind]: KindDefinition<K> } = {
   PeerAuthentication: { group: "security.istio.io", isNamespaced: true, read: readPeerAuthentication },
   Gateway: { group: gatewayGroup, isNamespaced: true, read: readGateway },
   GatewayClass: { group: gatewayGroup, isNamespaced: false, read: readGatewayClass },
+  HTTPRoute: { group: gatewayGroup, isNamespaced: true, read: readRoute },
+  GRPCRoute: { group: gatewayGroup, isNamespaced: true, read: readRoute },
+  TCPRoute: { group: gatewayGroup, isNamespaced: true, read: readRoute },
+  TLSRoute: { group: gatewayGroup, isNamespaced: true, read: readRoute },
 };
 
 /** The kind of an object by group and kind; undefined where the mesh does not read it. */
@@ -60,6 +68,9 @@ export function kindOf(object: KubeObject): Kind | undefined {
   const kind = object.kind as Kind;
   return kinds[kind].group === group ? kind : undefined;
 }
+
+/** Under this name Istio writes what becomes of the parents of a route, Gateways and services alike. */
+export const routeController = "istio.io/gateway-controller";
 
 const none: Labels = new Map();
 
@@ -379,4 +390,69 @@ function readGateway(object: Field): Gateway {
 
 function readGatewayClass(object: Field): GatewayClass {
   return { meta: readMeta(object), controllerName: object.at("spec").at("controllerName").text() };
+}
+
+function readRoute(object: Field): Route {
+  const spec = object.at("spec");
+  return {
+    apiVersion: object.at("apiVersion").text(),
+    meta: readMeta(object),
+    parents: spec.at("parentRefs").list().map(readParentRef),
+    rules: spec.at("rules").list().map(readRouteRule),
+    hasServiceParentStatus: object
+      .at("status")
+      .at("parents")
+      .list()
+      .some(
+        (parent) =>
+          parent.at("controllerName").text() === routeController &&
+          ["Service", "ServiceEntry"].includes(parent.at("parentRef").at("kind").text()),
+      ),
+  };
+}
+
+function readParentRef(ref: Field): ParentRef {
+  const names = {
+    group: ref.at("group").text(gatewayGroup),
+    kind: ref.at("kind").text("Gateway"),
+    name: ref.at("name").text(),
+  };
+  const [namespace, section] = [ref.at("namespace").optionalText(), ref.at("sectionName").optionalText()];
+  return {
+    ...names,
+    namespace: namespace ?? "",
+    written: {
+      ...names,
+      ...(namespace === undefined ? {} : { namespace }),
+      ...(section === undefined ? {} : { sectionName: section }),
+      ...(ref.at("port").isPresent ? { port: ref.at("port").port() } : {}),
+    },
+  };
+}
+
+function readRouteRule(rule: Field): RouteRule {
+  const filters = rule.at("filters").list();
+  return {
+    filters: filters.map((filter) => filter.at("type").text()),
+    mirrors: filters
+      .map((filter) => filter.at("requestMirror").at("backendRef"))
+      .filter((ref) => ref.isPresent)
+      .map(readBackendRef),
+    backends: rule.at("backendRefs").list().map(readBackendRef),
+  };
+}
+
+function readBackendRef(ref: Field): BackendRef {
+  return {
+    group: ref.at("group").text(),
+    kind: ref.at("kind").text("Service"),
+    namespace: ref.at("namespace").text(),
+    name: ref.at("name").text(),
+    port: ref.at("port").isPresent ? ref.at("port").port() : undefined,
+    weight: ref.at("weight").whole(1),
+    filters: ref
+      .at("filters")
+      .list()
+      .map((filter) => filter.at("type").text()),
+  };
 }

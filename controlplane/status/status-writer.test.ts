@@ -266,6 +266,41 @@ describe("isWritten", () => {
   });
 });
 
+describe("parents of a route", () => {
+  const ours = {
+    parentRef: { group: "", kind: "Service", name: "cart" },
+    controllerName: "istio.io/gateway-controller",
+  };
+  const theirs = { ...ours, controllerName: "example.com/other", conditions: [] };
+  const gateway = {
+    ...ours,
+    parentRef: { group: "gateway.networking.k8s.io", kind: "Gateway", name: "g" },
+    conditions: [],
+  };
+  const told = { ...ours, conditions: [found] };
+  const route: WantedStatus = { ...wanted("r", []), status: { parents: [{ ...ours, conditions: [accepted] }] } };
+  const none: WantedStatus = { ...route, status: { parents: [] } };
+
+  test.each([
+    [route, [], false],
+    [route, [theirs, gateway, told], true],
+    [route, [{ ...told, conditions: [] }], false],
+    [route, [{ ...told, parentRef: { ...told.parentRef, port: 80 } }], false],
+    [route, "what", false],
+    [none, [theirs, gateway], true],
+    [none, [told], false],
+  ])("row %#: written or not", (status, parents, expected) => {
+    expect(isWritten(status, object({ parents }))).toBe(expected);
+  });
+
+  test("what others say stays, with the times of what we said before", () => {
+    expect(statusToApply(route, object({ parents: [theirs, told, gateway] }), 0)).toEqual({
+      parents: [theirs, gateway, told],
+    });
+    expect(statusToApply(none, object({ parents: [told, theirs] }), 0)).toEqual({ parents: [theirs] });
+  });
+});
+
 describe("statusToApply", () => {
   const now = Date.parse("2026-05-05T05:05:05.678Z");
 

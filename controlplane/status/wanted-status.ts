@@ -1,6 +1,7 @@
 /** What a status shall say, and what has to be written for it. Pure. */
 import { hasErrors } from "#controlplane/schema/problem.ts";
 import type { ObjectRef, SourceObject, Upsert, Refuse } from "#controlplane/sources/source.ts";
+import { routeController } from "#controlplane/mesh/read-objects.ts";
 import { isDeepStrictEqual } from "node:util";
 
 export interface WantedCondition {
@@ -30,7 +31,15 @@ export interface WantedStatus {
     readonly conditions?: readonly WantedCondition[];
     readonly addresses?: readonly object[];
     readonly listeners?: readonly object[];
+    readonly parents?: readonly WantedParent[];
   };
+}
+
+/** What is said of one parent of a route, which may have parents of other controllers. */
+interface WantedParent {
+  readonly parentRef: object;
+  readonly controllerName: string;
+  readonly conditions: readonly WantedCondition[];
 }
 
 type Plain = Readonly<Record<string, unknown>>;
@@ -64,13 +73,45 @@ function areSameConditions(wanted: readonly WantedCondition[], found: unknown): 
 /** Whether the object says already what it shall say. */
 export function isWritten(wanted: WantedStatus, object: SourceObject): boolean {
   const found = statusOf(object);
-  const { conditions = [], addresses, listeners } = wanted.status;
+  const { conditions = [], addresses, listeners, parents } = wanted.status;
   if (!areSameConditions(conditions, found["conditions"])) return false;
   const kept = new Set(conditions.map(({ type }) => type));
   const isStale = (type: string): boolean => !kept.has(type) && byType(found["conditions"], type) !== undefined;
   if (wanted.ownedConditions.some(isStale)) return false;
   if (addresses !== undefined && !isDeepStrictEqual(addresses, found["addresses"])) return false;
+  if (parents !== undefined && !areSameParents(parents, found["parents"])) return false;
   return listeners === undefined || areSameListeners(listeners as readonly WantedListener[], found["listeners"]);
+}
+
+/** Of the parents in a status, those that are Services or ServiceEntries are ours to tell; Gateways have others. */
+function isOurParent(parent: Plain): boolean {
+  const ref = isPlain(parent["parentRef"]) ? parent["parentRef"] : {};
+  return parent["controllerName"] === routeController && (ref["kind"] === "Service" || ref["kind"] === "ServiceEntry");
+}
+
+const sameParent = ({ parentRef }: WantedParent, found: readonly Plain[]): Plain | undefined =>
+  found.find((each) => isDeepStrictEqual(each["parentRef"], parentRef));
+
+function areSameParents(wanted: readonly WantedParent[], found: unknown): boolean {
+  const present = listOf(found).filter(isOurParent);
+  if (present.length !== wanted.length) return false;
+  return wanted.every((parent) => {
+    const same = sameParent(parent, present);
+    return same !== undefined && areSameConditions(parent.conditions, same["conditions"]);
+  });
+}
+
+/** The list is written as a whole, so what others say in it is said again. */
+function parentsToApply(wanted: readonly WantedParent[], found: unknown, now: string): readonly object[] {
+  const present = listOf(found);
+  const ours = present.filter(isOurParent);
+  return [
+    ...present.filter((parent) => !isOurParent(parent)),
+    ...wanted.map((parent) => ({
+      ...parent,
+      conditions: withTimes(parent.conditions, sameParent(parent, ours)?.["conditions"], now),
+    })),
+  ];
 }
 
 function areSameListeners(wanted: readonly WantedListener[], found: unknown): boolean {
@@ -97,10 +138,11 @@ function withTimes(wanted: readonly WantedCondition[], found: unknown, now: stri
 export function statusToApply(wanted: WantedStatus, object: SourceObject, nowMs: number): Plain {
   const now = `${new Date(nowMs).toISOString().slice(0, 19)}Z`;
   const found = statusOf(object);
-  const { conditions = [], addresses, listeners } = wanted.status;
+  const { conditions = [], addresses, listeners, parents } = wanted.status;
   return {
     ...(conditions.length === 0 ? {} : { conditions: withTimes(conditions, found["conditions"], now) }),
     ...(addresses === undefined ? {} : { addresses }),
+    ...(parents === undefined ? {} : { parents: parentsToApply(parents, found["parents"], now) }),
     ...(listeners === undefined
       ? {}
       : {

@@ -27,6 +27,10 @@ export function controllerOfClass(world: WorldView, className: string): string |
   return gatewayClass(world, className)?.controllerName ?? builtIn.get(className);
 }
 
+/** Whether this control plane, or Istio's, takes care of Gateways with such a controller. */
+export const isOurController = (controller: string | undefined): boolean =>
+  controller !== undefined && [...builtIn.values()].includes(controller);
+
 export function controllerOf(world: WorldView, gateway: Gateway): string | undefined {
   return controllerOfClass(world, gateway.className);
 }

@@ -42,7 +42,11 @@ export function servedForm({ addresses, authorizations, statuses }: Translation)
   };
 }
 
-/** No conditions at all only means that old ones are to be removed. */
-function withoutEmpty({ conditions = [], ...rest }: StatusUpdate["status"]): StatusUpdate["status"] {
-  return conditions.length === 0 ? rest : { conditions, ...rest };
+/** Nothing at all only means that what is old is to be removed. */
+function withoutEmpty({ conditions = [], parents = [], ...rest }: StatusUpdate["status"]): StatusUpdate["status"] {
+  return {
+    ...(conditions.length === 0 ? {} : { conditions }),
+    ...rest,
+    ...(parents.length === 0 ? {} : { parents }),
+  };
 }

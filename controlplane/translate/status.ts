@@ -1,5 +1,5 @@
 /** Statuses that the control plane wants on objects; who writes them compares with what is there. */
-import type { Condition, Meta } from "#controlplane/mesh/objects.ts";
+import type { Condition, Meta, RouteKind } from "#controlplane/mesh/objects.ts";
 
 export interface StatusCondition {
   readonly type: string;
@@ -17,9 +17,16 @@ export interface ListenerStatus {
   readonly conditions: readonly StatusCondition[];
 }
 
+/** What is said of one parent of a route. Others may say something of theirs. */
+export interface RouteParentStatus {
+  readonly parentRef: Readonly<Record<string, string | number>>;
+  readonly controllerName: string;
+  readonly conditions: readonly StatusCondition[];
+}
+
 export interface StatusUpdate {
   readonly apiVersion: string;
-  readonly kind: "Service" | "ServiceEntry" | "WorkloadEntry" | "AuthorizationPolicy" | "Gateway";
+  readonly kind: "Service" | "ServiceEntry" | "WorkloadEntry" | "AuthorizationPolicy" | "Gateway" | RouteKind;
   readonly namespace: string;
   readonly name: string;
   readonly fieldManager: string;
@@ -30,6 +37,7 @@ export interface StatusUpdate {
     readonly conditions?: readonly StatusCondition[];
     readonly addresses?: readonly { readonly type?: string; readonly host?: string; readonly value: string }[];
     readonly listeners?: readonly ListenerStatus[];
+    readonly parents?: readonly RouteParentStatus[];
   };
 }
 

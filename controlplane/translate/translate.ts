@@ -23,6 +23,7 @@ import { collectNetworkGateways, networkGatewayWorkload } from "./network-gatewa
 import type { TranslateOptions } from "./options.ts";
 import { convertPeerAuthentication, namespacePolicies, staticStrictPolicy } from "./peer-authentications.ts";
 import { podWorkload } from "./pod-workloads.ts";
+import { routeUpdates } from "./route-status.ts";
 import { SelectorIndex } from "./selector-index.ts";
 import { collectServices, serviceHostname, type ServiceInfo } from "./services.ts";
 import { sliceWorkloads } from "./slice-workloads.ts";
@@ -149,6 +150,7 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
   const servicesByName = new Map(
     services.map((service) => [`${service.source}/${service.meta.namespace}/${service.meta.name}`, service]),
   );
+  const hostnames = new Set(services.map(({ hostname }) => hostname));
   const statuses = options.writeStatus
     ? [
         ...converted.map(({ policy, condition }) => policyUpdate(policy, condition)),
@@ -158,6 +160,11 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
         ...serviceUpdates(world, services),
         ...serviceEntryUpdates(world, serviceEntries, entryHosts, autoVips),
         ...workloadEntryUpdates,
+        ...routeUpdates({
+          world,
+          isOurs: (meta) => isOurs(meta, options),
+          hasHost: (hostname) => hostnames.has(hostname),
+        }),
       ]
     : [];
   return {

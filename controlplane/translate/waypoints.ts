@@ -80,13 +80,13 @@ const refused = (
   error: { reason, message },
 });
 
-interface Reference {
+export interface Reference {
   readonly namespace: string;
   readonly name: string;
 }
 
 /** The waypoint that labels ask for: `none` is an opt-out, undefined says nothing. */
-function requested(labels: Labels, ownNamespace: string): Reference | "none" | undefined {
+export function requestedWaypoint(labels: Labels, ownNamespace: string): Reference | "none" | undefined {
   const name = labels.get(useWaypointLabel);
   if (name === undefined || name === "none") return name;
   return { name, namespace: labels.get(useWaypointNamespaceLabel) ?? ownNamespace };
@@ -131,7 +131,8 @@ export class Waypoints {
 
   private forTarget(namespace: string, labels: Labels, traffic: TrafficType): Binding {
     const reference =
-      requested(labels, namespace) ?? requested(this.namespaceLabels(namespace) ?? new Map(), namespace);
+      requestedWaypoint(labels, namespace) ??
+      requestedWaypoint(this.namespaceLabels(namespace) ?? new Map(), namespace);
     if (reference === undefined || reference === "none") return unbound;
     const found = this.find(reference, namespace, traffic);
     if ("error" in found) return found;
