@@ -131,7 +131,7 @@ export class HbonePool implements Disposable {
     if (!connection.hasRoom) {
       // Another one would be no better: everybody who waits hears of it.
       connection.destroy();
-      throw new MeshError("HBONE_PROTOCOL", "Cannot open a stream: the peer allows none on a new connection");
+      throw new UnprocessedConnect(new Error("the peer allows none on a new connection"));
     }
     this.#add(shelf, connection);
     return connection;
