@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { constants, type ServerHttp2Stream } from "node:http2";
 import { availableParallelism } from "node:os";
 import { status, type Server, type ServerDuplexStream, type UntypedServiceImplementation } from "@grpc/grpc-js";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
@@ -14,7 +15,16 @@ import {
 import { parseProxyNode, type ProxyNode } from "./node-id.ts";
 import type { ResourceSource } from "./resource-store.ts";
 import { deltaMethod } from "./type-urls.ts";
-import { keyBound, nextResponse, onChange, onRequest, openWatch, type Watch, type WatchResponse } from "./watch.ts";
+import {
+  keyBound,
+  nextResponse,
+  onChange,
+  onRequest,
+  openWatch,
+  type Outcome,
+  type Watch,
+  type WatchResponse,
+} from "./watch.ts";
 
 /** Who opened a stream. On a listener without authentication nothing is known, and nothing checked. */
 export type Admission =
@@ -257,6 +267,8 @@ class ServedStream {
   readonly #timers = new Set<() => void>();
   #node: ProxyNode | undefined;
   #isWriting = false;
+  /** Of the response in flight. It outlives {@link #close}, whose goodbye waits behind that response. */
+  #stopDeadline: () => void = () => {};
   #closed = false;
 
   constructor(deps: StreamDeps) {
@@ -269,7 +281,10 @@ class ServedStream {
     const { call, options } = this.#deps;
     call.on("data", (request: DeltaDiscoveryRequest) => this.#onRequest(request));
     call.on("end", () => this.end("closed by the client"));
-    call.on("cancelled", () => this.#close("cancelled"));
+    call.on("cancelled", () => {
+      this.#stopDeadline();
+      this.#close("cancelled");
+    });
     call.on("error", (error: Error) => this.#close(explain(error)));
     this.#after(firstRequestDeadlineMs, () => {
       if (this.#node === undefined) this.#fail(new Refusal(status.DEADLINE_EXCEEDED, "No request came"));
@@ -343,12 +358,10 @@ class ServedStream {
       return;
     }
     const nowMs = options.clock.now();
-    const watch = this.#watches.get(request.typeUrl);
-    if (watch === undefined) {
-      this.#watches.set(request.typeUrl, openWatch(request, source, nowMs));
-      return;
-    }
-    const outcome = onRequest(watch, request, source, nowMs);
+    let watch = this.#watches.get(request.typeUrl);
+    let outcome: Outcome | undefined;
+    if (watch === undefined) this.#watches.set(request.typeUrl, (watch = openWatch(request, source, nowMs)));
+    else outcome = onRequest(watch, request, source, nowMs);
     if (watch.keys.size > keyBound) {
       throw new Refusal(status.RESOURCE_EXHAUSTED, `More than ${keyBound} names are subscribed`);
     }
@@ -382,11 +395,12 @@ class ServedStream {
     const bytes = encode(watch.typeUrl, response, { systemVersionInfo, nonce });
     watch.lastSent = { nonce, atMs: nowMs };
     this.#isWriting = true;
-    const stopDeadline = this.#after(sendDeadlineMs, () =>
-      this.#fail(new Refusal(status.DEADLINE_EXCEEDED, `A response was not taken within ${sendDeadlineMs} ms`)),
-    );
+    this.#stopDeadline = options.clock.schedule(sendDeadlineMs, () => {
+      this.#fail(new Refusal(status.DEADLINE_EXCEEDED, `A response was not taken within ${sendDeadlineMs} ms`));
+      resetStream(call);
+    });
     call.write({ bytes }, () => {
-      stopDeadline();
+      this.#stopDeadline();
       this.#isWriting = false;
       this.#pump();
     });
@@ -422,6 +436,23 @@ class ServedStream {
     this.#timers.add(forget);
     return forget;
   }
+}
+
+/** As far as we look into gRPC's own calls: they wrap each other around an HTTP/2 stream. */
+interface InnerCall {
+  readonly stream?: ServerHttp2Stream;
+  readonly call?: InnerCall;
+  readonly nextCall?: InnerCall;
+}
+
+/**
+ * Breaks a stream and frees what waits to be sent on it. gRPC itself can only say goodbye behind that, so a client that
+ * keeps its window shut would have it kept for as long as it likes.
+ */
+function resetStream(call: AnyServerCall): void {
+  let inner: InnerCall | undefined = call as unknown as InnerCall;
+  while (inner !== undefined && inner.stream === undefined) inner = inner.call ?? inner.nextCall;
+  inner?.stream?.close(constants.NGHTTP2_CANCEL);
 }
 
 /** A proxy may ask for the configuration of its own namespace, and as its own account where it names one. */

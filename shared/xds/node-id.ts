@@ -21,6 +21,8 @@ export interface ProxyNode {
 
 /** Pod name and namespace have at most 253 and 63 characters, and the namespace stands in it twice. */
 const longestId = 1_024;
+/** Kept for as long as the client is connected. Labels and annotations of a pod have 256 KiB at most. */
+const longestMetadata = 512 * 1_024;
 
 /**
  * Reads `type~ip~pod.namespace~domain` and the metadata beside it.
@@ -41,6 +43,8 @@ export function parseProxyNode(id: string, metadata: JsonObject = {}): ProxyNode
   const malformed = ips.find((text) => tryIp(text) === undefined);
   if (ips.length === 0 || malformed !== undefined)
     throw refuse(`"${(malformed ?? ip).slice(0, 200)}" is no IP address`);
+  if (JSON.stringify(metadata).length > longestMetadata)
+    throw refuse(`its metadata is longer than ${longestMetadata} characters`);
   const nodeName = textOf(metadata, "NODE_NAME");
   const serviceAccount = textOf(metadata, "SERVICE_ACCOUNT");
   return {

@@ -52,6 +52,9 @@ const everythingKey = "*";
 /** Names that one client may ask for; far above what one node talks to. */
 export const keyBound = 100_000;
 
+/** What is kept of a client's own words: a reason to show, and a nonce, which is ours if it is honest. */
+const longestWords = 1_000;
+
 /** The first request for a type: always answered. A type that cannot be had by name always comes whole. */
 export function openWatch(request: WatchRequest, source: ResourceSource, nowMs: number): Watch {
   const subscribe = request.resourceNamesSubscribe;
@@ -84,7 +87,8 @@ export type Outcome = "acked" | "nacked" | "stale" | "changed" | "nothing";
 export function onRequest(watch: Watch, request: WatchRequest, source: ResourceSource, nowMs: number): Outcome {
   const { responseNonce: nonce, errorDetail } = request;
   if (errorDetail !== undefined) {
-    watch.lastError = { message: errorDetail.message, nonce, atMs: nowMs };
+    const [message, refused] = [errorDetail.message, nonce].map((text) => text.slice(0, longestWords));
+    watch.lastError = { message: message ?? "", nonce: refused ?? "", atMs: nowMs };
     return "nacked";
   }
   if (nonce !== "" && nonce !== watch.lastSent?.nonce) return "stale";
