@@ -45,8 +45,15 @@ const operation = z
   .meta({ description: "What is called: all fields must hold, one value of each", minProperties: 1 });
 
 const rule = z.strictObject({
-  from: z.array(z.strictObject({ source })).min(1).max(512).optional().describe("Callers: any of them"),
-  to: z.array(z.strictObject({ operation })).min(1).optional().describe("Operations: any of them"),
+  from: z
+    .array(z.strictObject({ source: source.optional() }))
+    .max(512)
+    .optional()
+    .describe("Callers: any of them"),
+  to: z
+    .array(z.strictObject({ operation: operation.optional() }))
+    .optional()
+    .describe("Operations: any of them"),
   when: z
     .array(
       z.strictObject({
@@ -293,6 +300,10 @@ function check(specField: Field, object: Field): void {
     specField.at("provider").error("is only valid with action CUSTOM", "leave it out, or write action: CUSTOM");
   }
   for (const rule of rules) {
+    for (const key of ["from", "to"]) {
+      if (rule.has(key) && rule.at(key).isEmpty)
+        rule.at(key).error("must not be empty", "write an entry, or leave the field out");
+    }
     for (const from of rule.at("from").items()) {
       if (!from.has("source") || from.at("source").isEmpty) {
         from.at("source").error("is empty", 'name who may call, or leave "from" out to mean everybody');
