@@ -161,9 +161,17 @@ export function timestamp(nowMs: number): string {
 /** `time<TAB>level<TAB>scope<TAB>message<TAB>key=value …` from one JSON line. */
 export function plainLine(json: string): string {
   const { level, time, scope, message, ...fields } = JSON.parse(json) as Record<string, unknown>;
-  const rest = Object.entries(fields).map(([key, value]) => `${key}=${JSON.stringify(value)}`);
+  const rest = Object.entries(fields).map(([key, value]) => `${oneLine(key)}=${visible(JSON.stringify(value))}`);
   const head = [time, level, scope, message ?? ""].map((part) => oneLine(String(part))).join("\t");
   return rest.length === 0 ? `${head}\n` : `${head}\t${rest.join(" ")}\n`;
 }
 
-const oneLine = (text: string): string => text.replaceAll(/[\n\t\r]/g, " ");
+/** Nothing in a field that others wrote ends the line, or speaks to the terminal that shows it. */
+const oneLine = (text: string): string => visible(text.replaceAll(/[\n\t\r]/g, " "));
+
+/** Of the control characters JSON escapes the older half alone; the rest, and what reorders or breaks lines, here. */
+// eslint-disable-next-line no-control-regex
+const invisible = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g;
+
+export const visible = (text: string): string =>
+  text.replace(invisible, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);

@@ -1,6 +1,6 @@
 /** One line per connection, formatted by hand: connections come by the thousand per second. */
 import { hostPort } from "#shared/net/ip.ts";
-import { timestamp, type Level, type LineSink, type LogFormat } from "#shared/observe/logging.ts";
+import { timestamp, visible, type Level, type LineSink, type LogFormat } from "#shared/observe/logging.ts";
 import type { ConnectionFacts, EarlyFailure } from "./connection-record.ts";
 import { destinationEnd, sourceEnd } from "./traffic-labels.ts";
 
@@ -106,4 +106,4 @@ const some = (text: string | undefined): string | undefined => (text === "" ? un
 const isPlain = (text: string): boolean => /^[\w.:[\]*-]+$/.test(text);
 
 /** Names and addresses need no escaping, which is cheap to see. */
-const quote = (text: string): string => (/^[\w./:@ =!-]*$/.test(text) ? `"${text}"` : JSON.stringify(text));
+const quote = (text: string): string => (/^[\w./:@ =!-]*$/.test(text) ? `"${text}"` : visible(JSON.stringify(text)));

@@ -1,9 +1,12 @@
 /** Small HTTP/1.1 servers for people, scrapers and probes. */
 import type { IncomingHttpHeaders } from "node:http";
 import type { FastifyInstance } from "fastify";
+import { isLoopback, tryIp } from "#shared/net/ip.ts";
 
 export interface HttpRequest {
   readonly method: string;
+  /** Who asks is on this machine, or in the same pod. */
+  readonly isLocal: boolean;
   readonly query: URLSearchParams;
   readonly headers: IncomingHttpHeaders;
 }
@@ -28,6 +31,10 @@ export interface HttpServer extends AsyncDisposable {
 const plainText = "text/plain; charset=utf-8";
 /** A caller that sends no complete header within this time is disconnected, as by Istio's ztunnel. */
 const headersTimeoutMs = 2_000;
+/** And one that sends no complete body within this time. */
+const requestTimeoutMs = 10_000;
+/** A probe, a few scrapers, a person; so many that who only wants to shut those out has to try hard. */
+const maxConnections = 2_048;
 
 /**
  * Listens on `host`; closing waits for answers in flight. The wildcard `::` falls back to IPv4 where the machine has
@@ -63,16 +70,20 @@ async function makeServer(routes: Readonly<Record<string, Handler>>): Promise<Fa
   const { fastify } = await import("fastify");
   const server = fastify({
     http: { headersTimeout: headersTimeoutMs, connectionsCheckingInterval: headersTimeoutMs / 2, maxHeaderSize: 8_192 },
+    requestTimeout: requestTimeoutMs,
     bodyLimit: 8_192,
     exposeHeadRoutes: false,
   });
+  server.server.maxConnections = maxConnections;
   // Bodies are not read for meaning; any type of one is let pass.
   server.removeAllContentTypeParsers();
   server.addContentTypeParser("*", { parseAs: "string" }, (_request, _body, done) => done(null));
   for (const [path, handler] of Object.entries(routes)) {
     server.all(path, async (request, reply) => {
       const query = new URLSearchParams(request.raw.url?.split("?")[1] ?? "");
-      const answer = await handler({ method: request.method, query, headers: request.headers });
+      const peer = tryIp(request.socket.remoteAddress ?? "");
+      const isLocal = peer !== undefined && isLoopback(peer);
+      const answer = await handler({ method: request.method, isLocal, query, headers: request.headers });
       return reply
         .code(answer.status ?? 200)
         .headers({ ...answer.headers })

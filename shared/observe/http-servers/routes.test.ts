@@ -2,6 +2,7 @@ import { request } from "node:http";
 import { connect } from "node:net";
 import { describe, expect, jest, test } from "@jest/globals";
 import { Readiness } from "#shared/lifecycle/readiness.ts";
+import { until } from "#shared/testing/loopback.ts";
 import { Logging } from "../logging.ts";
 import { MetricsRegistry } from "../metrics.ts";
 import { adminRoutes } from "./admin-routes.ts";
@@ -159,6 +160,41 @@ describe("the server itself", () => {
         socket.write("\u0000\u0001 garbage\r\n\r\n");
       });
       expect(received).toMatch(/^HTTP\/1\.1 400 /);
+    });
+  });
+
+  test("lets go of a client that sends its head by the letter, and refuses a huge one", async () => {
+    await withServer(failing, async (ask, port) => {
+      const slow = connect(port, "127.0.0.1");
+      slow.write("GET /echo HTTP/1.1\r\nx");
+      const letters = setInterval(() => slow.write("x"), 100);
+      const ended = new Promise<void>((resolve) => slow.on("error", () => {}).once("close", () => resolve()));
+      slow.resume();
+      expect((await ask("GET", "/echo?x=1", { x: "y".repeat(9_000) })).status).toBe(431);
+      expect(text(await ask("GET", "/echo?x=1"))).toBe("200 1");
+      await ended;
+      clearInterval(letters);
+    });
+  }, 10_000);
+
+  test("closes connections past a bound at once, and serves again when they have gone", async () => {
+    await withServer(failing, async (ask, port) => {
+      const sockets = Array.from({ length: 2_100 }, () =>
+        connect(port, "127.0.0.1")
+          .on("error", () => {})
+          .resume(),
+      );
+      const isGone = () => sockets.filter(({ closed }) => closed).length;
+      await until(() => isGone() === 2_100 - 2_048, "those past the bound are closed");
+      for (const socket of sockets) socket.destroy();
+      await until(() => isGone() === 2_100, "all are gone");
+      expect(text(await ask("GET", "/echo?x=1"))).toBe("200 1");
+    });
+  });
+
+  test("knows who asks from the same machine", async () => {
+    await withServer({ "/": ({ isLocal }) => ({ body: String(isLocal) }) }, async (ask) => {
+      expect(text(await ask("GET", "/"))).toBe("200 true");
     });
   });
 
