@@ -21,10 +21,11 @@ export function agentRoutes(state: AgentState): Readonly<Record<string, Handler>
         ? { body: "ready\n" }
         : { status: 503, body: `not ready, pending: ${pending.join(", ")}\n` };
     },
-    "/debug/pods": () => ({
-      contentType: "application/json",
-      body: `${JSON.stringify(podsDump(state), undefined, 2)}\n`,
-    }),
+    // It names every pod of the node and why it is captured or not: for people on the node, not for its pods.
+    "/debug/pods": ({ isLocal }) =>
+      isLocal
+        ? { contentType: "application/json", body: `${JSON.stringify(podsDump(state), undefined, 2)}\n` }
+        : { status: 403, body: "only from this machine: use kubectl port-forward or kubectl exec\n" },
   };
 }
 
