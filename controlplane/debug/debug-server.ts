@@ -44,7 +44,12 @@ export interface HttpListener extends AsyncDisposable {
  * `kubectl port-forward` or `kubectl exec`.
  */
 export async function openDebugServer({ host, port }: ListenAddress, facts: DebugFacts): Promise<HttpListener> {
-  const server = fastify({ bodyLimit: 1_024, http: { headersTimeout: 5_000, connectionsCheckingInterval: 1_000 } });
+  const server = fastify({
+    bodyLimit: 1_024,
+    requestTimeout: 10_000,
+    http: { headersTimeout: 5_000, connectionsCheckingInterval: 1_000, maxHeaderSize: 8_192 },
+  });
+  server.server.maxConnections = 2_048;
   server.get("/ready", async (_request, reply) => {
     const pending = facts.pending();
     if (pending.length === 0) return reply.type("text/plain").send("ready\n");
