@@ -84,6 +84,7 @@ export async function startPodProxy(
     const inbound = await HboneInbound.open(hbone.fd, {
       ...shared,
       windows,
+      allowTls12: config.tls12Enabled,
       certificate,
       network: config.network,
       usesBaggage: config.responseBaggage,
@@ -103,6 +104,7 @@ export async function startPodProxy(
     const outbound = await OutboundProxy.open(captured.fd, {
       ...shared,
       windows,
+      allowTls12: config.tls12Enabled,
       certificate,
       network: config.network,
       pool: { maxStreams: config.pool.maxStreamsPerConnection, idleMs: config.pool.idleMs },
@@ -143,6 +145,7 @@ export async function startSelfProxy(pod: PodIdentity, services: PodProxyService
     reporter: services.reporter,
     workload: host.workload,
     windows: windowsOf(config),
+    allowTls12: config.tls12Enabled,
     certificate: host.certificate,
     network: config.network,
     usesBaggage: config.responseBaggage,

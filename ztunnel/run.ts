@@ -171,10 +171,8 @@ async function serve(config: ZtunnelConfig, logging: Logging, shutdown: Shutdown
 }
 
 /** Settings that would open more, not less: leaving them unheeded is safe, but should be known. */
-const unused = ({ socks5Enabled, tls12Enabled }: ZtunnelConfig): readonly string[] => [
-  ...(socks5Enabled ? ["UNSTABLE_ENABLE_SOCKS5"] : []),
-  ...(tls12Enabled ? ["TLS12_ENABLED (for tunnels)"] : []),
-];
+const unused = ({ socks5Enabled }: ZtunnelConfig): readonly string[] =>
+  socks5Enabled ? ["UNSTABLE_ENABLE_SOCKS5"] : [];
 
 /** How pods come to be served: from the node agent, or the one we were told of. */
 interface Proxies {

@@ -59,6 +59,8 @@ export interface HboneServerOptions {
   readonly onClosed?: () => void;
   /** Default {@link handshakeDeadlineMs}. */
   readonly handshakeMs?: number;
+  /** Also accept TLS 1.2; 1.3 only otherwise. */
+  readonly allowTls12?: boolean;
 }
 
 /**
@@ -85,7 +87,8 @@ export class HboneServer {
 
   constructor(options: HboneServerOptions) {
     this.#options = options;
-    this.#tls = new TlsServer(options.handshakeMs ?? handshakeDeadlineMs);
+    const { handshakeMs: deadlineMs = handshakeDeadlineMs, allowTls12 = false } = options;
+    this.#tls = new TlsServer({ deadlineMs, allowTls12 });
   }
 
   /** Sockets held: tunnels and those on their way to become one. */

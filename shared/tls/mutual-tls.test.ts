@@ -1,6 +1,6 @@
 import { once } from "node:events";
-import { connect as connectPlain, type Socket } from "node:net";
-import { connect, type ConnectionOptions, type TLSSocket } from "node:tls";
+import { connect as connectPlain, type AddressInfo, type Socket } from "node:net";
+import { connect, createServer, type ConnectionOptions, type TLSSocket } from "node:tls";
 import { describe, expect, test } from "@jest/globals";
 import type { WorkloadCertificate } from "#shared/ca/workload-certificate.ts";
 import { systemClock } from "#shared/clock/clock.ts";
@@ -23,16 +23,20 @@ const otherCa = await TestCa.create("Other Root");
 const ordersCertificate = await ca.issue(orders);
 const cartCertificate = await ca.issue(cart);
 
-type Outcome = { readonly identity: SpiffeId; readonly socket: TLSSocket } | { readonly why: string };
+interface Secured {
+  readonly identity: SpiffeId;
+  readonly socket: TLSSocket;
+}
+type Outcome = Secured | { readonly why: string };
 
 /** One server-side handshake over one connection, from whatever `client` does with the other end. */
 async function serve(
   certificate: WorkloadCertificate,
   client: (socket: Socket) => void,
-  deadlineMs = 5_000,
+  { deadlineMs = 5_000, allowTls12 = false } = {},
 ): Promise<Outcome> {
   const [near, far] = await socketPair();
-  const server = new TlsServer(deadlineMs);
+  const server = new TlsServer({ deadlineMs, allowTls12 });
   client(near);
   const outcome = await new Promise<Outcome>((resolve) =>
     server.handshake(far, certificate, {
@@ -52,6 +56,15 @@ const speak = (certificate: WorkloadCertificate, more: ConnectionOptions = {}) =
     connect({ ...ours, socket, rejectUnauthorized: false, ALPNProtocols: ["h2"], ...more }).on("error", () => {});
   };
 };
+
+async function serveWithoutAlpn() {
+  const server = createServer({ ...secureContextOptions(ordersCertificate), requestCert: true });
+  const secureConnection = once(server, "secureConnection").then(([socket]) => socket as TLSSocket);
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  return { secureConnection, port, close: () => void server.close() };
+}
 
 describe("the server's side", () => {
   test("accepts a client of its trust domain and tells who it is", async () => {
@@ -96,8 +109,19 @@ describe("the server's side", () => {
     expect(await serve(ordersCertificate, await client())).toEqual({ why: expect.stringMatching(why) });
   });
 
+  test("accepts TLS 1.2 where it is allowed, with authenticated encryption alone", async () => {
+    const old = (ciphers: string) => speak(cartCertificate, { minVersion: "TLSv1.2", maxVersion: "TLSv1.2", ciphers });
+    const allowed = { allowTls12: true };
+    const { socket } = (await serve(ordersCertificate, old("ECDHE-ECDSA-AES128-GCM-SHA256"), allowed)) as Secured;
+    expect(socket.getProtocol()).toBe("TLSv1.2");
+    expect(await serve(ordersCertificate, speak(cartCertificate), allowed)).toMatchObject({ identity: cart });
+    expect(await serve(ordersCertificate, old("ECDHE-ECDSA-AES128-SHA256"), allowed)).toHaveProperty("why");
+  });
+
   test("gives up on a client that never finishes its handshake", async () => {
-    const slow = await serve(ordersCertificate, (socket) => void socket.write(Buffer.from([0x16, 0x03, 0x01])), 50);
+    const slow = await serve(ordersCertificate, (socket) => void socket.write(Buffer.from([0x16, 0x03, 0x01])), {
+      deadlineMs: 50,
+    });
     expect(slow).toEqual({ why: expect.stringMatching(/timeout/i) });
   });
 
@@ -187,6 +211,20 @@ describe("the client's side", () => {
     ["an expired certificate",    () => ca.issue(orders, { notBeforeMs: Date.now() - hourMs, notAfterMs: Date.now() - 1_000 }), [orders], "PEER_UNVERIFIED"],
   ])("refuses %s", async (_name, server, expected, code) => {
     await expect(dial(await server(), expected)).rejects.toMatchObject({ code });
+  });
+
+  test("tolerates a server without ALPN", async () => {
+    const { secureConnection, port, close } = await serveWithoutAlpn();
+    const transport = connectPlain(port, "127.0.0.1");
+    const { socket } = await connectTls(transport, {
+      certificate: cartCertificate,
+      expected: [orders],
+      clock: systemClock,
+    });
+    expect(socket.alpnProtocol).toBe(false);
+    (await secureConnection).destroy();
+    socket.destroy();
+    close();
   });
 
   test("sends no server name", async () => {

@@ -16,6 +16,8 @@ export interface TlsClientOptions {
   readonly clock: Clock;
   /** Default {@link handshakeDeadlineMs}. */
   readonly deadlineMs?: number;
+  /** Also accept TLS 1.2; 1.3 only otherwise. */
+  readonly allowTls12?: boolean;
 }
 
 export interface VerifiedSocket {
@@ -31,7 +33,7 @@ export interface VerifiedSocket {
  * @throws MeshError PEER_UNVERIFIED, or HBONE_CONNECT_FAILED with its cause
  */
 export function connectTls(transport: Duplex, options: TlsClientOptions): Promise<VerifiedSocket> {
-  const { certificate, expected, clock, deadlineMs = handshakeDeadlineMs } = options;
+  const { certificate, expected, clock, deadlineMs = handshakeDeadlineMs, allowTls12 = false } = options;
   // A peer that says goodbye is gone: tunnels end streams, not connections.
   transport.allowHalfOpen = false;
   let identity: SpiffeId | undefined;
@@ -39,7 +41,7 @@ export function connectTls(transport: Duplex, options: TlsClientOptions): Promis
   return new Promise((resolve, reject) => {
     const socket = connect({
       socket: transport,
-      secureContext: clientContextFor(certificate),
+      secureContext: clientContextFor(certificate, allowTls12),
       ALPNProtocols: hboneProtocols,
       servername: "", // no SNI: the server is who its socket's namespace says
       checkServerIdentity: (_host, { raw }) => {
@@ -67,8 +69,9 @@ export function connectTls(transport: Duplex, options: TlsClientOptions): Promis
       socket.off("error", fail);
       socket.off("close", onClose);
       if (identity === undefined) fail(new TypeError("the peer was not verified"));
-      else if (socket.alpnProtocol !== "h2")
-        fail(new Error(`the peer speaks "${socket.alpnProtocol || "?"}", not "h2"`));
+      // Without ALPN a server leaves it to us, as Istio's ztunnel allows.
+      else if (socket.alpnProtocol !== "h2" && socket.alpnProtocol !== false)
+        fail(new Error(`the peer speaks "${String(socket.alpnProtocol)}", not "h2"`));
       else resolve({ socket, identity });
     });
   });

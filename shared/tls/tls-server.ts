@@ -21,13 +21,16 @@ export interface Handshake {
  */
 export class TlsServer {
   readonly #deadlineMs: number;
+  readonly #allowTls12: boolean;
   /** `tls.Server` announces outcomes for all of its sockets together; this leads each back to its handshake. */
   readonly #handshakes = new WeakMap<Socket, Handshake>();
   #certificate: WorkloadCertificate | undefined;
   #server: Server | undefined;
 
-  constructor(deadlineMs: number = handshakeDeadlineMs) {
+  /** @param options.allowTls12 also accept TLS 1.2; 1.3 only otherwise */
+  constructor({ deadlineMs = handshakeDeadlineMs, allowTls12 = false } = {}) {
     this.#deadlineMs = deadlineMs;
+    this.#allowTls12 = allowTls12;
   }
 
   /** Owns the socket from here on. @throws MeshError CERTIFICATE_UNAVAILABLE */
@@ -49,7 +52,7 @@ export class TlsServer {
 
   #serverFor(certificate: WorkloadCertificate): Server {
     const server = createServer({
-      ...secureContextOptions(certificate),
+      ...secureContextOptions(certificate, this.#allowTls12),
       ALPNProtocols: hboneProtocols,
       requestCert: true,
       rejectUnauthorized: true,

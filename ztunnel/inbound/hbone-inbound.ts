@@ -18,6 +18,8 @@ export interface HboneInboundDeps extends InboundConnectionDeps {
   readonly clock: Clock;
   readonly log: Logger;
   readonly windows: WindowSizes;
+  /** Also accept TLS 1.2; 1.3 only otherwise. */
+  readonly allowTls12?: boolean;
   /** Our network id. */
   readonly network: string;
   /** The pod's own workload, awaited if the control plane has not named it yet. Rejects when it does not in time. */
@@ -49,6 +51,7 @@ export class HboneInbound {
     const server = new HboneServer({
       clock,
       windows: deps.windows,
+      allowTls12: deps.allowTls12 ?? false,
       certificate: deps.certificate,
       onConnect: (connect) => inbound.current?.serve(connect),
       onRefused: ({ peer, local }, error) =>

@@ -30,6 +30,8 @@ export interface OutboundDeps {
   readonly clock: Clock;
   readonly log: Logger;
   readonly windows: WindowSizes;
+  /** Also accept TLS 1.2; 1.3 only otherwise. */
+  readonly allowTls12?: boolean;
   /** Our network id. */
   readonly network: string;
   readonly pool: { readonly maxStreams: number; readonly idleMs: number };
@@ -250,10 +252,10 @@ export class OutboundProxy {
     expected: readonly SpiffeId[],
     maxStreams: number,
   ): Promise<HboneConnection> {
-    const { clock, windows } = this.#deps;
+    const { clock, windows, allowTls12 = false } = this.#deps;
     try {
       const certificate = await this.#deps.certificate();
-      return await HboneConnection.open(transport, { certificate, expected, clock, windows, maxStreams });
+      return await HboneConnection.open(transport, { certificate, expected, clock, windows, maxStreams, allowTls12 });
     } catch (error) {
       transport.destroy();
       throw error;
