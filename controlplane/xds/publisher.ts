@@ -23,7 +23,10 @@ export interface PublisherOptions<T extends Served> {
   readonly log: Logger;
   /** Wait for this long without a change … Unit: milliseconds; 100 as istiod's PILOT_DEBOUNCE_AFTER. */
   readonly quietMs: number;
-  /** … but publish at the latest this long after the first. 10 000 as istiod's PILOT_DEBOUNCE_MAX. */
+  /**
+   * … but publish at the latest this long after the first. 10 000 as istiod's PILOT_DEBOUNCE_MAX; sooner where translating
+   * is cheap, so that a policy does not wait for the end of a rollout.
+   */
   readonly longestMs: number;
 }
 
@@ -35,6 +38,10 @@ export interface PublisherStatus {
   /** Of the newest attempt, where it failed; then the state before it is in force. */
   readonly error?: string;
 }
+
+/** A stream of changes is published every so many quiet periods, or translations' durations: a tenth of a core. */
+const quietPeriods = 5;
+const durations = 10;
 
 /**
  * Turns "something changed" into what is served: gathers changes for a moment, translates, and swaps the result in. A
@@ -67,7 +74,9 @@ export class Publisher<T extends Served> implements Disposable {
     const nowMs = clock.now();
     const sinceMs = this.#waiting?.sinceMs ?? nowMs;
     this.#waiting?.cancel();
-    const delayMs = Math.min(quietMs, Math.max(sinceMs + longestMs - nowMs, 0));
+    const affordableMs = Math.max(quietMs * quietPeriods, (this.#status.lastDurationMs ?? 0) * durations);
+    const latestMs = sinceMs + Math.min(longestMs, affordableMs);
+    const delayMs = Math.min(quietMs, Math.max(latestMs - nowMs, 0));
     this.#waiting = { sinceMs, cancel: clock.schedule(delayMs, () => this.publish()) };
   }
 
