@@ -78,7 +78,10 @@ async function renew(
   const key = createPrivateKey(stored[secretKeys.key] ?? "");
   const data = { ...stored, ...(await selfSign(key, trustDomain, clock.now())) };
   try {
-    await store.write(data, { create: false }, signal);
+    // Another control plane may have been faster: then its root counts, or the two would go on overwriting each other's.
+    if (!(await store.write(data, { create: false }, signal))) {
+      return await authorityOf(store, (await store.read(signal)) ?? stored);
+    }
     log.info({ store: store.name }, "renewed the self-signed root");
     return await authorityOf(store, data);
   } catch (error) {

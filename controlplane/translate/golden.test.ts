@@ -11,6 +11,8 @@ import { servedForm } from "./served-form.ts";
 import { translate } from "./translate.ts";
 
 const folder = join(import.meta.dirname, "testdata/wds");
+/** Of our own, for rules that the others do not touch: the answers follow from Istio's documented behaviour. */
+const derived = join(import.meta.dirname, "testdata/derived");
 
 /** Cases that we answer otherwise on purpose, with the reason. */
 const intended: ReadonlyMap<string, string> = new Map([]);
@@ -26,16 +28,16 @@ function readObjects(file: string): readonly WrittenObject[] {
   });
 }
 
-function answer(name: string): unknown {
+function answer(directory: string): unknown {
   const world = new World();
-  for (const object of withApiDefaults(readObjects(join(folder, name, "input.yaml")))) world.upsert(object);
+  for (const object of withApiDefaults(readObjects(join(directory, "input.yaml")))) world.upsert(object);
   expect(world.problems).toEqual([]);
   return servedForm(translate(world, defaultOptions));
 }
 
-function expected(name: string): unknown {
+function expected(directory: string): unknown {
   const read = (part: string): unknown => {
-    const file = join(folder, name, `${part}.json`);
+    const file = join(directory, `${part}.json`);
     return existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as unknown) : [];
   };
   return { addresses: read("addresses"), authorizations: read("authorizations"), status: read("status") };
@@ -91,6 +93,12 @@ describe("answers of Istio's control plane", () => {
   });
 
   test.each(cases.filter((name) => !intended.has(name)))("%s", (name) => {
-    expect(normalised(answer(name))).toEqual(normalised(expected(name)));
+    const directory = join(folder, name);
+    expect(normalised(answer(directory))).toEqual(normalised(expected(directory)));
   });
+});
+
+test.each(readdirSync(derived).sort())("derived: %s", (name) => {
+  const directory = join(derived, name);
+  expect(normalised(answer(directory))).toEqual(normalised(expected(directory)));
 });

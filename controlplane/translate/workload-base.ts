@@ -86,5 +86,7 @@ export function servicesMap(
   services: readonly ServiceInfo[],
   portsOf: (service: ServiceInfo) => readonly PortPair[],
 ): Record<string, MessageInitShape<typeof PortListSchema>> {
-  return Object.fromEntries(services.map((service) => [service.key, { ports: [...portsOf(service)] }]));
+  // By key, or a change of some other service could turn the order here, and send the workload to everybody.
+  const sorted = [...services].sort((a, b) => (a.key < b.key ? -1 : 1));
+  return Object.fromEntries(sorted.map((service) => [service.key, { ports: [...portsOf(service)] }]));
 }
