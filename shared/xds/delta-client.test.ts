@@ -114,11 +114,13 @@ interface ClientSetUp {
   readonly authorization?: ResourceHandler;
   readonly onDemand?: boolean;
   readonly roots?: string;
+  readonly demandBound?: number;
 }
 
 const acceptAll: ResourceHandler = () => [];
 
-function startClient({ port, address = acceptAll, authorization = acceptAll, onDemand = false, roots }: ClientSetUp) {
+function startClient({ port, roots, demandBound, ...more }: ClientSetUp) {
+  const { address = acceptAll, authorization = acceptAll, onDemand = false } = more;
   const events: XdsEvent[] = [];
   const { node } = ztunnelNode({ instanceIp: "10.0.0.1", podName: "ztunnel-1", podNamespace: "istio-system" });
   const client = new DeltaClient({
@@ -136,6 +138,7 @@ function startClient({ port, address = acceptAll, authorization = acceptAll, onD
     clock: systemClock,
     log: silentLogger,
     onEvent: (event) => void events.push(event),
+    ...(demandBound !== undefined && { demandBound }),
   });
   const abort = new AbortController();
   const ended = client.run(abort.signal);
@@ -281,6 +284,28 @@ describe("DeltaClient", () => {
     await missing;
     // It stays subscribed: asking again needs no request.
     await client.demand(typeUrls.address, "/10.0.0.10");
+  });
+
+  test("names that stand for nothing make room for others", async () => {
+    const { port, stream } = await startServer();
+    const { client } = startClient({ port, onDemand: true, demandBound: 2 });
+    const peer = await stream();
+    await peer.request();
+    await peer.request();
+    const learn = async (name: string, nonce: string, isThere: boolean) => {
+      const known = client.demand(typeUrls.address, name);
+      const { resourceNamesSubscribe, resourceNamesUnsubscribe } = await peer.request();
+      expect(resourceNamesSubscribe).toEqual([name]);
+      const answer = isThere ? { resources: [resource(name)] } : { removedResources: [name] };
+      peer.send({ typeUrl: typeUrls.address, nonce, ...answer });
+      await known;
+      await peer.request();
+      return resourceNamesUnsubscribe;
+    };
+    expect(await learn("/10.0.0.1", "n1", false)).toEqual([]);
+    expect(await learn("/10.0.0.2", "n2", true)).toEqual([]);
+    expect(await learn("/10.0.0.3", "n3", true)).toEqual(["/10.0.0.1"]);
+    await expect(client.demand(typeUrls.address, "/10.0.0.4")).rejects.toMatchObject({ code: "XDS_STREAM_FAILED" });
   });
 
   test("names still waited for are claimed without a version after a reconnect", async () => {

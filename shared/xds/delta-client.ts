@@ -61,12 +61,14 @@ export interface DeltaClientOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly onEvent?: (event: XdsEvent) => void;
+  /** Names that one type may be asked for on demand. Default 10 000. */
+  readonly demandBound?: number;
 }
 
 /** As Istio's ztunnel. */
 const connectTimeoutMs = 5_000;
-/** Names asked for on demand and not yet answered; they come from what pods dial, so they need a bound. */
-const demandBound = 10_000;
+/** They come from what pods dial, so they need a bound. */
+const demandBoundDefault = 10_000;
 
 /** The part of a request that a client fills in. */
 interface Request {
@@ -89,6 +91,8 @@ interface TypeState {
   readonly demanded: Map<string, PromiseWithResolvers<void>>;
   /** Names that this stream was asked for and answered: they are subscribed, and change by themselves. */
   readonly answered: Set<string>;
+  /** Those of `answered` that stand for nothing: they may be given up. Oldest first. */
+  readonly absent: Set<string>;
 }
 
 /**
@@ -107,7 +111,7 @@ export class DeltaClient {
     this.#types = new Map(
       options.subscriptions.map((subscription) => [
         subscription.typeUrl,
-        { subscription, retained: new Map(), demanded: new Map(), answered: new Set() },
+        { subscription, retained: new Map(), demanded: new Map(), answered: new Set(), absent: new Set() },
       ]),
     );
     const wildcards = options.subscriptions.filter(({ onDemand = false }) => !onDemand);
@@ -167,16 +171,30 @@ export class DeltaClient {
     }
   }
 
-  #ask({ subscription, demanded, answered }: TypeState, name: string): PromiseWithResolvers<void> {
+  #ask({ subscription, demanded, answered, absent }: TypeState, name: string): PromiseWithResolvers<void> {
+    const { demandBound = demandBoundDefault } = this.#options;
+    const givenUp: string[] = [];
     if (demanded.size + answered.size >= demandBound) {
-      throw new MeshError("XDS_STREAM_FAILED", `Cannot ask for "${name}": ${demandBound} names are subscribed already`);
+      // Names come from what pods dial: one that scans addresses must not keep others from being asked for.
+      const [oldest] = absent;
+      if (oldest === undefined) {
+        const why = `${demandBound} names are subscribed already`;
+        throw new MeshError("XDS_STREAM_FAILED", `Cannot ask for "${name}": ${why}`);
+      }
+      absent.delete(oldest);
+      answered.delete(oldest);
+      givenUp.push(oldest);
     }
     const waiter = Promise.withResolvers<void>();
     waiter.promise.catch(() => {
       // The one who asked may have left.
     });
     demanded.set(name, waiter);
-    this.#stream?.write({ typeUrl: subscription.typeUrl, resourceNamesSubscribe: [name] });
+    this.#stream?.write({
+      typeUrl: subscription.typeUrl,
+      resourceNamesSubscribe: [name],
+      ...(givenUp.length > 0 && { resourceNamesUnsubscribe: givenUp }),
+    });
     return waiter;
   }
 
@@ -227,6 +245,7 @@ export class DeltaClient {
     });
     for (const type of this.#types.values()) {
       type.answered.clear();
+      type.absent.clear();
       stream.write({ ...initialRequest(type), node: this.#options.node });
     }
     this.#stream = stream;
@@ -296,13 +315,12 @@ function applyResponse({ subscription, retained }: TypeState, response: DeltaDis
 }
 
 /** After the state is updated, never before: who asked looks it up at once. */
-function wake({ demanded, answered, subscription }: TypeState, response: DeltaDiscoveryResponse): void {
+function wake({ demanded, answered, absent, subscription }: TypeState, response: DeltaDiscoveryResponse): void {
   if (subscription.onDemand !== true) return;
-  const named = [
-    ...response.resources.flatMap(({ name, aliases }) => [name, ...aliases]),
-    ...response.removedResources,
-  ];
-  for (const name of named) {
+  const present = response.resources.flatMap(({ name, aliases }) => [name, ...aliases]);
+  for (const name of present) absent.delete(name);
+  for (const name of response.removedResources) if (demanded.has(name) || answered.has(name)) absent.add(name);
+  for (const name of [...present, ...response.removedResources]) {
     const waiter = demanded.get(name);
     if (waiter === undefined) continue;
     demanded.delete(name);
