@@ -1,5 +1,6 @@
 /** The GatewayClasses of the mesh. They exist as soon as a control plane has started, written by a user or not. */
 import type { Gateway, GatewayClass } from "#controlplane/mesh/objects.ts";
+import type { StatusUpdate } from "./status.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
 
 export const meshController = "istio.io/mesh-controller";
@@ -20,6 +21,32 @@ export const waypointManagedValues: readonly string[] = [meshController, eastWes
 
 export function gatewayClass(world: WorldView, name: string): GatewayClass | undefined {
   return world.get("GatewayClass", "", name);
+}
+
+/** What is said of classes whose Gateways this control plane takes care of; it runs no ingress and no east-west gateways. */
+export function classUpdates(world: WorldView): readonly StatusUpdate[] {
+  return world
+    .all("GatewayClass")
+    .filter(({ controllerName }) => controllerName === meshController || controllerName === unmanagedController)
+    .map(({ meta: { name, generation: observedGeneration } }) => ({
+      apiVersion: "gateway.networking.k8s.io/v1",
+      kind: "GatewayClass",
+      namespace: "",
+      name,
+      fieldManager: "istio.io/gateway-controller",
+      ownedConditions: ["Accepted"],
+      status: {
+        conditions: [
+          {
+            type: "Accepted",
+            status: "True",
+            reason: "Accepted",
+            message: "Gateways of this class are taken care of by the mesh",
+            observedGeneration,
+          },
+        ],
+      },
+    }));
 }
 
 /** Controller of a class; undefined where there is no such class. */

@@ -26,7 +26,8 @@ export interface RouteParentStatus {
 
 export interface StatusUpdate {
   readonly apiVersion: string;
-  readonly kind: "Service" | "ServiceEntry" | "WorkloadEntry" | "AuthorizationPolicy" | "Gateway" | RouteKind;
+  readonly kind:
+    "Service" | "ServiceEntry" | "WorkloadEntry" | "AuthorizationPolicy" | "Gateway" | "GatewayClass" | RouteKind;
   readonly namespace: string;
   readonly name: string;
   readonly fieldManager: string;

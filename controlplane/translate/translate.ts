@@ -18,6 +18,7 @@ import {
   workloadEntryUpdate,
 } from "./conditions.ts";
 import { entryEndpoints, entryEndpointWorkload, entryLabels, entryWorkload } from "./entry-workloads.ts";
+import { classUpdates } from "./gateway-classes.ts";
 import { collectEndpointPorts, effectiveAddresses, gatewayStatus } from "./gateway-status.ts";
 import { collectNetworkGateways, networkGatewayWorkload } from "./network-gateways.ts";
 import type { TranslateOptions } from "./options.ts";
@@ -160,6 +161,7 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
         ...serviceUpdates(world, services),
         ...serviceEntryUpdates(world, serviceEntries, entryHosts, autoVips),
         ...workloadEntryUpdates,
+        ...classUpdates(world),
         ...routeUpdates({
           world,
           isOurs: (meta) => isOurs(meta, options),

@@ -532,6 +532,16 @@ describe("status of our own waypoints", () => {
   });
 });
 
+test.each([
+  ["istio.io/mesh-controller", ["Accepted=True/Accepted"]],
+  ["istio.io/unmanaged-gateway", ["Accepted=True/Accepted"]],
+  ["istio.io/gateway-controller", []],
+  ["example.com/theirs", []],
+])("a class of controller %s: %j", (controllerName, expected) => {
+  const served = serve([object("gateway.networking.k8s.io/v1", "GatewayClass", "mine", { spec: { controllerName } })]);
+  expect(served.conditions("GatewayClass", "/mine")).toEqual(expected);
+});
+
 test("a condition that has become wrong is taken back", () => {
   const stale = {
     ...service("shop/cart", {}),
