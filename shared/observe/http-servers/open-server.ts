@@ -34,7 +34,7 @@ const headersTimeoutMs = 2_000;
 /** And one that sends no complete body within this time. */
 const requestTimeoutMs = 10_000;
 /** A probe, a few scrapers, a person; so many that who only wants to shut those out has to try hard. */
-const maxConnections = 2_048;
+const maxConnectionsDefault = 2_048;
 
 /**
  * Listens on `host`; closing waits for answers in flight. The wildcard `::` falls back to IPv4 where the machine has
@@ -45,15 +45,17 @@ const maxConnections = 2_048;
 export async function openHttpServer(
   { host, port }: { readonly host: string; readonly port: number },
   routes: Readonly<Record<string, Handler>>,
+  { maxConnections = maxConnectionsDefault }: { readonly maxConnections?: number } = {},
 ): Promise<HttpServer> {
   const server = await makeServer(routes);
+  server.server.maxConnections = maxConnections;
   try {
     await server.listen({ host, port });
   } catch (error) {
     await server.close();
     const code = (error as NodeJS.ErrnoException).code;
     if (host !== "::" || (code !== "EAFNOSUPPORT" && code !== "EADDRNOTAVAIL")) throw error;
-    return openHttpServer({ host: "0.0.0.0", port }, routes);
+    return openHttpServer({ host: "0.0.0.0", port }, routes, { maxConnections });
   }
   const address = server.server.address();
   return {
@@ -74,7 +76,6 @@ async function makeServer(routes: Readonly<Record<string, Handler>>): Promise<Fa
     bodyLimit: 8_192,
     exposeHeadRoutes: false,
   });
-  server.server.maxConnections = maxConnections;
   // Bodies are not read for meaning; any type of one is let pass.
   server.removeAllContentTypeParsers();
   server.addContentTypeParser("*", { parseAs: "string" }, (_request, _body, done) => done(null));
