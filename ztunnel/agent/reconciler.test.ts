@@ -147,9 +147,9 @@ describe("live enrolment", () => {
     expect(node.condition).toBeUndefined();
   });
 
-  test("the label brings it in: ztunnel first, then rules, probes, annotation, proof", async () => {
+  test("the label brings it in: ztunnel first, then probes, rules, annotation, proof", async () => {
     await node.label(ambient);
-    expect(node.takeLog()).toEqual(["zds add uid-cart", "install", "probe 10.0.0.5", "annotation enabled"]);
+    expect(node.takeLog()).toEqual(["zds add uid-cart", "probe 10.0.0.5", "install", "annotation enabled"]);
     expect(node.condition).toMatchObject({ status: "True", reason: "Captured" });
     expect(node.last).toMatchObject({ wanted: true, captured: true });
     expect(node.clock.pending).toBe(0);
@@ -181,6 +181,7 @@ describe("live enrolment", () => {
     await other.label({});
     expect(other.takeLog()).toEqual([
       "remember uid-cart add",
+      "probe 10.0.0.5",
       "annotation undefined",
       "remove",
       "unprobe",
@@ -236,7 +237,7 @@ describe("what does not work yet", () => {
   test("ztunnel refuses: rules stand all the same, annotation pending, retried from 5 ms to 5 s", async () => {
     node.ztunnel = { ok: false, why: "port in use" };
     await node.label(ambient);
-    expect(node.takeLog()).toEqual(["zds add uid-cart", "install", "annotation pending"]);
+    expect(node.takeLog()).toEqual(["zds add uid-cart", "probe 10.0.0.5", "install", "annotation pending"]);
     const delays: number[] = [];
     for (let attempt = 0; attempt < 12; attempt++) {
       const before = node.clock.now();

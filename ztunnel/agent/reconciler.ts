@@ -150,8 +150,13 @@ export class Reconciler {
     for (const pod of pods) {
       if (pod.annotations[redirectionAnnotation] !== "enabled" || isTerminal(pod)) continue;
       const netns = this.#deps.actions.find(pod.uid, pod.ips);
-      this.#tracked.set(pod.uid, { ...(netns === undefined ? {} : { netns }), probedIps: "", isServed: false });
+      const tracked: Tracked = { ...(netns === undefined ? {} : { netns }), probedIps: "", isServed: false };
+      this.#tracked.set(pod.uid, tracked);
       this.#deps.ztunnel.remember(servedPod(pod, netns));
+      // All at once, before the first is written anew: no captured pod's probes may fall out of the set meanwhile.
+      this.#probe(pod, tracked).catch((error: unknown) => {
+        this.#deps.log.warn({ ...nameOf(pod), error: explain(error) }, "cannot let probes pass yet");
+      });
     }
   }
 
@@ -238,12 +243,13 @@ export class Reconciler {
     // even when ztunnel does not answer: a pod of the mesh does not speak past its policies.
     const served = tracked.isServed ? ({ ok: true } as const) : await this.#deps.ztunnel.add(servedPod(pod, netns));
     tracked.isServed = served.ok;
+    // Before the rules: the node's probes must not be captured, nor fail for want of a ztunnel.
+    await this.#probe(pod, tracked);
     await this.#install(tracked, netns, wanted);
     if (!served.ok) {
       await this.#writePending(pod);
       throw new NotCaptured("ZtunnelPending", served.why);
     }
-    await this.#probe(pod, tracked);
     await this.#writeRedirection(pod, "enabled");
     await this.#prove(pod, tracked, netns, wanted);
   }
