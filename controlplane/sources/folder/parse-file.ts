@@ -42,12 +42,26 @@ export function parseFile(path: string, text: string): ParsedFile {
     try {
       const value: unknown = document.toJS({ maxAliasCount: maxAliases });
       if (value === null || value === undefined) continue;
+      if (holdsItself(value)) {
+        errors.push(`${at(start)}: an alias stands for something that holds it: write the value out`);
+        continue;
+      }
       objects.push(...itemsOf(value, document, at, lines));
     } catch (thrown) {
       errors.push(`${at(start)}: ${firstLine(explain(thrown))}`);
     }
   }
   return { objects, errors };
+}
+
+/** @throws RangeError where it is nested deeper than anybody could go on with */
+function holdsItself(value: unknown, above = new Set<unknown>()): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  if (above.has(value)) return true;
+  above.add(value);
+  const found = Object.values(value).some((each) => holdsItself(each, above));
+  above.delete(value);
+  return found;
 }
 
 function documentsOf(path: string, text: string, lines: LineCounter, errors: string[]): readonly Document[] {

@@ -24,7 +24,10 @@ export interface FolderContent {
 /** A file larger than this is no configuration. The API server's own bound for one object is 1.5 MiB. */
 const maxFileBytes = 8 * 1024 * 1024;
 const maxFiles = 10_000;
+const maxBytes = 256 * 1024 * 1024;
 const maxDepth = 16;
+/** Links may lead to the same folder on many ways, whose number doubles with each. */
+const maxFolders = 10_000;
 
 /**
  * All `.yaml`, `.yml` and `.json` files, folder by folder in order of name. Names that begin with a dot are passed over:
@@ -35,15 +38,28 @@ const maxDepth = 16;
 export async function readFolder(root: string): Promise<FolderContent> {
   const files: ConfigFile[] = [];
   const unreadable: UnreadableFile[] = [];
-  for (const path of await listFiles(root, root, 0, unreadable)) {
+  let bytes = 0;
+  for (const path of await listFiles({ root, unreadable, folders: 0 }, root, [])) {
     if (files.length >= maxFiles) {
       unreadable.push({ path, why: `the folder has more than ${maxFiles} files: the rest is not read` });
       break;
     }
     try {
       const full = join(root, path);
-      const { size, birthtimeMs, mtimeMs } = await stat(full);
+      const found = await stat(full);
+      const { size, birthtimeMs, mtimeMs } = found;
+      if (!found.isFile()) {
+        // To read a pipe or a device may take for ever.
+        unreadable.push({ path, why: "this is neither a file nor a folder" });
+        continue;
+      }
+      bytes += size;
+      if (bytes > maxBytes) {
+        unreadable.push({ path, why: `the files have more than ${maxBytes} bytes in all: the rest is not read` });
+        break;
+      }
       if (size > maxFileBytes) {
+        bytes -= size;
         unreadable.push({ path, why: `the file has ${size} bytes, at most ${maxFileBytes} are read: split it` });
         continue;
       }
@@ -57,7 +73,26 @@ export async function readFolder(root: string): Promise<FolderContent> {
   return { files, unreadable };
 }
 
-async function listFiles(root: string, folder: string, depth: number, unreadable: UnreadableFile[]): Promise<string[]> {
+interface Walk {
+  readonly root: string;
+  readonly unreadable: UnreadableFile[];
+  folders: number;
+}
+
+/** @param above the folders that this one is in, as the file system knows them */
+async function listFiles(walk: Walk, folder: string, above: readonly string[]): Promise<string[]> {
+  const { root, unreadable } = walk;
+  const { dev, ino } = await stat(folder, { bigint: true });
+  const itself = `${dev}:${ino}`;
+  const refuse = (why: string): string[] => {
+    unreadable.push({ path: relative(root, folder), why });
+    return [];
+  };
+  if (above.includes(itself)) return refuse("this link leads back to a folder that it is in");
+  if (above.length > maxDepth) return refuse(`folders are read ${maxDepth} deep`);
+  walk.folders++;
+  if (walk.folders === maxFolders + 1) return refuse(`there are more than ${maxFolders} folders: the rest is not read`);
+  if (walk.folders > maxFolders) return [];
   const entries = await readdir(folder, { withFileTypes: true });
   const found: string[] = [];
   for (const entry of entries.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
@@ -66,10 +101,8 @@ async function listFiles(root: string, folder: string, depth: number, unreadable
     const path = relative(root, full);
     try {
       const isFolder = entry.isDirectory() || (entry.isSymbolicLink() && (await stat(full)).isDirectory());
-      if (!isFolder) {
-        if (/\.(ya?ml|json)$/i.test(entry.name)) found.push(path);
-      } else if (depth < maxDepth) found.push(...(await listFiles(root, full, depth + 1, unreadable)));
-      else unreadable.push({ path, why: `folders are read ${maxDepth} deep: is this a circle of links?` });
+      if (isFolder) for (const each of await listFiles(walk, full, [...above, itself])) found.push(each);
+      else if (/\.(ya?ml|json)$/i.test(entry.name)) found.push(path);
     } catch (thrown) {
       if (!isMissing(thrown)) unreadable.push({ path, why: explain(thrown) });
     }
