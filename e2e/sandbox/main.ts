@@ -8,7 +8,9 @@ try {
   assertNodeVersion(process.version);
   enableCompileCache(join(import.meta.dirname, "../../.cache/compile"));
   const { runCommand } = await import("./commands.ts");
-  process.exitCode = await runCommand(process.argv.slice(2));
+  const status = await runCommand(process.argv.slice(2));
+  // Also out of a start that was interrupted: what it started ends with us.
+  process.exit(status);
 } catch (error) {
   console.error(error instanceof Error ? error.message : String(error));
   process.exitCode = 1;

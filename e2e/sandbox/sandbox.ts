@@ -19,7 +19,14 @@ import { controlPlanePorts, startMesh, withOutsideControlPlane } from "./mesh/st
 import type { FromInner, InnerOptions, Location, Place, ToInner } from "./messages.ts";
 import { maxNodes, planNetwork, listAddresses } from "./network/plan.ts";
 import { checkRequirements, RequirementError, toolPath, unshareCommand } from "./requirements.ts";
-import { claimFolder, releaseFolder, sandboxesFolder, writeInfo, type StateFolder } from "./state-folder.ts";
+import {
+  claimFolder,
+  releaseFolder,
+  sandboxesFolder,
+  sweepAfterUs,
+  writeInfo,
+  type StateFolder,
+} from "./state-folder.ts";
 
 export interface SandboxOptions {
   /** Several sandboxes may be up under different names. Default `default`. */
@@ -87,6 +94,11 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
   const inner = innerOptions(options, nodes, say);
   const own = (options.manifests ?? []).flatMap((path) => readManifests(resolve(path)));
   const folder = claimFolder(sandboxesFolder(repository), inner.name, process.pid);
+  const sweeper = sweepAfterUs(folder);
+  const release = () => {
+    releaseFolder(folder);
+    sweeper[Symbol.dispose]();
+  };
   let starting: Promise<Cluster> | undefined;
   try {
     starting = Cluster.start({
@@ -114,12 +126,14 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
       await startMesh({ client, objects, say, timeoutMs, signal: cluster.gone });
     }
     if (own.length > 0) await applyManifests(client, own);
-    return sandboxOf(cluster, { name: inner.name, kubeconfig, client, folder });
+    return sandboxOf(cluster, { name: inner.name, kubeconfig, client, release });
   } catch (error) {
     const cluster = await starting?.catch(() => undefined);
+    // Whatever failed then failed because of that.
+    const cause = cluster?.gone.aborted === true ? withTail(cluster.gone.reason, folder.log) : error;
     await cluster?.close();
-    releaseFolder(folder);
-    throw error;
+    release();
+    throw cause;
   }
 }
 
@@ -158,14 +172,14 @@ const outsideOf = (controlPlane: string | undefined): Outside | undefined =>
 
 function sandboxOf(
   cluster: Cluster,
-  { name, kubeconfig, client, folder }: { name: string; kubeconfig: string; client: KubeClient; folder: StateFolder },
+  { name, kubeconfig, client, release }: { name: string; kubeconfig: string; client: KubeClient; release: () => void },
 ): Sandbox {
   let closing: Promise<void> | undefined;
   const close = () =>
     (closing ??= (async () => {
       client.close();
       await cluster.close();
-      releaseFolder(folder);
+      release();
     })());
   return {
     name,
@@ -256,10 +270,7 @@ class Cluster {
       const exited = isRunning ? new Promise((done) => child.once("exit", done)) : undefined;
       child.kill("SIGKILL");
       await exited;
-      const tail = readTail(folder.log);
-      throw tail === ""
-        ? error
-        : new Error(`${error instanceof Error ? error.message : String(error)}\n${tail}`, { cause: error });
+      throw withTail(error, folder.log);
     } finally {
       listener.close();
     }
@@ -380,6 +391,13 @@ function passConnections(child: ChildProcess, outside: Outside): void {
       answer(undefined, socket);
     });
   });
+}
+
+function withTail(error: unknown, log: string): unknown {
+  const tail = readTail(log);
+  return tail === ""
+    ? error
+    : new Error(`${error instanceof Error ? error.message : String(error)}\n${tail}`, { cause: error });
 }
 
 /** The end of the inner process's log, which says why it did not start. */

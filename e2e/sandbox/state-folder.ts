@@ -1,4 +1,5 @@
 /** The few files of a sandbox that are on the machine's own file system: kubeconfig, pid, log. */
+import { spawn } from "node:child_process";
 import {
   accessSync,
   constants,
@@ -10,6 +11,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
+import type { Socket } from "node:net";
 import { tmpdir, userInfo } from "node:os";
 import { dirname, join } from "node:path";
 import { RequirementError } from "./requirements.ts";
@@ -94,6 +96,28 @@ export function releaseFolder({ path }: StateFolder): void {
   } catch {
     // Others are in it.
   }
+}
+
+/** Reads until the other end of its input is gone; what is in the folder by then may be a successor's. */
+const sweep =
+  'cat > /dev/null; if [ "$(cat "$1/pid")" = "$2" ]; then rm -rf "$1"; rmdir "$(dirname "$1")"; fi 2> /dev/null; exit 0';
+
+/**
+ * Has the folder cleared away when this process ends without doing it: killed, it cannot. A shell waits for that, in a
+ * session of its own, so that what kills us does not reach it.
+ */
+export function sweepAfterUs({ path }: StateFolder): Disposable {
+  const mark = readFileSync(join(path, pidFile), "utf8");
+  const sweeper = spawn("sh", ["-c", sweep, "sandbox-sweeper", path, mark], {
+    cwd: "/",
+    detached: true,
+    stdio: ["pipe", "ignore", "ignore"],
+  });
+  sweeper.on("error", () => undefined); // the next sandbox clears away what is left
+  sweeper.stdin.on("error", () => undefined);
+  sweeper.unref();
+  (sweeper.stdin as Socket).unref();
+  return { [Symbol.dispose]: () => void sweeper.kill("SIGKILL") };
 }
 
 export function writeInfo({ path }: StateFolder, info: RunningSandbox): void {

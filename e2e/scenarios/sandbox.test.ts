@@ -1,7 +1,7 @@
 /** The stage itself, without the mesh: what pods, services, DNS, probes, logs and the end of a sandbox promise. */
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
@@ -265,7 +265,7 @@ function traces(pid: number): string[] {
   return found;
 }
 
-test("killing a sandbox leaves no process, mount or interface behind, and its name is free again", async () => {
+test("killing a sandbox leaves no process, mount, interface or file behind, and its name is free again", async () => {
   const mounts = readFileSync("/proc/self/mountinfo", "utf8");
   const links = readFileSync("/proc/net/dev", "utf8").split("\n").length;
   const first = await startElsewhere("killed");
@@ -281,12 +281,25 @@ test("killing a sandbox leaves no process, mount or interface behind, and its na
   await until("all to be gone", async () => family.every((pid) => !isAlive(pid)), 5_000);
   expect(readFileSync("/proc/self/mountinfo", "utf8")).toBe(mounts);
   expect(readFileSync("/proc/net/dev", "utf8").split("\n")).toHaveLength(links);
+  expect(existsSync(dirname(first.kubeconfig))).toBe(false);
 
   const second = await startElsewhere("killed");
   second.child.kill("SIGTERM");
   expect(await second.ended).toBe(0);
   expect(existsSync(second.kubeconfig)).toBe(false);
 }, 60_000);
+
+test("a sandbox that is asked to end while it starts does so at once", async () => {
+  const program = [join(projectRoot, "e2e/sandbox/main.ts"), "up", "--name", "impatient"];
+  const child = spawn(process.execPath, program, { stdio: ["ignore", "pipe", "inherit"] });
+  const ended = new Promise<number | null>((done) => child.once("exit", done));
+  for await (const line of createInterface({ input: child.stdout })) if (line.includes("API server")) break;
+  const family = traces(child.pid ?? 0);
+  child.kill("SIGTERM");
+  expect(await ended).toBe(130);
+  await until("all to be gone", async () => family.every((pid) => !isAlive(pid)), 5_000);
+  expect(existsSync(join(projectRoot, ".cache/sandbox/impatient"))).toBe(false);
+}, 30_000);
 
 function isAlive(pid: string): boolean {
   try {
