@@ -5,6 +5,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { connect as connectTcp } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { connect as connectTls } from "node:tls";
 import { Client, credentials, Metadata, status, type ServiceError } from "@grpc/grpc-js";
 import { create, fromBinary, toBinary, type JsonObject } from "@bufbuild/protobuf";
@@ -482,6 +483,26 @@ describe("hostile input", () => {
     expect(state.size).toBe(size + 1);
     const dump = await (await fetch(`http://127.0.0.1:${mesh.discovery.ports.http}/debug/configz`)).text();
     expect(dump).toContain("world.yaml");
+  });
+
+  test("a start with a mesh configuration that cannot be read serves nothing until it can", async () => {
+    const mesh = await startMesh();
+    const write = (text: string) =>
+      writeFile(
+        join(mesh.folder, "mesh.yaml"),
+        `apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: ${JSON.stringify(text)}}\n`,
+      );
+    await write("trustDomain: [");
+    let isUp = false;
+    const restarting = mesh.restart().then(() => (isUp = true));
+    while (!mesh.lines.some((line) => line.includes("nothing is served until it can"))) await setTimeout(10);
+    expect(isUp).toBe(false);
+    await write("trustDomain: mended.example");
+    await restarting;
+    const client = await caClient(mesh, await ztunnelToken(mesh));
+    const own = spiffeId({ trustDomain: "mended.example", namespace: "shop", serviceAccount: "cart" });
+    const { chainPem } = await client.fetch(own, new AbortController().signal);
+    expect(uriNamesOf(new X509Certificate(splitPem(chainPem)[0] ?? "").raw)).toEqual([own]);
   });
 });
 

@@ -106,15 +106,26 @@ export async function startDiscovery(
 
   const synced = Promise.withResolvers<void>();
   let isSynced = false;
+  let isTold = false;
   const reading = backend.source.run((event) => {
     backend.takeEvent(event);
     const change = world.take(event);
     if (change !== undefined) metrics.onConfigEvent(change.kind, change.type);
-    if (event.type === "synced") {
+    if (event.type === "synced") isTold = true;
+    if (isSynced) {
+      if (change !== undefined) publisher.changed();
+      return;
+    }
+    if (!isTold) return;
+    // Without it the trust domain would be a guess, and so every identity that is signed.
+    const broken = world.view.problems.find(({ kind }) => kind === "MeshConfig");
+    if (broken === undefined) {
       isSynced = true;
       publisher.publish();
       synced.resolve();
-    } else if (isSynced && change !== undefined) publisher.changed();
+    } else if (event.type === "synced" || change !== undefined) {
+      log.error({ error: broken.message }, "the mesh configuration cannot be read: nothing is served until it can");
+    }
   }, abort.signal);
   const failed = reading.then(
     () => new Promise<never>(() => {}),
