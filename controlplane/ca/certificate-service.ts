@@ -33,11 +33,24 @@ interface Refusal {
   readonly event: CertificateEvent;
 }
 
+/**
+ * Requests under way at once. Each costs a question to the API server before we know whether its caller is anybody, so
+ * a flood must not become one there; every node's burst at a start fits.
+ */
+export const maxPendingRequests = 1_000;
+
 /** Adds Istio's CA service to a server. */
 export function addCertificateService(server: Server, identify: Identify, options: CertificateServiceOptions): void {
   const { log, onEvent } = options;
+  let pending = 0;
   const createCertificate = async (call: Call, callback: sendUnaryData<readonly string[]>) => {
     onEvent?.("request");
+    if (pending >= maxPendingRequests) {
+      log.debug({ peer: call.getPeer() }, "certificate request turned away: too many are under way");
+      callback({ code: status.UNAVAILABLE, details: "Too many certificate requests are under way: try again" });
+      return;
+    }
+    pending++;
     let caller: Caller | undefined;
     try {
       caller = await identify(call);
@@ -58,6 +71,8 @@ export function addCertificateService(server: Server, identify: Identify, option
         "certificate request refused",
       );
       callback({ code, details });
+    } finally {
+      pending--;
     }
   };
   server.addService(
