@@ -203,9 +203,10 @@ function resolve(world: WorldView, meta: Meta, ref: TargetRef, waypoints: Waypoi
     }
     case "Service":
     case "ServiceEntry": {
+      // It may exist and not be published: of type ExternalName, hidden, or another one has the hostname.
       const service = services.get(`${ref.kind}/${namespace}/${ref.name}`);
-      if (service === undefined) return notFound;
-      return service.binding.kind === "bound"
+      if (service === undefined && world.get(ref.kind, namespace, ref.name) === undefined) return notFound;
+      return service?.binding.kind === "bound"
         ? { isBound: true, reason: "Accepted", message: `bound to ${service.binding.waypoint.key}` }
         : { isBound: false, reason: "AncestorNotBound", message: `${what} is not bound to a waypoint` };
     }

@@ -333,10 +333,10 @@ describe("how an instance takes connections", () => {
       { name: "proxy", port: 15_088, protocol: "istio.io/PROXY", allowedRoutes: all },
     ];
     const consumer = service("shop/cart", {}, { labels: use("wp", "edge") });
-    const isBound = (value?: string) =>
+    const isBound = (value?: string, of: readonly object[] = listeners) =>
       serve([
         consumer,
-        waypoint("edge/wp", { spec: { listeners }, ...(value === undefined ? {} : annotated(value)) }),
+        waypoint("edge/wp", { spec: { listeners: of }, ...(value === undefined ? {} : annotated(value)) }),
       ]).service(svc)["waypoint"] !== undefined;
     expect([isBound(), isBound("PROXY"), isBound("PROXY/15088"), isBound("PROXY/15008"), isBound("NONE")]).toEqual([
       false,
@@ -344,6 +344,13 @@ describe("how an instance takes connections", () => {
       true,
       false,
       false,
+    ]);
+    // Where it has none of its own, the HBONE listener does.
+    const openToAll = [{ name: "mesh", port: 15_008, protocol: "HBONE", allowedRoutes: all }];
+    expect([isBound("PROXY", openToAll), isBound("PROXY/15088", openToAll), isBound("NONE", openToAll)]).toEqual([
+      true,
+      true,
+      true,
     ]);
   });
 });
@@ -395,6 +402,8 @@ describe("policies of waypoints", () => {
     unknown: { group, kind: "GatewayClass", name: "unknown" },
     service: { group: "", kind: "Service", name: "cart" },
     unbound: { group: "", kind: "Service", name: "free" },
+    external: { group: "", kind: "Service", name: "external" },
+    elsewhere: { group: "", kind: "Service", name: "elsewhere", namespace: "other" },
     entry: { group: "networking.istio.io", kind: "ServiceEntry", name: "ext" },
   };
   test.each<[string, readonly (keyof typeof refs)[], string]>([
@@ -403,6 +412,8 @@ describe("policies of waypoints", () => {
     ["shop", ["service"], "True/Accepted"],
     ["shop", ["unbound"], "False/AncestorNotBound"],
     ["shop", ["entry"], "True/Accepted"],
+    ["shop", ["external"], "False/AncestorNotBound"],
+    ["shop", ["elsewhere"], "False/TargetNotFound"],
     ["shop", ["ours"], "False/Invalid"],
     ["istio-system", ["ours"], "True/Accepted"],
     ["istio-system", ["theirs"], "False/Invalid"],
@@ -416,6 +427,8 @@ describe("policies of waypoints", () => {
       waypoint("shop/wp"),
       service("shop/cart", {}, { labels: use("wp") }),
       service("shop/free", {}),
+      service("shop/external", { type: "ExternalName", externalName: "example.com" }),
+      service("other/elsewhere", {}, { labels: use("wp", "shop") }),
       serviceEntry("shop/ext", {}, { labels: use("wp") }),
       policy(`${where}/p`, { targetRefs: targets.map((target) => refs[target]), rules: [{}] }),
     ]);

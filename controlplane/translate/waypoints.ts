@@ -80,7 +80,7 @@ const refused = (
   error: { reason, message },
 });
 
-export interface Reference {
+interface Reference {
   readonly namespace: string;
   readonly name: string;
 }
