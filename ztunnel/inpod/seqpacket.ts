@@ -2,7 +2,7 @@
  * SOCK_SEQPACKET unix sockets, which Node does not have: each message arrives whole, and a descriptor may ride along
  * (SCM_RIGHTS). Every wait ends with its signal, with the peer's close, or with {@link SeqpacketSocket.close}.
  */
-import { closeSync } from "node:fs";
+import { chmodSync, closeSync } from "node:fs";
 import koffi from "koffi";
 import { lastError, libc, linux, systemError } from "./libc.ts";
 import { watchReadiness } from "./readiness-signal.ts";
@@ -155,14 +155,18 @@ export function connectSeqpacket(path: string, maxBytes: number): SeqpacketSocke
   );
 }
 
-/** `path` must not exist. @throws MeshError SYSTEM_CALL_FAILED with `errno` */
+/**
+ * `path` must not exist. Only our own user may connect, whatever the umask: descriptors are handed out here.
+ *
+ * @throws MeshError SYSTEM_CALL_FAILED with `errno`
+ */
 export function listenSeqpacket(path: string, maxBytes: number): SeqpacketListener {
   const backlog = 16;
-  return withUnixSocket(`listen on "${path}"`, path, (fd, address) =>
-    libc.bind(fd, address, address.length) === 0 && libc.listen(fd, backlog) === 0
-      ? new SeqpacketListener(fd, maxBytes)
-      : undefined,
-  );
+  return withUnixSocket(`listen on "${path}"`, path, (fd, address) => {
+    if (libc.bind(fd, address, address.length) !== 0) return undefined;
+    chmodSync(path, 0o600); // before anybody can connect
+    return libc.listen(fd, backlog) === 0 ? new SeqpacketListener(fd, maxBytes) : undefined;
+  });
 }
 
 function withUnixSocket<T>(what: string, path: string, use: (fd: number, address: Uint8Array) => T | undefined): T {
