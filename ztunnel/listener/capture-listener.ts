@@ -77,9 +77,17 @@ export class CaptureListener {
 
 function endsOf(socket: Socket): Accepted | undefined {
   const { remoteAddress, remotePort, localAddress, localPort } = socket;
-  const peer = tryIp(remoteAddress ?? "");
-  const local = tryIp(localAddress ?? "");
+  const peer = tryIp(unmapped(remoteAddress));
+  const local = tryIp(unmapped(localAddress));
   if (peer === undefined || local === undefined || remotePort === undefined || localPort === undefined)
     return undefined;
   return { socket, peer: { ip: peer, port: remotePort }, local: { ip: local, port: localPort } };
+}
+
+/** Sockets that take both families write IPv4 in a way that is dear to parse: two of them per connection. */
+const mappedPrefix = "::ffff:";
+
+function unmapped(address = ""): string {
+  const isMapped = address.startsWith(mappedPrefix) && address.includes(".");
+  return isMapped ? address.slice(mappedPrefix.length) : address;
 }
