@@ -111,6 +111,7 @@ export async function writeVolume(folder: string, files: VolumeFiles): Promise<v
   const link = join(folder, "..data");
   const current = await readlink(link).catch(() => undefined);
   if (current !== undefined && (await holdsSame(join(folder, current), files))) return;
+  for (const path of files.keys()) assertInside(path);
   const next = `..${new Date().toISOString().replaceAll(/[-:.TZ]/gu, "_")}${Math.random().toString(36).slice(2, 8)}`;
   await mkdir(join(folder, next));
   for (const [path, { content, mode }] of files) {
@@ -125,6 +126,17 @@ export async function writeVolume(folder: string, files: VolumeFiles): Promise<v
   for (const name of present) if (!wanted.has(name)) await rm(join(folder, name), { force: true });
   for (const name of wanted) if (!present.includes(name)) await symlink(join("..data", name), join(folder, name));
   if (current !== undefined) await rm(join(folder, current), { recursive: true, force: true });
+}
+
+/** A pod says where in its volume a file goes, and must not get at files of the machine with that. */
+function assertInside(path: string): void {
+  const parts = path.split("/");
+  if (path.startsWith("/") || path.includes("\0") || parts.some((part) => part === ".." || part === "")) {
+    throw new Error(`Cannot write ${JSON.stringify(path)} into a volume: the path must be relative and without ".."`);
+  }
+  if (path.startsWith("..")) {
+    throw new Error(`Cannot write ${JSON.stringify(path)} into a volume: the path must not start with ".."`);
+  }
 }
 
 async function holdsSame(folder: string, files: VolumeFiles): Promise<boolean> {
