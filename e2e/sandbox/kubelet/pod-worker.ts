@@ -27,6 +27,7 @@ import type { LogBuffer } from "./log-buffer.ts";
 import { pathsIn, planMounts } from "./mounts.ts";
 import type { NodeContext } from "./node-context.ts";
 import { hostName, hostsFile, resolvConf } from "./pod-files.ts";
+import { persist } from "./persist.ts";
 import { isSidecar, podStatus, type PodView } from "./pod-status.ts";
 import { httpStatus, runProbe, type ProbeTarget } from "./probe-run.ts";
 import type { RestartPolicy } from "./restart.ts";
@@ -34,6 +35,7 @@ import { hasContent, volumeFiles, writeVolume, type VolumeFacts } from "./volume
 
 /** Volumes that wait for something are tried again this often, and at once when a config map or secret changes. */
 const volumeRetryMs = 1_000;
+const networkRetryMs = 1_000;
 /** A token's volume is not rewritten more often than this, whatever the token says. */
 const shortestRefreshMs = 1_000;
 
@@ -114,7 +116,13 @@ export class PodWorker {
     await mkdir(podFolder(this.uid), { recursive: true });
     if (spec.hostNetwork === true) this.#podIps = this.#hostIps;
     else {
-      this.#network = await this.#context.network.addPod(`pod-${metadata.uid}`);
+      // Addresses may be free again soon: those of pods that are just ending.
+      this.#network = await persist(() => this.#context.network.addPod(`pod-${metadata.uid}`), {
+        clock: this.#context.clock,
+        everyMs: networkRetryMs,
+        signal: this.#stopping.signal,
+        onFailure: (why) => this.#event("Warning", "FailedCreatePodSandBox", why),
+      });
       this.#podIps = listAddresses(this.#network.address);
       if (this.#stopping.signal.aborted) return;
     }
