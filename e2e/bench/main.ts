@@ -34,7 +34,7 @@ if (values.help) {
 }
 
 const { startMesh, namespaceManifest, ambient } = await import("#e2e/support/mesh.ts");
-const { measureMesh, measureTraffic, policyManifest, loadPods } = await import("./measure.ts");
+const { measureMesh, measureTraffic, policyManifest, loadPods, reachesServer } = await import("./measure.ts");
 const { rowsOf, printTable } = await import("./report.ts");
 
 const seconds = values.quick ? 1 : Number(values.seconds);
@@ -55,6 +55,8 @@ say("the same pods, captured, with a policy");
 await cluster.apply(policyManifest());
 await cluster.labelNamespace("bench", ambient);
 await cluster.captured("bench", true);
+// Captured at both ends, the pods speak in clear until the control plane has told each end about the other.
+await cluster.until("the policy to know the client", () => reachesServer(cluster));
 const meshed = await measureMesh(cluster, { seconds, say, quick: values.quick });
 
 const rows = rowsOf(direct, meshed);

@@ -71,6 +71,11 @@ async function load(cluster: Cluster, ...args: (string | number)[]): Promise<Loa
   return outcomeOf<LoadResult>(await cluster.start(client, ["node", program, ...words]));
 }
 
+/** Whether a short conversation comes through. */
+export async function reachesServer(cluster: Cluster): Promise<boolean> {
+  return (await load(cluster, "connect", "--workers", 1, "--seconds", 0.2)).errors === 0;
+}
+
 export async function measureTraffic(cluster: Cluster, { seconds, say }: Options): Promise<Traffic> {
   const run = (what: string, ...args: (string | number)[]) => {
     say(`  ${what}`);
