@@ -50,7 +50,7 @@ await cluster.apply([namespaceManifest("bench"), ...loadPods()].join("\n---\n"))
 await cluster.podsReady("bench", 2);
 
 say("the pods without the mesh");
-const direct = await measureTraffic(cluster, { seconds, say });
+const direct = await measureTraffic(cluster, "direct", { seconds, say });
 say("the same pods, captured, with a policy");
 await cluster.apply(policyManifest());
 await cluster.labelNamespace("bench", ambient);

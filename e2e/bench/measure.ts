@@ -1,14 +1,16 @@
 /** Runs the load generator between two pods and reads what the proxies use meanwhile. */
 import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import type { Cluster } from "#e2e/support/cluster.ts";
 import { outcomeOf, podIp, projectRoot, ztunnelUsage } from "#e2e/support/mesh.ts";
 import type { ProcessUsage } from "#e2e/support/process-usage.ts";
-import type { LoadResult } from "./load.ts";
+import { secondSet, type LoadResult } from "./load.ts";
 
 const program = join(projectRoot, "e2e/bench/load.ts");
 const client = { namespace: "bench", name: "client" };
 const server = { namespace: "bench", name: "server" };
-const port = 9000;
+const ports = { direct: 9000, meshed: 9000 + secondSet } as const;
+type Path = keyof typeof ports;
 
 export interface Options {
   readonly seconds: number;
@@ -52,7 +54,7 @@ export function loadPods(): string[] {
     });
   return [
     pod("client", "node-1", ["sleep", "86400"]),
-    pod("server", "node-2", ["node", program, "serve", "--port", String(port)]),
+    pod("server", "node-2", ["node", program, "serve", "--port", String(ports.direct)]),
   ];
 }
 
@@ -65,21 +67,21 @@ export const policyManifest = (): string =>
     spec: { action: "ALLOW", rules: [{ from: [{ source: { namespaces: ["bench"] } }] }] },
   });
 
-async function load(cluster: Cluster, ...args: (string | number)[]): Promise<LoadResult> {
+async function load(cluster: Cluster, path: Path, ...args: (string | number)[]): Promise<LoadResult> {
   const host = await podIp(cluster, server);
-  const words = [...args, "--host", host, "--port", port].map(String);
+  const words = [...args, "--host", host, "--port", ports[path]].map(String);
   return outcomeOf<LoadResult>(await cluster.start(client, ["node", program, ...words]));
 }
 
 /** Whether a short conversation comes through. */
 export async function reachesServer(cluster: Cluster): Promise<boolean> {
-  return (await load(cluster, "connect", "--workers", 1, "--seconds", 0.2)).errors === 0;
+  return (await load(cluster, "meshed", "connect", "--workers", 1, "--seconds", 0.2)).errors === 0;
 }
 
-export async function measureTraffic(cluster: Cluster, { seconds, say }: Options): Promise<Traffic> {
+export async function measureTraffic(cluster: Cluster, path: Path, { seconds, say }: Options): Promise<Traffic> {
   const run = (what: string, ...args: (string | number)[]) => {
     say(`  ${what}`);
-    return load(cluster, ...args, "--seconds", seconds);
+    return load(cluster, path, ...args, "--seconds", seconds);
   };
   return {
     up1: await run("bulk up, 1 connection", "bulk", "--connections", 1),
@@ -89,7 +91,7 @@ export async function measureTraffic(cluster: Cluster, { seconds, say }: Options
     pingpong1: await run("round trips, 1 connection", "pingpong", "--connections", 1),
     pingpong32: await run("round trips, 32 connections", "pingpong", "--connections", 32),
     pingpong256: await run("round trips, 256 connections", "pingpong", "--connections", 256),
-    connects: await load(cluster, "connect", "--workers", 16, "--seconds", Math.max(seconds, 3)),
+    connects: await load(cluster, path, "connect", "--workers", 16, "--seconds", Math.max(seconds, 3)),
   };
 }
 
@@ -99,7 +101,7 @@ export async function measureMesh(cluster: Cluster, options: Options): Promise<M
   say("  1000 idle connections");
   const words = ["idle", "--connections", "1000", "--seconds", "6", "--host", await podIp(cluster, server)];
   const beforeIdle = await usage(cluster);
-  const idle = await cluster.start(client, ["node", program, ...words, "--port", String(port)]);
+  const idle = await cluster.start(client, ["node", program, ...words, "--port", String(ports.meshed)]);
   await idle.line((line) => line.includes('"open"'));
   const withIdle = await usage(cluster);
   await idle.done;
@@ -107,20 +109,22 @@ export async function measureMesh(cluster: Cluster, options: Options): Promise<M
   const cpuOf = async (what: string, ...args: (string | number)[]) => {
     say(`  ${what}, for CPU`);
     const before = await usage(cluster);
-    const result = await load(cluster, ...args, "--seconds", seconds);
+    const result = await load(cluster, "meshed", ...args, "--seconds", seconds);
     return { result, cpuMs: (await usage(cluster)).cpuMs - before.cpuMs };
   };
   const bulk = await cpuOf("bulk up, 1 connection", "bulk", "--connections", 1);
   const trips = await cpuOf("round trips, 32 connections", "pingpong", "--connections", 32);
-  const traffic = await measureTraffic(cluster, options);
+  const traffic = await measureTraffic(cluster, "meshed", options);
   let connectionsMade = traffic.connects.operations ?? 0;
   const wanted = quick ? connectionsMade : 100_000;
   while (connectionsMade < wanted) {
     say(`  new connections: ${connectionsMade} of ${wanted}`);
-    const more = await load(cluster, "connect", "--workers", 16, "--seconds", 8);
+    const more = await load(cluster, "meshed", "connect", "--workers", 16, "--seconds", 8);
     if ((more.operations ?? 0) === 0) break;
     connectionsMade += more.operations ?? 0;
   }
+  say("  a quiet moment, after which ztunnel has given back what traffic needed");
+  await pause(15_000);
   const after = await usage(cluster);
   return {
     ...traffic,
