@@ -19,7 +19,62 @@ const require = createRequire(import.meta.url);
 const envoyDeps = join(dirname(require.resolve("@grpc/grpc-js-xds/package.json")), "deps");
 
 /** Envoy's files that the mesh speaks; what they import is generated with them. */
-const envoyFiles = ["envoy/service/discovery/v3/ads.proto"];
+const envoyFiles = [
+  "envoy/service/discovery/v3/ads.proto",
+  "envoy/service/auth/v3/external_auth.proto",
+  "envoy/service/ratelimit/v3/rls.proto",
+  "envoy/config/bootstrap/v3/bootstrap.proto",
+  "envoy/config/cluster/v3/cluster.proto",
+  "envoy/config/endpoint/v3/endpoint.proto",
+  "envoy/config/listener/v3/listener.proto",
+  "envoy/config/route/v3/route.proto",
+  "envoy/config/trace/v3/opentelemetry.proto",
+  "envoy/config/trace/v3/zipkin.proto",
+  "envoy/extensions/access_loggers/file/v3/file.proto",
+  "envoy/extensions/access_loggers/filters/cel/v3/cel.proto",
+  "envoy/extensions/access_loggers/grpc/v3/als.proto",
+  "envoy/extensions/access_loggers/stream/v3/stream.proto",
+  "envoy/extensions/clusters/dynamic_forward_proxy/v3/cluster.proto",
+  "envoy/extensions/filters/http/cors/v3/cors.proto",
+  "envoy/extensions/filters/http/dynamic_forward_proxy/v3/dynamic_forward_proxy.proto",
+  "envoy/extensions/filters/http/ext_authz/v3/ext_authz.proto",
+  "envoy/extensions/filters/http/fault/v3/fault.proto",
+  "envoy/extensions/filters/http/grpc_stats/v3/config.proto",
+  "envoy/extensions/filters/http/grpc_web/v3/grpc_web.proto",
+  "envoy/extensions/filters/http/header_mutation/v3/header_mutation.proto",
+  "envoy/extensions/filters/http/jwt_authn/v3/config.proto",
+  "envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit.proto",
+  "envoy/extensions/filters/http/ratelimit/v3/rate_limit.proto",
+  "envoy/extensions/filters/http/rbac/v3/rbac.proto",
+  "envoy/extensions/filters/http/router/v3/router.proto",
+  "envoy/extensions/filters/http/set_filter_state/v3/set_filter_state.proto",
+  "envoy/extensions/filters/listener/http_inspector/v3/http_inspector.proto",
+  "envoy/extensions/filters/listener/original_dst/v3/original_dst.proto",
+  "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.proto",
+  "envoy/extensions/filters/network/ext_authz/v3/ext_authz.proto",
+  "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
+  "envoy/extensions/filters/network/rbac/v3/rbac.proto",
+  "envoy/extensions/filters/network/sni_dynamic_forward_proxy/v3/sni_dynamic_forward_proxy.proto",
+  "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.proto",
+  "envoy/extensions/load_balancing_policies/least_request/v3/least_request.proto",
+  "envoy/extensions/load_balancing_policies/maglev/v3/maglev.proto",
+  "envoy/extensions/load_balancing_policies/pick_first/v3/pick_first.proto",
+  "envoy/extensions/load_balancing_policies/random/v3/random.proto",
+  "envoy/extensions/load_balancing_policies/ring_hash/v3/ring_hash.proto",
+  "envoy/extensions/load_balancing_policies/round_robin/v3/round_robin.proto",
+  "envoy/extensions/load_balancing_policies/wrr_locality/v3/wrr_locality.proto",
+  "envoy/extensions/path/match/uri_template/v3/uri_template_match.proto",
+  "envoy/extensions/path/rewrite/uri_template/v3/uri_template_rewrite.proto",
+  "envoy/extensions/request_id/uuid/v3/uuid.proto",
+  "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto",
+  "envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config.proto",
+  "envoy/extensions/transport_sockets/internal_upstream/v3/internal_upstream.proto",
+  "envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol.proto",
+  "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.proto",
+  "envoy/extensions/transport_sockets/tls/v3/tls.proto",
+  "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
+];
+const xdsFiles = ["udpa/type/v1/typed_struct.proto", "xds/type/v3/typed_struct.proto"];
 const istioFiles = ["workload/workload.proto", "security/authorization.proto", "zds/zds.proto", "ca/ca.proto"];
 
 const cache = join(root, ".cache");
@@ -59,6 +114,7 @@ try {
   const paths = [
     ...istioFiles.map((file) => join("istio", file)),
     ...envoyFiles.map((file) => join("envoy-api", file)),
+    ...xdsFiles.map((file) => join("xds", file)),
   ].flatMap((file) => ["--path", file]);
   execFileSync(process.execPath, [join(root, "node_modules/@bufbuild/buf/bin/buf"), "generate", ...paths], {
     cwd: workspace,

@@ -1,0 +1,49 @@
+/**
+ * A layer is one HTTP filter: it looks at a request before it is routed on, at the answer on its way back, and at the
+ * end of both. Layers run in the order of the configuration, on answers in reverse.
+ */
+import type { Any } from "@bufbuild/protobuf/wkt";
+import type { Clock } from "#shared/clock/clock.ts";
+import type { Logger } from "#shared/observe/logger.ts";
+import type { Exchange, LocalReply } from "#waypoint/http/exchange.ts";
+import type { ResponseHead } from "#waypoint/http/streams.ts";
+import type { Clusters } from "#waypoint/upstream/clusters.ts";
+
+/** Go on, or answer now with this. */
+export type LayerResult = LocalReply | undefined;
+
+export interface Layer {
+  /** As configured, such as `envoy.filters.http.rbac`; key of per-route configuration. */
+  readonly name: string;
+  /** Returns at once where it can: a promise costs every request a turn of the loop. */
+  onRequest?(exchange: Exchange, body: RequestBody): LayerResult | Promise<LayerResult>;
+  /** Before the head goes to the client; also for answers of our own. */
+  onResponse?(exchange: Exchange, head: ResponseHead): void;
+  /** Exactly once, whatever happened. */
+  onEnd?(exchange: Exchange): void;
+}
+
+/** The request's body, for the layers that need it before the request goes on. */
+export interface RequestBody {
+  /** Up to `maxBytes` of it; `isComplete` says whether that is all. Resolves early with what there is once that many bytes are in. */
+  peek(maxBytes: number): Promise<{ readonly bytes: Buffer; readonly isComplete: boolean }>;
+}
+
+/** What layers may use of the process. */
+export interface LayerContext {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly clusters: Clusters;
+  /** Fills in what is wrong with a configuration; any entry refuses the resource (NACK). `path` such as `token_bucket.fill_interval`. */
+  readonly problem: (path: string, message: string) => void;
+}
+
+/** How to make one kind of layer; registered by the type of its configuration. */
+export interface LayerKind {
+  /** Full message name, such as `envoy.extensions.filters.http.rbac.v3.RBAC`. */
+  readonly type: string;
+  /** Undefined where the configuration makes the layer do nothing on every route (no code runs then). */
+  compile(name: string, config: Any, context: LayerContext): Layer | undefined;
+  /** Message names that may stand in `typed_per_filter_config` for this layer, and how to compile them. Kept in {@link CompiledRoute.layerConfigs}. */
+  readonly routeTypes?: Readonly<Record<string, (config: Any, context: LayerContext) => unknown>>;
+}
