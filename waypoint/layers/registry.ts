@@ -1,0 +1,12 @@
+/**
+ * Every kind of filter that this proxy knows, by the type of its configuration. A filter that is not here refuses its
+ * listener, unless the configuration says that it may be left out. Whoever adds a kind adds a line.
+ */
+import type { LayerKind } from "./layer.ts";
+import type { NetworkLayerKind } from "./network-layer.ts";
+
+/** HTTP filters. The router is not one of them: it is where the layers end. */
+export const layerKinds: readonly LayerKind[] = [];
+
+/** Network filters besides the connection manager and the TCP proxy, which end a chain. */
+export const networkLayerKinds: readonly NetworkLayerKind[] = [];
