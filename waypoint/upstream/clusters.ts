@@ -9,20 +9,31 @@ export interface Clusters {
 }
 
 export interface PickContext {
-  /** For consistent hashing: undefined where no hash policy yielded a value. */
+  /** For consistent hashing ({@link Cluster.hashes}): undefined where no hash policy yielded a value; a random host then. */
   readonly hash?: bigint | undefined;
   /** Hosts tried before (retries). */
   readonly tried?: ReadonlySet<Host> | undefined;
   /** Picks again at most so often when a host was tried before. Default 1 pick. */
   readonly attempts?: number;
-  /** Original destination, for ORIGINAL_DST clusters, and host name for dynamic forward proxies. */
+  /** For ORIGINAL_DST clusters that take their destination from a header, and the authority for dynamic forward proxies. */
   readonly exchange?: Exchange | undefined;
+  /** For ORIGINAL_DST clusters. Default: the destination of the exchange's connection. */
   readonly originalDestination?: { readonly ip: string; readonly port: number } | undefined;
+  /** For dynamic forward proxies where there is no exchange: server name and port. */
+  readonly dynamicHost?: { readonly host: string; readonly port: number } | undefined;
   /** `metadata_match` of the route. */
   readonly metadataMatch?: Readonly<Record<string, unknown>> | undefined;
 }
 
-export type Pick = { readonly kind: "host"; readonly host: Host } | { readonly kind: "none"; readonly why: string };
+export type Pick =
+  | { readonly kind: "host"; readonly host: Host }
+  /** No healthy upstream (503 UH). */
+  | { readonly kind: "none"; readonly why: string }
+  /** Ask again after `ready`, which never rejects and has a deadline: endpoints are on their way, or a name is being resolved. */
+  | { readonly kind: "wait"; readonly ready: Promise<void> };
+
+/** Circuit breakers count each apart; a route says which it is. */
+export type RoutingPriority = "default" | "high";
 
 /** How an attempt went, for outlier detection and statistics. */
 export type AttemptOutcome =
@@ -39,12 +50,14 @@ export interface Cluster {
   readonly name: string;
   /** `filter_metadata` of the cluster (service host, name, namespace under `istio`). */
   readonly metadata: ReadonlyMap<string, unknown>;
+  /** Whether the balancer uses {@link PickContext.hash}: nobody needs to compute one otherwise. */
+  readonly hashes: boolean;
   pick(context: PickContext): Pick;
   report(host: Host, outcome: AttemptOutcome): void;
-  /** Undefined where the circuit breaker is open. */
-  admitRequest(): Permit | undefined;
+  /** Undefined where the circuit breaker is open (503 UO, `x-envoy-overloaded: true`). Released once, when the request is over. */
+  admitRequest(priority?: RoutingPriority): Permit | undefined;
   /** Undefined where the retry budget or `max_retries` is used up. */
-  admitRetry(): Permit | undefined;
+  admitRetry(priority?: RoutingPriority): Permit | undefined;
   /** Sends a request to a host over its pool. Failures arrive at the reader, never as an exception. */
   send(
     host: Host,
@@ -60,4 +73,5 @@ export interface Cluster {
 export interface SendOptions {
   /** The client's protocol, for clusters that use the same (`use_downstream_protocol_config`). */
   readonly downstreamProtocol: "HTTP/1.0" | "HTTP/1.1" | "HTTP/2";
+  readonly priority?: RoutingPriority | undefined;
 }
