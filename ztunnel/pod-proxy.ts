@@ -6,6 +6,7 @@ import type { Clock } from "#shared/clock/clock.ts";
 import { MeshError } from "#shared/errors/mesh-error.ts";
 import type { Ip } from "#shared/net/ip.ts";
 import type { Logger } from "#shared/observe/logger.ts";
+import { originalDestination } from "#shared/sockets/original-destination.ts";
 import { decide, dryRunMatches, type Verdict } from "#shared/rbac/decide.ts";
 import type { PodIdentity } from "#shared/workload/workload-store.ts";
 import type { Workload } from "#shared/workload/workload.ts";
@@ -14,7 +15,7 @@ import { decideConnect, decidePlaintext, type InboundSelf } from "./inbound/deci
 import { HboneInbound } from "./inbound/hbone-inbound.ts";
 import type { DialTarget } from "./inbound/inbound-connection.ts";
 import { PassthroughInbound } from "./inbound/passthrough-inbound.ts";
-import { connectInNamespace, listenInNamespace, originalDestination, type KeepAlive } from "./inpod/netns-sockets.ts";
+import { connectInNamespace, listenInNamespace, type KeepAlive } from "./inpod/netns-sockets.ts";
 import type { PodProxyHandle } from "./inpod/pod-manager.ts";
 import { decideOutbound, type OutboundDecision, type OutboundRequest } from "./outbound/decide-outbound.ts";
 import { resolveDecision, type Resolver } from "./outbound/decide-with-resolver.ts";

@@ -31,8 +31,8 @@ import { openReporter } from "./telemetry/connection-reporter.ts";
 import { registerPodMetrics, registerProcessMetrics, xdsMetrics } from "./telemetry/process-metrics.ts";
 import { TrafficMetrics } from "./telemetry/traffic-metrics.ts";
 import { describeVersion } from "./version.ts";
-import { trimMemory } from "./inpod/libc.ts";
-import { returnMemory } from "./return-memory.ts";
+import { trimMemory } from "#shared/sockets/libc.ts";
+import { returnMemory } from "#shared/lifecycle/return-memory.ts";
 
 const clock = systemClock;
 const readinessPort = 15_021;

@@ -5,7 +5,8 @@ import { explain } from "#shared/errors/mesh-error.ts";
 import type { Ip } from "#shared/net/ip.ts";
 import type { Logger } from "#shared/observe/logger.ts";
 import type { Workload } from "#shared/workload/workload.ts";
-import { CaptureListener, type Accepted, type Endpoint, type StopOptions } from "#ztunnel/listener/capture-listener.ts";
+import type { Endpoint } from "#shared/sockets/socket-address.ts";
+import { CaptureListener, type Accepted, type StopOptions } from "#ztunnel/listener/capture-listener.ts";
 import type { InboundDecision, PlaintextRequest } from "./decide-inbound.ts";
 import { serveInbound, type InboundConnectionDeps } from "./inbound-connection.ts";
 

@@ -8,10 +8,11 @@ import { Socket } from "node:net";
 import process from "node:process";
 import { MeshError } from "#shared/errors/mesh-error.ts";
 import { hostPort, isIpv6, tryIp, type Ip } from "#shared/net/ip.ts";
-import { lastError, libc, linux, setOption, systemError } from "./libc.ts";
-import { decodeAddress, encodeAddress, type Endpoint } from "./socket-address.ts";
+import { lastError, libc, linux, setOption, systemError } from "#shared/sockets/libc.ts";
+import { localEndpoint } from "#shared/sockets/original-destination.ts";
+import { encodeAddress, type Endpoint } from "#shared/sockets/socket-address.ts";
 
-export type { Endpoint } from "./socket-address.ts";
+export type { Endpoint } from "#shared/sockets/socket-address.ts";
 
 /** A network namespace held open. Closing twice is harmless. */
 export interface NetworkNamespace extends Disposable {
@@ -289,28 +290,4 @@ function bindToSource(fd: number, ip: Ip, sourceIp: Ip, sourcePort?: number): st
   setOption(fd, linux.SOL_IP, linux.IP_BIND_ADDRESS_NO_PORT, 1);
   const address = encodeAddress(sourceIp, 0);
   return libc.bind(fd, address, address.length) === 0 ? undefined : `bind: ${lastError()}`;
-}
-
-const addressBytes = new Uint8Array(28);
-const addressLength = new Int32Array(1);
-
-function localEndpoint(fd: number): Endpoint | undefined {
-  addressLength[0] = addressBytes.length;
-  return libc.getsockname(fd, addressBytes, addressLength) === 0 ? decodeAddress(addressBytes) : undefined;
-}
-
-function originalEndpoint(fd: number, level: number, length: number): Endpoint | undefined {
-  addressLength[0] = length;
-  const found = libc.getsockopt(fd, level, linux.SO_ORIGINAL_DST, addressBytes, addressLength) === 0;
-  return found ? decodeAddress(addressBytes) : undefined;
-}
-
-/**
- * Where the application meant to connect before the rules sent it to us (the local address if they did not);
- * undefined where the socket is closed already.
- */
-export function originalDestination(socket: Socket): Endpoint | undefined {
-  const fd = (socket as unknown as { readonly _handle?: { readonly fd: number } | null })._handle?.fd;
-  if (fd === undefined || fd < 0) return undefined;
-  return originalEndpoint(fd, linux.SOL_IP, 16) ?? originalEndpoint(fd, linux.SOL_IPV6, 28) ?? localEndpoint(fd);
 }

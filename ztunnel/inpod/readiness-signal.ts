@@ -9,7 +9,7 @@
  */
 import { readFileSync } from "node:fs";
 import process from "node:process";
-import { libc, linux, systemError } from "./libc.ts";
+import { libc, linux, systemError } from "#shared/sockets/libc.ts";
 
 /** Should a signal ever be lost to somebody else's handler, this bounds the wait. */
 const sweepMs = 1_000;

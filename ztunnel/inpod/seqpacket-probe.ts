@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import koffi from "koffi";
-import { libc, linux, systemError } from "./libc.ts";
+import { libc, linux, systemError } from "#shared/sockets/libc.ts";
 import { connectSeqpacket, listenSeqpacket, type SeqpacketSocket } from "./seqpacket.ts";
 
 export interface ProbeReport {

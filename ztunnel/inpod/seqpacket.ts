@@ -4,7 +4,7 @@
  */
 import { chmodSync, closeSync } from "node:fs";
 import koffi from "koffi";
-import { lastError, libc, linux, systemError } from "./libc.ts";
+import { lastError, libc, linux, systemError } from "#shared/sockets/libc.ts";
 import { watchReadiness } from "./readiness-signal.ts";
 
 export interface Packet {

@@ -2,21 +2,13 @@
 import { createServer, type Server, type Socket } from "node:net";
 import type { Clock } from "#shared/clock/clock.ts";
 import { explain } from "#shared/errors/mesh-error.ts";
-import { tryIp, type Ip } from "#shared/net/ip.ts";
+
 import type { Logger } from "#shared/observe/logger.ts";
+import { endsOf, type SocketEnds } from "#shared/sockets/socket-ends.ts";
 import { ConnectionSet } from "./connection-set.ts";
 
-export interface Endpoint {
-  readonly ip: Ip;
-  readonly port: number;
-}
-
-export interface Accepted {
+export interface Accepted extends SocketEnds {
   readonly socket: Socket;
-  /** Who connected. */
-  readonly peer: Endpoint;
-  /** The address that it connected to, after redirection. */
-  readonly local: Endpoint;
 }
 
 export interface CaptureListenerOptions {
@@ -47,10 +39,9 @@ export class CaptureListener {
 
   static async open({ fd, clock, log, paused, onAccept }: CaptureListenerOptions): Promise<CaptureListener> {
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: paused, noDelay: true }, (socket) => {
-      const accepted = endsOf(socket);
-      // It was reset between the kernel's accept and ours.
-      if (accepted === undefined) socket.destroy();
-      else onAccept(accepted);
+      const ends = endsOf(socket);
+      if (ends === undefined) socket.destroy();
+      else onAccept({ socket, ...ends });
     });
     server.on("error", (error) => log.warn({ error: explain(error) }, "cannot accept a connection"));
     await new Promise<void>((resolve, reject) => {
@@ -73,21 +64,4 @@ export class CaptureListener {
     await this.connections.whenEmpty();
     cancel();
   }
-}
-
-function endsOf(socket: Socket): Accepted | undefined {
-  const { remoteAddress, remotePort, localAddress, localPort } = socket;
-  const peer = tryIp(unmapped(remoteAddress));
-  const local = tryIp(unmapped(localAddress));
-  if (peer === undefined || local === undefined || remotePort === undefined || localPort === undefined)
-    return undefined;
-  return { socket, peer: { ip: peer, port: remotePort }, local: { ip: local, port: localPort } };
-}
-
-/** Sockets that take both families write IPv4 in a way that is dear to parse: two of them per connection. */
-const mappedPrefix = "::ffff:";
-
-function unmapped(address = ""): string {
-  const isMapped = address.startsWith(mappedPrefix) && address.includes(".");
-  return isMapped ? address.slice(mappedPrefix.length) : address;
 }

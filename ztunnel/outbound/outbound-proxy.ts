@@ -15,7 +15,8 @@ import type { SpiffeId } from "#shared/identity/spiffe-id.ts";
 import { hostPort } from "#shared/net/ip.ts";
 import type { Logger } from "#shared/observe/logger.ts";
 import type { Workload } from "#shared/workload/workload.ts";
-import { CaptureListener, type Accepted, type Endpoint, type StopOptions } from "#ztunnel/listener/capture-listener.ts";
+import type { Endpoint } from "#shared/sockets/socket-address.ts";
+import { CaptureListener, type Accepted, type StopOptions } from "#ztunnel/listener/capture-listener.ts";
 import { workloadBaggage } from "#ztunnel/listener/workload-baggage.ts";
 import type { LiveConnections } from "#ztunnel/state/live-connections.ts";
 import type {

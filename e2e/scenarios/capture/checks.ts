@@ -13,7 +13,7 @@ import { NamespaceFinder } from "#ztunnel/agent/netns-finder.ts";
 import { installRules, observe, removeRules, type InstalledRules } from "#ztunnel/agent/pod-rules.ts";
 import { probeSourcesDefault } from "#ztunnel/agent/redirect-rules.ts";
 import { openZdsListener, ZdsServer } from "#ztunnel/agent/zds-server.ts";
-import { libc, linux } from "#ztunnel/inpod/libc.ts";
+import { libc, linux } from "#shared/sockets/libc.ts";
 import {
   assertNamespacePowers,
   connectInNamespace,

@@ -6,11 +6,11 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { parseIp, tryIp, type Ip } from "#shared/net/ip.ts";
+import { originalDestination } from "#shared/sockets/original-destination.ts";
 import {
   connectInNamespace,
   listenInNamespace,
   openNamespace,
-  originalDestination,
   type ConnectTarget,
   type Endpoint,
   type ListenOptions,
