@@ -1,6 +1,6 @@
 /** What the request path needs of clusters. Kept up to date by xDS; a lookup is one Map access. */
 import type { Duplex } from "node:stream";
-import type { Exchange } from "#waypoint/http/exchange.ts";
+import type { DownstreamConnection, Exchange } from "#waypoint/http/exchange.ts";
 import type { RequestHead, ResponseReader, UpstreamStream } from "#waypoint/http/streams.ts";
 import type { Host } from "./host.ts";
 
@@ -67,7 +67,7 @@ export interface Cluster {
     options: SendOptions,
   ): UpstreamStream;
   /** A raw connection for TCP chains. @throws MeshError UPSTREAM_CONNECT_FAILED */
-  connect(host: Host, signal: AbortSignal): Promise<Duplex>;
+  connect(host: Host, signal: AbortSignal, connection?: DownstreamConnection): Promise<Duplex>;
 }
 
 export interface SendOptions {
