@@ -1,6 +1,6 @@
 import { expect, test } from "@jest/globals";
 import { AppProtocol } from "#shared/proto/gen/workload/workload_pb.js";
-import { namedProtocol, portProtocol } from "./protocol.ts";
+import { appProtocol as toAppProtocol, entryProtocol, portProtocol } from "./protocol.ts";
 
 const { UNKNOWN, HTTP11, HTTP2, GRPC, TCP, TLS } = AppProtocol;
 
@@ -31,12 +31,12 @@ test.each([
   ["http", 80, "", UNKNOWN],
   ["http", 80, "http-x", HTTP11],
 ])("port %p %p with appProtocol %p is %p", (name, port, appProtocol, protocol) => {
-  expect(portProtocol({ name, port, appProtocol, protocol: "TCP" })).toBe(protocol);
-  expect(portProtocol({ name, port, appProtocol, protocol: "UDP" })).toBe(UNKNOWN);
+  expect(toAppProtocol(portProtocol({ name, port, appProtocol, protocol: "TCP" }))).toBe(protocol);
+  expect(portProtocol({ name, port, appProtocol, protocol: "UDP" })).toBe("udp");
 });
 
 test("a ServiceEntry names protocols whole, in any case", () => {
-  expect(namedProtocol("HTTP2")).toBe(HTTP2);
-  expect(namedProtocol("http-x")).toBeUndefined();
-  expect(namedProtocol("constructor")).toBeUndefined();
+  expect(entryProtocol("HTTP2")).toBe("http2");
+  expect(entryProtocol("http-x")).toBe("unsupported");
+  expect(entryProtocol("constructor")).toBe("unsupported");
 });

@@ -1,8 +1,12 @@
 /** Which protocol a port speaks, from its name, appProtocol or number. */
 import { AppProtocol } from "#shared/proto/gen/workload/workload_pb.js";
 
-type Protocol =
+/** In lower case, as Istio names them. */
+export type Protocol =
   "tcp" | "udp" | "grpc" | "grpc-web" | "http" | "http_proxy" | "http2" | "https" | "tls" | "mongo" | "redis" | "mysql";
+
+/** What is known of a port; `unsupported`: nothing, its first bytes tell. */
+export type PortProtocol = Protocol | "unsupported";
 
 const appProtocols: Readonly<Record<Protocol, AppProtocol>> = {
   tcp: AppProtocol.TCP,
@@ -29,11 +33,11 @@ const kubernetesProtocols: ReadonlyMap<string, Protocol> = new Map([
 /** Ports whose protocol lets the server speak first (SMTP, DNS, MySQL, MongoDB): never sniffed. */
 const serverFirstPorts: ReadonlySet<number> = new Set([25, 53, 3306, 27_017]);
 
+const known = (name: string): Protocol | undefined =>
+  Object.hasOwn(appProtocols, name.toLowerCase()) ? (name.toLowerCase() as Protocol) : undefined;
+
 /** The protocol that a ServiceEntry's port names. */
-export function namedProtocol(name: string): AppProtocol | undefined {
-  const known = name.toLowerCase();
-  return Object.hasOwn(appProtocols, known) ? appProtocols[known as Protocol] : undefined;
-}
+export const entryProtocol = (name: string): PortProtocol => known(name) ?? "unsupported";
 
 /** The protocol of a Kubernetes Service's port: appProtocol takes the place of the name. */
 export function portProtocol(port: {
@@ -41,14 +45,40 @@ export function portProtocol(port: {
   readonly name: string;
   readonly protocol: string;
   readonly appProtocol: string | undefined;
-}): AppProtocol {
-  if (port.protocol === "UDP") return AppProtocol.UNKNOWN;
+}): PortProtocol {
+  if (port.protocol === "UDP") return "udp";
   const standard = kubernetesProtocols.get(port.appProtocol ?? "");
-  if (standard !== undefined) return appProtocols[standard];
+  if (standard !== undefined) return standard;
   const name = port.appProtocol ?? port.name;
   // It holds a dash itself, so the rule of the first dash would read "grpc".
-  if (name.toLowerCase().startsWith("grpc-web")) return appProtocols["grpc-web"];
+  if (name.toLowerCase().startsWith("grpc-web")) return "grpc-web";
   const dash = name.indexOf("-");
-  const named = namedProtocol(dash < 0 ? name : name.slice(0, dash));
-  return named ?? (serverFirstPorts.has(port.port) ? AppProtocol.TCP : AppProtocol.UNKNOWN);
+  return known(dash < 0 ? name : name.slice(0, dash)) ?? (serverFirstPorts.has(port.port) ? "tcp" : "unsupported");
+}
+
+/** As the workload API tells it. */
+export const appProtocol = (protocol: PortProtocol): AppProtocol =>
+  protocol === "unsupported" ? AppProtocol.UNKNOWN : appProtocols[protocol];
+
+/** Whether requests are looked at, never, or only where the first bytes say so. */
+export function inspection(protocol: PortProtocol): "http" | "tcp" | "sniffed" | "none" {
+  switch (protocol) {
+    case "http":
+    case "http2":
+    case "grpc":
+    case "grpc-web":
+    case "http_proxy":
+      return "http";
+    case "tcp":
+    case "tls":
+    case "https":
+    case "mongo":
+    case "redis":
+    case "mysql":
+      return "tcp";
+    case "unsupported":
+      return "sniffed";
+    case "udp":
+      return "none";
+  }
 }

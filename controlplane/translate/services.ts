@@ -7,7 +7,6 @@ import {
   type NetworkAddressSchema,
   type ServiceSchema,
 } from "#shared/proto/gen/workload/workload_pb.js";
-import { AppProtocol as Protocols } from "#shared/proto/gen/workload/workload_pb.js";
 import type { Labels, Meta, Service, ServiceEntry } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
 import { addressBytes, masked, rangeBytes } from "./address-bytes.ts";
@@ -15,7 +14,7 @@ import { ingressUseWaypointLabel, parseFlag } from "./annotations.ts";
 import { wantsAutoVips, type AutoVips } from "./auto-vips.ts";
 import { entryLoadBalancing, serviceLoadBalancing, type LoadBalancing } from "./load-balancing.ts";
 import type { TranslateOptions } from "./options.ts";
-import { namedProtocol, portProtocol } from "./protocol.ts";
+import { appProtocol, entryProtocol, portProtocol, type PortProtocol } from "./protocol.ts";
 import { isOlder } from "./status.ts";
 import { entryVisibility } from "./visibility.ts";
 import type { Binding, Waypoints } from "./waypoints.ts";
@@ -29,7 +28,7 @@ export interface PortInfo {
   readonly targetPort: number;
   /** Name of a container's port; empty where the target is a number. */
   readonly targetName: string;
-  readonly protocol: AppProtocol;
+  readonly protocol: PortProtocol;
 }
 
 export interface ServiceInfo {
@@ -150,7 +149,7 @@ function fromServiceEntry(context: ServiceContext, entry: ServiceEntry): readonl
     name,
     targetPort: targetPort || port,
     targetName: "",
-    protocol: namedProtocol(protocol) ?? Protocols.UNKNOWN,
+    protocol: entryProtocol(protocol),
   }));
   return [...new Set(entry.hosts)].map((hostname) => ({
     key: `${meta.namespace}/${hostname}`,
@@ -213,7 +212,11 @@ function entryAddresses(
 const portMessages = (
   ports: readonly PortInfo[],
 ): { servicePort: number; targetPort: number; appProtocol: AppProtocol }[] =>
-  ports.map(({ port, targetPort, protocol }) => ({ servicePort: port, targetPort, appProtocol: protocol }));
+  ports.map(({ port, targetPort, protocol }) => ({
+    servicePort: port,
+    targetPort,
+    appProtocol: appProtocol(protocol),
+  }));
 
 function families(written: readonly string[]): IPFamilies {
   if (written.length === 0) return IPFamilies.AUTOMATIC;

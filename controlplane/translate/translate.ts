@@ -5,7 +5,7 @@
 import { create } from "@bufbuild/protobuf";
 import type { Authorization } from "#shared/proto/gen/security/authorization_pb.js";
 import { AddressSchema, type Address, type Workload } from "#shared/proto/gen/workload/workload_pb.js";
-import type { Meta, Pod, ServiceEntry } from "#controlplane/mesh/objects.ts";
+import type { Labels, Meta, Pod, ServiceEntry } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
 import { networkLabel, revisionLabel, sliceServiceLabel } from "./annotations.ts";
 import { convertPolicy } from "./authorization-policies.ts";
@@ -21,6 +21,7 @@ import { entryEndpoints, entryEndpointWorkload, entryLabels, entryWorkload } fro
 import { classUpdates } from "./gateway-classes.ts";
 import { collectEndpointPorts, effectiveAddresses, gatewayStatus } from "./gateway-status.ts";
 import { collectNetworkGateways, networkGatewayWorkload } from "./network-gateways.ts";
+import type { Collected, CollectedWorkload } from "./collected.ts";
 import type { TranslateOptions } from "./options.ts";
 import { convertPeerAuthentication, namespacePolicies, staticStrictPolicy } from "./peer-authentications.ts";
 import { podWorkload } from "./pod-workloads.ts";
@@ -41,6 +42,8 @@ export interface Translation {
   /** By `namespace/name`. */
   readonly authorizations: ReadonlyMap<string, Authorization>;
   readonly statuses: readonly StatusUpdate[];
+  /** What the configuration of waypoints is made from. */
+  readonly collected: Collected;
 }
 
 export function translate(world: WorldView, options: TranslateOptions): Translation {
@@ -85,10 +88,15 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
 
   const addresses = new Map<string, Address>();
   const remote: Workload[] = [];
-  const publish = (address: Address | undefined): void => {
+  const workloads: CollectedWorkload[] = [];
+  const publish = (address: Address | undefined, labels: Labels): void => {
     if (address?.type.case !== "workload") return;
-    if (options.multiNetwork && address.type.value.network !== network) remote.push(address.type.value);
-    else addresses.set(address.type.value.uid, address);
+    const workload = address.type.value;
+    if (options.multiNetwork && workload.network !== network) remote.push(workload);
+    else {
+      addresses.set(workload.uid, address);
+      workloads.push({ workload, labels });
+    }
   };
   const byHostname = new Map(services.map((service) => [service.key, service]));
   const entryHosts = groupByEntry(services);
@@ -96,7 +104,7 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
   const selectedServices = indexSelectors(services);
   const referring = collectPodReferences(world, byHostname, options);
   for (const pod of world.all("Pod")) {
-    publish(podWorkload(context, pod, podServices(pod, selectedServices, referring, options)));
+    publish(podWorkload(context, pod, podServices(pod, selectedServices, referring, options)), pod.meta.labels);
   }
 
   const workloadEntryUpdates: StatusUpdate[] = [];
@@ -106,20 +114,20 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
     const selected = selectedServices
       .matching(entry.meta.namespace, labels)
       .filter(({ source }) => source === "ServiceEntry" || options.servicesSelectWorkloadEntries);
-    publish(entryWorkload(context, entry, selected, binding));
+    publish(entryWorkload(context, entry, selected, binding), labels);
     const update = workloadEntryUpdate(entry, binding);
     if (isDue(update, entry.conditions)) workloadEntryUpdates.push(update);
   }
   for (const entry of serviceEntries) {
     const hosts = entryHosts.get(`${entry.meta.namespace}/${entry.meta.name}`) ?? [];
     for (const endpoint of entryEndpoints(entry, hosts, network)) {
-      publish(entryEndpointWorkload(context, entry, endpoint));
+      publish(entryEndpointWorkload(context, entry, endpoint), endpoint.endpoint.labels);
     }
   }
   for (const slice of world.all("EndpointSlice")) {
     const service = byHostname.get(serviceKeyOfSlice(slice.meta, options));
     if (service === undefined) continue;
-    for (const workload of sliceWorkloads(context, slice, service)) publish(workload);
+    for (const workload of sliceWorkloads(context, slice, service)) publish(workload, new Map());
   }
   const beyond = splitHorizon(world, remote, services, networkGateways);
   for (const address of [...networkGateways.map(networkGatewayWorkload), ...beyond.workloads]) {
@@ -173,6 +181,7 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
     addresses,
     authorizations,
     statuses: [...statuses, ...[...gatewayUpdates.values()].filter((update) => update !== undefined)],
+    collected: { world, options, network, waypoints, services, workloads },
   };
 }
 
