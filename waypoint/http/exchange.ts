@@ -92,6 +92,8 @@ export class Exchange {
   upstreamCluster = "";
   upstreamLocalAddress: SocketAddress | undefined;
   attempts = 0;
+  /** [0, 1), drawn once by routing for everything that is a matter of chance there, so that a second look finds the same; -1 before. */
+  draw = -1;
   /** Until the first byte of the answer's head from upstream, milliseconds. */
   upstreamServiceMs: number | undefined;
   #metadata: DynamicMetadata | undefined;

@@ -3,7 +3,8 @@
  * HTTP/1.0, HTTP/1.1 and HTTP/2. Layers, routing and the router know nothing else of a protocol.
  *
  * Rules for both directions: a codec delivers nothing before {@link DownstreamStream.read} (or the reader given to an
- * upstream) is there; `end` or `reset` comes exactly once and last; calls after the end are ignored, never thrown;
+ * upstream) is there; `end` or `reset` comes exactly once and last (but a client that goes away before its answer is finished
+ * is told by `reset` also after `end`, and `drained` comes after `end` too); calls after the end are ignored, never thrown;
  * a chunk belongs to the receiver and may be kept.
  */
 import type { Headers } from "./headers.ts";

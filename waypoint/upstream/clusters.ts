@@ -15,6 +15,8 @@ export interface PickContext {
   readonly tried?: ReadonlySet<Host> | undefined;
   /** Picks again at most so often when a host was tried before. Default 1 pick. */
   readonly attempts?: number;
+  /** Leaves out the priorities of hosts attempted so far, looked at anew after every so many attempts (`previous_priorities`). */
+  readonly previousPriorities?: { readonly updateFrequency: number; readonly attempted: readonly Host[] } | undefined;
   /** For ORIGINAL_DST clusters that take their destination from a header, and the authority for dynamic forward proxies. */
   readonly exchange?: Exchange | undefined;
   /** For ORIGINAL_DST clusters. Default: the destination of the exchange's connection. */
