@@ -75,5 +75,7 @@ export interface Cluster {
 export interface SendOptions {
   /** The client's protocol, for clusters that use the same (`use_downstream_protocol_config`). */
   readonly downstreamProtocol: "HTTP/1.0" | "HTTP/1.1" | "HTTP/2";
+  /** Whose request it is: what PROXY protocol upstream tells. */
+  readonly connection?: DownstreamConnection | undefined;
   readonly priority?: RoutingPriority | undefined;
 }
