@@ -16,7 +16,10 @@ import { meshConfigPlace } from "#controlplane/mesh/mesh-config.ts";
 import { secretKeys, type AuthorityStore } from "#controlplane/ca/self-signed.ts";
 import type { DiscoveryConfig } from "#controlplane/config.ts";
 import type { ConfigSource, SourceEvent } from "#controlplane/sources/source.ts";
+import type { WorldView } from "#controlplane/mesh/world.ts";
+import { missingClasses } from "#controlplane/translate/gateway-classes.ts";
 import type { StatusUpdate } from "#controlplane/translate/status.ts";
+import { wantedWaypoints } from "#controlplane/waypoints/waypoint-objects.ts";
 
 export interface Backend extends AsyncDisposable {
   /** For logs and dumps. */
@@ -26,6 +29,10 @@ export interface Backend extends AsyncDisposable {
   readonly tokens: TokenAuthenticator;
   /** Sees every event of the source, before the world does. */
   takeEvent(event: SourceEvent): void;
+  /** Runs the waypoints that the world's Gateways ask for. */
+  wantWaypoints(world: WorldView): void;
+  /** Why Gateways are not run as written, by `namespace/name`. */
+  waypointProblems(): ReadonlyMap<string, string>;
   /** The whole of what translation wants to be written on objects. */
   wantStatuses(statuses: readonly StatusUpdate[]): void;
   /** Brings trust anchors and revocations to where clients look for them, now and when they change. Disposed of with the backend. */
@@ -35,6 +42,8 @@ export interface Backend extends AsyncDisposable {
 interface BackendDeps {
   readonly clock: Clock;
   readonly logging: Logging;
+  /** Called when {@link Backend.waypointProblems} differs from before. */
+  readonly onWaypointProblems: () => void;
 }
 
 export async function openBackend(config: DiscoveryConfig, deps: BackendDeps): Promise<Backend> {
@@ -63,6 +72,9 @@ async function openFolderBackend(
     takeEvent: () => {},
     // Files have no status; what is wrong with them is logged and dumped.
     wantStatuses: () => {},
+    // Nobody runs pods here: waypoints are started by hand.
+    wantWaypoints: () => {},
+    waypointProblems: () => new Map(),
     distributeRoots: async (authority) => {
       const path = join(stateDirectory, secretKeys.roots);
       const write = () => writePrivate(path, authority.rootBundle, 0o644);
@@ -83,7 +95,7 @@ type KubernetesConfig = DiscoveryConfig["source"] & { readonly kind: "kubernetes
 async function openKubernetesBackend(
   config: DiscoveryConfig,
   { kubeconfig }: KubernetesConfig,
-  { clock, logging }: BackendDeps,
+  { clock, logging, onWaypointProblems }: BackendDeps,
 ): Promise<Backend> {
   const [
     { openKubeClient },
@@ -93,6 +105,7 @@ async function openKubernetesBackend(
     { TokenReviewer },
     { LeaderElector },
     { StatusWriter },
+    { WaypointController },
   ] = await Promise.all([
     import("#controlplane/sources/kubernetes/kube-client.ts"),
     import("#controlplane/sources/kubernetes/kubernetes-source.ts"),
@@ -101,8 +114,9 @@ async function openKubernetesBackend(
     import("#controlplane/sources/kubernetes/token-review.ts"),
     import("#controlplane/status/leader-elector.ts"),
     import("#controlplane/status/status-writer.ts"),
+    import("#controlplane/waypoints/waypoint-controller.ts"),
   ]);
-  const { rootNamespace, tokenAudiences: audiences, translate } = config;
+  const { rootNamespace, tokenAudiences: audiences, translate, waypoints: settings } = config;
   const client = await openKubeClient({ kubeconfig });
   const abort = new AbortController();
   const running: Promise<void>[] = [];
@@ -114,7 +128,10 @@ async function openKubernetesBackend(
     identity: config.podName,
     log,
     clock,
-    onLead: () => statuses.lead(),
+    onLead: () => {
+      statuses.lead();
+      waypoints.lead();
+    },
   });
   const statuses = new StatusWriter({
     client,
@@ -123,7 +140,16 @@ async function openKubernetesBackend(
     isLeader: () => leader.isLeader(),
     revision: translate.revision,
   });
-  if (translate.writeStatus) running.push(leader.run(abort.signal), statuses.run(abort.signal));
+  const waypoints = new WaypointController({
+    client,
+    log: logging.scope("waypoints"),
+    clock,
+    isLeader: () => leader.isLeader(),
+    onProblems: onWaypointProblems,
+  });
+  running.push(leader.run(abort.signal));
+  if (translate.writeStatus) running.push(statuses.run(abort.signal));
+  if (settings.areRun) running.push(waypoints.run(abort.signal));
   return {
     name: `kubernetes ${client.server}`,
     source: new KubernetesSource({
@@ -136,6 +162,10 @@ async function openKubernetesBackend(
     tokens: new TokenReviewer({ client, audiences, clusterId: translate.clusterId }),
     takeEvent: (event) => translate.writeStatus && statuses.take(event),
     wantStatuses: (wanted) => translate.writeStatus && statuses.want(wanted),
+    wantWaypoints: (world) => {
+      if (settings.areRun) waypoints.want(wantedWaypoints(world, translate, settings), missingClasses(world));
+    },
+    waypointProblems: () => waypoints.problems,
     distributeRoots: async (authority) => {
       const keep = (name: string, key: string, text: () => string): void => {
         const writer = new ConfigMapWriter({ client, log: logging.scope("ca"), clock, name, key, text });

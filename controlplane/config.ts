@@ -4,6 +4,7 @@ import { splitHostPort } from "#shared/net/ip.ts";
 import { parseFilter, type LogFilter } from "#shared/observe/logging.ts";
 import type { TranslateOptions } from "#controlplane/translate/options.ts";
 import { readTranslateOptions } from "#controlplane/translate/read-options.ts";
+import type { WaypointSettings } from "#controlplane/waypoints/waypoint-objects.ts";
 import type { ListenAddress } from "#controlplane/xds/grpc-listener.ts";
 
 /** Where configuration comes from, and with it where the CA keeps its root and who vouches for tokens. */
@@ -31,6 +32,10 @@ export interface DiscoveryConfig {
   readonly podName: string;
   readonly rootNamespace: string;
   readonly translate: TranslateOptions;
+  readonly waypoints: WaypointSettings & {
+    /** Whether Gateways of a waypoint class get pods [PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER]. */
+    readonly areRun: boolean;
+  };
   readonly debounce: { readonly quietMs: number; readonly longestMs: number };
   readonly maxStreamAgeMs: number;
   /** Names and addresses in our certificate. */
@@ -94,6 +99,11 @@ export function readDiscoveryConfig(flags: DiscoveryFlags, env: NodeJS.ProcessEn
     podName: read.text("POD_NAME", "istiod"),
     rootNamespace: namespace,
     translate: readTranslateOptions(read, flags.domain),
+    waypoints: {
+      areRun: read.boolean("PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER", true),
+      image: read.text("WAYPOINT_IMAGE", "ambit/waypoint"),
+      controlPlaneAddress: `istiod${revision === "default" || revision === "" ? "" : `-${revision}`}.${namespace}.svc:15012`,
+    },
     debounce: {
       quietMs: read.durationMs("PILOT_DEBOUNCE_AFTER", 100),
       longestMs: read.durationMs("PILOT_DEBOUNCE_MAX", 10_000),

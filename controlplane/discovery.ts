@@ -22,6 +22,7 @@ import { translate } from "#controlplane/translate/translate.ts";
 import type { AddressSource } from "#controlplane/xds/address-source.ts";
 import { listenPlain, listenSecure } from "#controlplane/xds/grpc-listener.ts";
 import { Publisher } from "#controlplane/xds/publisher.ts";
+import { withWaypointProblems } from "#controlplane/waypoints/waypoint-problems.ts";
 
 /** A running control plane. Disposing of it drains: streams end cleanly, calls in flight finish. */
 export interface Discovery extends AsyncDisposable {
@@ -61,13 +62,18 @@ export async function startDiscovery(
   const readiness = new Readiness();
   const notRead = readiness.block("the configuration");
   const notServing = readiness.block("the listeners");
-  const backend = stack.use(await openBackend(config, { clock, logging }));
+  const backend = stack.use(
+    await openBackend(config, { clock, logging, onWaypointProblems: () => publisher.changed() }),
+  );
 
   const world = new LiveWorld(logging.scope("config"), meshConfigPlace(config.translate));
   const publisher = stack.use(
     new Publisher({
       translate: () => translate(world.view, config.translate),
-      onPublished: ({ statuses }) => backend.wantStatuses(statuses),
+      onPublished: ({ statuses }) => {
+        backend.wantStatuses(withWaypointProblems(statuses, backend.waypointProblems()));
+        backend.wantWaypoints(world.view);
+      },
       onAttempt: (durationMs, outcome) => metrics.onTranslation(durationMs, outcome),
       clock,
       log: logging.scope("translate"),

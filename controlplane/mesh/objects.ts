@@ -3,6 +3,8 @@
  * checked once by `read-objects.ts`. Nothing after this form can tell a Kubernetes API from a folder of files.
  */
 
+import type { DestinationRuleSpec } from "./destination-rule.ts";
+
 /** Any object of a Kubernetes API as it came from the wire or a file. */
 export interface KubeObject {
   readonly apiVersion?: unknown;
@@ -134,6 +136,8 @@ export interface ServiceEntry {
     readonly targetPort: number;
   }[];
   readonly resolution: string;
+  /** MESH_EXTERNAL or MESH_INTERNAL. */
+  readonly location: string;
   readonly endpoints: readonly Endpoint[];
   /** undefined: no workloadSelector at all. */
   readonly workloadSelector: Labels | undefined;
@@ -142,6 +146,10 @@ export interface ServiceEntry {
   /** From the status: addresses given automatically. */
   readonly allocated: readonly { readonly host: string; readonly value: string }[];
   readonly conditions: readonly Condition[];
+}
+
+export interface DestinationRule extends DestinationRuleSpec {
+  readonly meta: Meta;
 }
 
 export interface TargetRef {
@@ -213,6 +221,8 @@ export interface Gateway {
   readonly listeners: readonly GatewayListener[];
   readonly requestedAddresses: readonly GatewayAddress[];
   readonly parametersRef: TargetRef | undefined;
+  /** Labels and annotations of what is made for it; undefined where `spec.infrastructure` is not written. */
+  readonly infrastructure: { readonly labels: Labels; readonly annotations: Labels } | undefined;
   /** From the status. */
   readonly addresses: readonly GatewayAddress[];
   readonly conditions: readonly Condition[];
@@ -273,6 +283,7 @@ export interface Kinds {
   readonly EndpointSlice: EndpointSlice;
   readonly ServiceEntry: ServiceEntry;
   readonly WorkloadEntry: WorkloadEntry;
+  readonly DestinationRule: DestinationRule;
   readonly AuthorizationPolicy: AuthorizationPolicy;
   readonly PeerAuthentication: PeerAuthentication;
   readonly Gateway: Gateway;

@@ -1,4 +1,5 @@
 /** From plain objects to the internal form. A field of a wrong type throws {@link ShapeError}. */
+import { readDestinationRule } from "./destination-rule.ts";
 import { ShapeError, type Field } from "./field.ts";
 import { readLabelSelector } from "./label-selector.ts";
 import type {
@@ -49,6 +50,11 @@ export const kinds: { readonly [K in Kind]: KindDefinition<K> } = {
   EndpointSlice: { group: "discovery.k8s.io", isNamespaced: true, read: readEndpointSlice },
   ServiceEntry: { group: "networking.istio.io", isNamespaced: true, read: readServiceEntry },
   WorkloadEntry: { group: "networking.istio.io", isNamespaced: true, read: readWorkloadEntry },
+  DestinationRule: {
+    group: "networking.istio.io",
+    isNamespaced: true,
+    read: (object) => ({ meta: readMeta(object), ...readDestinationRule(object.at("spec")) }),
+  },
   AuthorizationPolicy: { group: "security.istio.io", isNamespaced: true, read: readAuthorizationPolicy },
   PeerAuthentication: { group: "security.istio.io", isNamespaced: true, read: readPeerAuthentication },
   Gateway: { group: gatewayGroup, isNamespaced: true, read: readGateway },
@@ -261,6 +267,7 @@ function readServiceEntry(object: Field): ServiceEntry {
         targetPort: port.at("targetPort").port(),
       })),
     resolution: spec.at("resolution").text("NONE"),
+    location: spec.at("location").text("MESH_EXTERNAL"),
     endpoints: spec.at("endpoints").list().map(readEndpoint),
     workloadSelector: selector.isPresent ? selector.at("labels").textMap() : undefined,
     exportTo: spec.at("exportTo").texts(),
@@ -376,16 +383,25 @@ function readAddress(address: Field): GatewayAddress {
 
 function readGateway(object: Field): Gateway {
   const spec = object.at("spec");
-  const parameters = spec.at("infrastructure").at("parametersRef");
+  const infrastructure = spec.at("infrastructure");
+  const parameters = infrastructure.at("parametersRef");
   return {
     meta: readMeta(object),
     className: spec.at("gatewayClassName").text(),
     listeners: spec.at("listeners").list().map(readListener),
     requestedAddresses: spec.at("addresses").list().map(readAddress),
     parametersRef: parameters.isPresent ? readTargetRef(parameters) : undefined,
+    infrastructure: infrastructure.isPresent
+      ? { labels: textMapAt(infrastructure, "labels"), annotations: textMapAt(infrastructure, "annotations") }
+      : undefined,
     addresses: object.at("status").at("addresses").list().map(readAddress),
     conditions: readConditions(object),
   };
+}
+
+function textMapAt(parent: Field, name: string): Labels {
+  const field = parent.at(name);
+  return field.isPresent ? field.textMap() : none;
 }
 
 function readGatewayClass(object: Field): GatewayClass {

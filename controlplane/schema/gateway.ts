@@ -77,7 +77,7 @@ function checkGateway(spec: Field): void {
       namespaces.error('"from: Selector" needs a selector', "write which namespaces");
     }
     for (const expression of namespaces.at("selector").at("matchExpressions").items()) checkExpression(expression);
-    const isWaypoint = spec.at("gatewayClassName").text === "istio-waypoint";
+    const isWaypoint = ["istio-waypoint", "ambit-waypoint"].includes(spec.at("gatewayClassName").text ?? "");
     const protocol = each.at("protocol");
     if (isWaypoint && protocol.text !== undefined && (protocol.text !== "HBONE" || each.at("port").number !== 15_008)) {
       each.warn("is not used by a waypoint", "write port: 15008 and protocol: HBONE");

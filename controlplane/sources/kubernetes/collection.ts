@@ -8,6 +8,7 @@ export interface Collection {
   /** Only objects of this namespace. */
   readonly namespace?: string;
   readonly fieldSelector?: string;
+  readonly labelSelector?: string;
 }
 
 export function collectionPath({ group, plural, namespace }: Collection, version: string): string {
