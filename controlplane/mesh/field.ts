@@ -59,6 +59,12 @@ export class Field {
     throw new ShapeError(this.path, "a whole number", this.value);
   }
 
+  decimal(): number | undefined {
+    if (this.value === undefined) return undefined;
+    if (typeof this.value === "number" && Number.isFinite(this.value)) return this.value;
+    throw new ShapeError(this.path, "a number", this.value);
+  }
+
   /** 0 where absent. */
   port(): number {
     return this.within(65_535);

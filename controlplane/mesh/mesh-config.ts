@@ -1,9 +1,12 @@
 /** The settings of the mesh that translation reads: Istio's MeshConfig, of which the rest is ignored. */
 import { parse } from "yaml";
 import { defaultTrustDomain } from "#shared/identity/spiffe-id.ts";
+import { readKeepalive, readLocalitySetting, type Keepalive, type LocalitySetting } from "./destination-rule.ts";
+import { durationMs } from "./duration.ts";
 import { Field, ShapeError } from "./field.ts";
 import type { KubeObject, LabelSelector } from "./objects.ts";
 import { readLabelSelector } from "./label-selector.ts";
+import { readRetryPolicy, type RetryPolicy } from "./retry-policy.ts";
 
 export type Visibility = "PUBLIC" | "NAMESPACE" | "NONE";
 
@@ -26,6 +29,34 @@ export interface MeshConfig {
   /** undefined: every ServiceEntry is public and nothing is said about it. */
   readonly serviceEntryVisibility: ServiceEntryVisibility | undefined;
   readonly serviceScopes: readonly ServiceScope[];
+  /** What waypoints do where nothing else is said. */
+  readonly connectTimeoutMs: number;
+  readonly tcpKeepalive: Keepalive | undefined;
+  readonly h2Upgrade: boolean;
+  readonly locality: LocalitySetting;
+  readonly zoneAware: LocalitySetting | undefined;
+  readonly pathNormalization: PathNormalization;
+  readonly defaultHttpRetryPolicy: RetryPolicy | undefined;
+  readonly defaultVirtualServiceExportTo: readonly string[];
+  readonly defaultDestinationRuleExportTo: readonly string[];
+  readonly proxyHeaders: ProxyHeaders;
+  /** Of connections between waypoints and workloads. */
+  readonly hboneIdleTimeoutMs: number | undefined;
+}
+
+export type PathNormalization = "NONE" | "BASE" | "MERGE_SLASHES" | "DECODE_AND_MERGE_SLASHES";
+
+/** Headers that waypoints add or keep off: `defaultConfig.proxyHeaders`. */
+export interface ProxyHeaders {
+  /** undefined: the default of Istio's proxies. */
+  readonly server: string | undefined;
+  readonly serverDisabled: boolean;
+  readonly requestIdDisabled: boolean;
+  readonly attemptCountDisabled: boolean;
+  readonly envoyDebugHeadersDisabled: boolean;
+  readonly forwardedHost: boolean;
+  readonly forwardedPort: boolean;
+  readonly preserveHttp1HeaderCase: boolean;
 }
 
 export const defaultMeshConfig: MeshConfig = {
@@ -44,6 +75,26 @@ export const defaultMeshConfig: MeshConfig = {
       scope: "GLOBAL",
     },
   ],
+  connectTimeoutMs: 10_000,
+  tcpKeepalive: undefined,
+  h2Upgrade: false,
+  locality: { enabled: true, distribute: [], failover: [], failoverPriority: [] },
+  zoneAware: undefined,
+  pathNormalization: "BASE",
+  defaultHttpRetryPolicy: undefined,
+  defaultVirtualServiceExportTo: ["*"],
+  defaultDestinationRuleExportTo: ["*"],
+  proxyHeaders: {
+    server: undefined,
+    serverDisabled: false,
+    requestIdDisabled: false,
+    attemptCountDisabled: false,
+    envoyDebugHeadersDisabled: false,
+    forwardedHost: false,
+    forwardedPort: false,
+    preserveHttp1HeaderCase: false,
+  },
+  hboneIdleTimeoutMs: undefined,
 };
 
 /**
@@ -93,7 +144,56 @@ function readMeshConfig(mesh: Field): MeshConfig {
     rootNamespace: mesh.at("rootNamespace").text() || defaultMeshConfig.rootNamespace,
     serviceEntryVisibility: visibility.isPresent ? readServiceEntryVisibility(visibility) : undefined,
     serviceScopes: scopes.isPresent ? scopes.list().map(readScope) : defaultMeshConfig.serviceScopes,
+    ...readTrafficDefaults(mesh),
   };
+}
+
+function readTrafficDefaults(mesh: Field) {
+  const locality = mesh.at("localityLbSetting");
+  const zoneAware = mesh.at("zoneAwareLbSetting");
+  const keepalive = mesh.at("tcpKeepalive");
+  const exportTo = (field: Field): readonly string[] => (field.texts().length > 0 ? field.texts() : ["*"]);
+  return {
+    connectTimeoutMs: durationMs(mesh.at("connectTimeout")) ?? defaultMeshConfig.connectTimeoutMs,
+    tcpKeepalive: keepalive.isPresent ? readKeepalive(keepalive) : undefined,
+    h2Upgrade: mesh.at("h2UpgradePolicy").text() === "UPGRADE",
+    locality: locality.isPresent ? readLocalitySetting(locality) : defaultMeshConfig.locality,
+    zoneAware: zoneAware.isPresent ? readLocalitySetting(zoneAware) : undefined,
+    pathNormalization: readNormalization(mesh.at("pathNormalization").at("normalization")),
+    defaultHttpRetryPolicy: readRetryPolicy(mesh.at("defaultHttpRetryPolicy")),
+    defaultVirtualServiceExportTo: exportTo(mesh.at("defaultVirtualServiceExportTo")),
+    defaultDestinationRuleExportTo: exportTo(mesh.at("defaultDestinationRuleExportTo")),
+    proxyHeaders: readProxyHeaders(mesh.at("defaultConfig").at("proxyHeaders")),
+    hboneIdleTimeoutMs: durationMs(mesh.at("hboneIdleTimeout")),
+  };
+}
+
+function readProxyHeaders(headers: Field): ProxyHeaders {
+  return {
+    server: headers.at("server").at("value").optionalText(),
+    serverDisabled: headers.at("server").at("disabled").flag(),
+    requestIdDisabled: headers.at("requestId").at("disabled").flag(),
+    attemptCountDisabled: headers.at("attemptCount").at("disabled").flag(),
+    envoyDebugHeadersDisabled: headers.at("envoyDebugHeaders").at("disabled").flag(),
+    forwardedHost: headers.at("xForwardedHost").at("enabled").flag(),
+    forwardedPort: headers.at("xForwardedPort").at("enabled").flag(),
+    preserveHttp1HeaderCase: headers.at("preserveHttp1HeaderCase").flag(),
+  };
+}
+
+function readNormalization(field: Field): PathNormalization {
+  const text = field.text("DEFAULT");
+  switch (text) {
+    case "NONE":
+    case "MERGE_SLASHES":
+    case "DECODE_AND_MERGE_SLASHES":
+      return text;
+    case "DEFAULT":
+    case "BASE":
+      return "BASE";
+    default:
+      throw new ShapeError(field.path, "one of NONE, BASE, MERGE_SLASHES, DECODE_AND_MERGE_SLASHES", text);
+  }
 }
 
 function readScope(config: Field): ServiceScope {
