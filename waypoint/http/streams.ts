@@ -63,7 +63,7 @@ export interface DownstreamStream {
   readonly request: RequestHead;
   /** Whether the request has no body at all, known from its head. */
   readonly endsWithHead: boolean;
-  /** Begins delivery of the body. Once. */
+  /** Begins delivery of the body (and answers `expect: 100-continue`, a field that layers do not see). Once. */
   read(reader: BodyReader): void;
   /** Stops delivery of the body until {@link resume}. */
   pause(): void;
