@@ -3,6 +3,7 @@ import { parse } from "yaml";
 import { defaultTrustDomain } from "#shared/identity/spiffe-id.ts";
 import { readKeepalive, readLocalitySetting, type Keepalive, type LocalitySetting } from "./destination-rule.ts";
 import { durationMs } from "./duration.ts";
+import { readExtAuthzProviders, type ExtAuthzProvider } from "./extension-provider.ts";
 import { Field, ShapeError } from "./field.ts";
 import type { KubeObject, LabelSelector } from "./objects.ts";
 import { readLabelSelector } from "./label-selector.ts";
@@ -25,6 +26,8 @@ export interface ServiceScope {
 export interface MeshConfig {
   readonly trustDomain: string;
   readonly trustDomainAliases: readonly string[];
+  /** External authorizers, which CUSTOM policies name. */
+  readonly extAuthzProviders: readonly ExtAuthzProvider[];
   readonly rootNamespace: string;
   /** undefined: every ServiceEntry is public and nothing is said about it. */
   readonly serviceEntryVisibility: ServiceEntryVisibility | undefined;
@@ -62,6 +65,7 @@ export interface ProxyHeaders {
 export const defaultMeshConfig: MeshConfig = {
   trustDomain: defaultTrustDomain,
   trustDomainAliases: [],
+  extAuthzProviders: [],
   rootNamespace: "istio-system",
   serviceEntryVisibility: undefined,
   // Istio's ambient profile sets this one.
@@ -141,6 +145,7 @@ function readMeshConfig(mesh: Field): MeshConfig {
   return {
     trustDomain: mesh.at("trustDomain").text() || defaultMeshConfig.trustDomain,
     trustDomainAliases: mesh.at("trustDomainAliases").texts(),
+    extAuthzProviders: readExtAuthzProviders(mesh.at("extensionProviders")),
     rootNamespace: mesh.at("rootNamespace").text() || defaultMeshConfig.rootNamespace,
     serviceEntryVisibility: visibility.isPresent ? readServiceEntryVisibility(visibility) : undefined,
     serviceScopes: scopes.isPresent ? scopes.list().map(readScope) : defaultMeshConfig.serviceScopes,
