@@ -35,6 +35,10 @@ export class Field {
     return this.value !== undefined;
   }
 
+  get isObject(): boolean {
+    return typeof this.value === "object" && !Array.isArray(this.value);
+  }
+
   at(key: string): Field {
     const own = this.record();
     const value = Object.hasOwn(own, key) ? own[key] : undefined;

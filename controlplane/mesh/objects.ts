@@ -4,6 +4,11 @@
  */
 
 import type { DestinationRuleSpec } from "./destination-rule.ts";
+import type { Route } from "./gateway-route.ts";
+import type { Condition, Labels, Meta } from "./meta.ts";
+import type { ReferenceGrant } from "./reference-grant.ts";
+import type { VirtualService } from "./virtual-service.ts";
+import type { JwtRule } from "./request-authentication.ts";
 
 /** Any object of a Kubernetes API as it came from the wire or a file. */
 export interface KubeObject {
@@ -13,35 +18,7 @@ export interface KubeObject {
   readonly [field: string]: unknown;
 }
 
-export type Labels = ReadonlyMap<string, string>;
-
-export interface OwnerReference {
-  readonly kind: string;
-  readonly name: string;
-  readonly isController: boolean;
-}
-
-export interface Meta {
-  readonly name: string;
-  /** Empty for cluster-scoped kinds. */
-  readonly namespace: string;
-  readonly uid: string;
-  readonly labels: Labels;
-  readonly annotations: Labels;
-  readonly generation: number;
-  readonly createdMs: number;
-  readonly isDeleting: boolean;
-  readonly generateName: string;
-  readonly owners: readonly OwnerReference[];
-}
-
-export interface Condition {
-  readonly type: string;
-  readonly status: string;
-  readonly reason: string;
-  readonly message: string;
-  readonly lastTransitionTime: string;
-}
+export type { Condition, Labels, Meta } from "./meta.ts";
 
 export interface Namespace {
   readonly meta: Meta;
@@ -178,7 +155,18 @@ export interface AuthorizationPolicy {
   readonly selector: Labels | undefined;
   readonly targetRefs: readonly TargetRef[];
   readonly action: string;
+  /** Of a CUSTOM policy; empty where not written. */
+  readonly provider: string;
   readonly rules: readonly AuthorizationRule[];
+  readonly conditions: readonly Condition[];
+}
+
+export interface RequestAuthentication {
+  readonly meta: Meta;
+  /** undefined: no selector at all. */
+  readonly selector: Labels | undefined;
+  readonly targetRefs: readonly TargetRef[];
+  readonly rules: readonly JwtRule[];
   readonly conditions: readonly Condition[];
 }
 
@@ -233,47 +221,6 @@ export interface GatewayClass {
   readonly controllerName: string;
 }
 
-export type RouteKind = "HTTPRoute" | "GRPCRoute" | "TCPRoute" | "TLSRoute";
-
-export interface ParentRef {
-  readonly group: string;
-  readonly kind: string;
-  /** Empty: that of the route. */
-  readonly namespace: string;
-  readonly name: string;
-  /** As it stands in the route with its defaults: a status repeats it. */
-  readonly written: Readonly<Record<string, string | number>>;
-}
-
-export interface BackendRef {
-  readonly group: string;
-  readonly kind: string;
-  /** Empty: that of the route. */
-  readonly namespace: string;
-  readonly name: string;
-  readonly port: number | undefined;
-  readonly weight: number;
-  /** Their types. */
-  readonly filters: readonly string[];
-}
-
-export interface RouteRule {
-  /** Types of filters. */
-  readonly filters: readonly string[];
-  readonly mirrors: readonly BackendRef[];
-  readonly backends: readonly BackendRef[];
-}
-
-/** A route of any kind, as far as its status depends on it. */
-export interface Route {
-  readonly apiVersion: string;
-  readonly meta: Meta;
-  readonly parents: readonly ParentRef[];
-  readonly rules: readonly RouteRule[];
-  /** Its status tells of a parent that is a Service or ServiceEntry, written by us. */
-  readonly hasServiceParentStatus: boolean;
-}
-
 /** The kinds of the internal form. */
 export interface Kinds {
   readonly Namespace: Namespace;
@@ -286,12 +233,15 @@ export interface Kinds {
   readonly DestinationRule: DestinationRule;
   readonly AuthorizationPolicy: AuthorizationPolicy;
   readonly PeerAuthentication: PeerAuthentication;
+  readonly RequestAuthentication: RequestAuthentication;
   readonly Gateway: Gateway;
   readonly GatewayClass: GatewayClass;
   readonly HTTPRoute: Route;
   readonly GRPCRoute: Route;
   readonly TCPRoute: Route;
   readonly TLSRoute: Route;
+  readonly ReferenceGrant: ReferenceGrant;
+  readonly VirtualService: VirtualService;
 }
 
 export type Kind = keyof Kinds;

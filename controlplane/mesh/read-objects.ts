@@ -1,12 +1,12 @@
 /** From plain objects to the internal form. A field of a wrong type throws {@link ShapeError}. */
 import { readDestinationRule } from "./destination-rule.ts";
 import { ShapeError, type Field } from "./field.ts";
+import { readGatewayRoute, type RouteKind } from "./gateway-route.ts";
 import { readLabelSelector } from "./label-selector.ts";
 import type {
   Attributes,
   AuthorizationPolicy,
   AuthorizationRule,
-  BackendRef,
   Condition,
   Endpoint,
   EndpointSlice,
@@ -20,17 +20,19 @@ import type {
   Kinds,
   Meta,
   MtlsMode,
-  ParentRef,
   PeerAuthentication,
   Pod,
-  Route,
-  RouteRule,
+  RequestAuthentication,
   Service,
   ServiceEntry,
   SliceEndpoint,
   TargetRef,
   WorkloadEntry,
 } from "./objects.ts";
+import { readJwtRule } from "./request-authentication.ts";
+
+import { readReferenceGrant } from "./reference-grant.ts";
+import { readVirtualService } from "./virtual-service.ts";
 
 interface KindDefinition<K extends Kind> {
   /** API group; empty for the core group. */
@@ -40,6 +42,12 @@ interface KindDefinition<K extends Kind> {
 }
 
 const gatewayGroup = "gateway.networking.k8s.io";
+
+const route = (kind: RouteKind) => ({
+  group: gatewayGroup,
+  isNamespaced: true,
+  read: (object: Field) => readGatewayRoute(kind, readMeta(object), object),
+});
 
 /** Every kind that the mesh reads. Versions of a group are not told apart: their fields agree. */
 export const kinds: { readonly [K in Kind]: KindDefinition<K> } = {
@@ -57,12 +65,23 @@ export const kinds: { readonly [K in Kind]: KindDefinition<K> } = {
   },
   AuthorizationPolicy: { group: "security.istio.io", isNamespaced: true, read: readAuthorizationPolicy },
   PeerAuthentication: { group: "security.istio.io", isNamespaced: true, read: readPeerAuthentication },
+  RequestAuthentication: { group: "security.istio.io", isNamespaced: true, read: readRequestAuthentication },
   Gateway: { group: gatewayGroup, isNamespaced: true, read: readGateway },
   GatewayClass: { group: gatewayGroup, isNamespaced: false, read: readGatewayClass },
-  HTTPRoute: { group: gatewayGroup, isNamespaced: true, read: readRoute },
-  GRPCRoute: { group: gatewayGroup, isNamespaced: true, read: readRoute },
-  TCPRoute: { group: gatewayGroup, isNamespaced: true, read: readRoute },
-  TLSRoute: { group: gatewayGroup, isNamespaced: true, read: readRoute },
+  HTTPRoute: route("HTTPRoute"),
+  GRPCRoute: route("GRPCRoute"),
+  TCPRoute: route("TCPRoute"),
+  TLSRoute: route("TLSRoute"),
+  ReferenceGrant: {
+    group: gatewayGroup,
+    isNamespaced: true,
+    read: (object) => readReferenceGrant(readMeta(object), object.at("spec")),
+  },
+  VirtualService: {
+    group: "networking.istio.io",
+    isNamespaced: true,
+    read: (object) => readVirtualService(readMeta(object), object.at("spec"), readConditions(object)),
+  },
 };
 
 /** The kind of an object by group and kind; undefined where the mesh does not read it. */
@@ -74,9 +93,6 @@ export function kindOf(object: KubeObject): Kind | undefined {
   const kind = object.kind as Kind;
   return kinds[kind].group === group ? kind : undefined;
 }
-
-/** Under this name Istio writes what becomes of the parents of a route, Gateways and services alike. */
-export const routeController = "istio.io/gateway-controller";
 
 const none: Labels = new Map();
 
@@ -290,6 +306,11 @@ function readTargetRef(ref: Field): TargetRef {
   };
 }
 
+function readTargetRefs(spec: Field): readonly TargetRef[] {
+  const single = spec.at("targetRef");
+  return [...spec.at("targetRefs").list(), ...(single.isPresent ? [single] : [])].map(readTargetRef);
+}
+
 function readSelector(spec: Field): Labels | undefined {
   const selector = spec.at("selector");
   return selector.isPresent ? selector.at("matchLabels").textMap() : undefined;
@@ -327,13 +348,24 @@ function readRule(rule: Field): AuthorizationRule {
 
 function readAuthorizationPolicy(object: Field): AuthorizationPolicy {
   const spec = object.at("spec");
-  const single = spec.at("targetRef");
   return {
     meta: readMeta(object),
     selector: readSelector(spec),
-    targetRefs: [...spec.at("targetRefs").list(), ...(single.isPresent ? [single] : [])].map(readTargetRef),
+    targetRefs: readTargetRefs(spec),
     action: spec.at("action").text("ALLOW"),
+    provider: spec.at("provider").at("name").text(),
     rules: spec.at("rules").list().map(readRule),
+    conditions: readConditions(object),
+  };
+}
+
+function readRequestAuthentication(object: Field): RequestAuthentication {
+  const spec = object.at("spec");
+  return {
+    meta: readMeta(object),
+    selector: readSelector(spec),
+    targetRefs: readTargetRefs(spec),
+    rules: spec.at("jwtRules").list().map(readJwtRule),
     conditions: readConditions(object),
   };
 }
@@ -406,69 +438,4 @@ function textMapAt(parent: Field, name: string): Labels {
 
 function readGatewayClass(object: Field): GatewayClass {
   return { meta: readMeta(object), controllerName: object.at("spec").at("controllerName").text() };
-}
-
-function readRoute(object: Field): Route {
-  const spec = object.at("spec");
-  return {
-    apiVersion: object.at("apiVersion").text(),
-    meta: readMeta(object),
-    parents: spec.at("parentRefs").list().map(readParentRef),
-    rules: spec.at("rules").list().map(readRouteRule),
-    hasServiceParentStatus: object
-      .at("status")
-      .at("parents")
-      .list()
-      .some(
-        (parent) =>
-          parent.at("controllerName").text() === routeController &&
-          ["Service", "ServiceEntry"].includes(parent.at("parentRef").at("kind").text()),
-      ),
-  };
-}
-
-function readParentRef(ref: Field): ParentRef {
-  const names = {
-    group: ref.at("group").text(gatewayGroup),
-    kind: ref.at("kind").text("Gateway"),
-    name: ref.at("name").text(),
-  };
-  const [namespace, section] = [ref.at("namespace").optionalText(), ref.at("sectionName").optionalText()];
-  return {
-    ...names,
-    namespace: namespace ?? "",
-    written: {
-      ...names,
-      ...(namespace === undefined ? {} : { namespace }),
-      ...(section === undefined ? {} : { sectionName: section }),
-      ...(ref.at("port").isPresent ? { port: ref.at("port").port() } : {}),
-    },
-  };
-}
-
-function readRouteRule(rule: Field): RouteRule {
-  const filters = rule.at("filters").list();
-  return {
-    filters: filters.map((filter) => filter.at("type").text()),
-    mirrors: filters
-      .map((filter) => filter.at("requestMirror").at("backendRef"))
-      .filter((ref) => ref.isPresent)
-      .map(readBackendRef),
-    backends: rule.at("backendRefs").list().map(readBackendRef),
-  };
-}
-
-function readBackendRef(ref: Field): BackendRef {
-  return {
-    group: ref.at("group").text(),
-    kind: ref.at("kind").text("Service"),
-    namespace: ref.at("namespace").text(),
-    name: ref.at("name").text(),
-    port: ref.at("port").isPresent ? ref.at("port").port() : undefined,
-    weight: ref.at("weight").whole(1),
-    filters: ref
-      .at("filters")
-      .list()
-      .map((filter) => filter.at("type").text()),
-  };
 }

@@ -1,7 +1,7 @@
 /** What a status shall say, and what has to be written for it. Pure. */
 import { hasErrors } from "#controlplane/schema/problem.ts";
 import type { ObjectRef, SourceObject, Upsert, Refuse } from "#controlplane/sources/source.ts";
-import { routeController } from "#controlplane/mesh/read-objects.ts";
+import { routeController } from "#controlplane/mesh/gateway-route.ts";
 import { isDeepStrictEqual } from "node:util";
 
 export interface WantedCondition {

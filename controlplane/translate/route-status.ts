@@ -2,8 +2,16 @@
  * The status of routes that are attached to services: whether the parent exists, and whether the route names backends
  * that can be used. What routes do is for waypoints; this is only what their authors are told.
  */
-import type { BackendRef, Gateway, Meta, ParentRef, Route, RouteKind } from "#controlplane/mesh/objects.ts";
-import { routeController } from "#controlplane/mesh/read-objects.ts";
+import {
+  routeController,
+  type BackendRef,
+  type ParentRef,
+  type Route,
+  type RouteFilter,
+  type RouteKind,
+  type RouteRule,
+} from "#controlplane/mesh/gateway-route.ts";
+import type { Gateway, Meta } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
 import { useWaypointLabel } from "./annotations.ts";
 import { controllerOf, isOurController } from "./gateway-classes.ts";
@@ -126,7 +134,7 @@ function resolvedRefs(context: RouteContext, { meta, rules }: Route): StatusCond
   for (const rule of rules) {
     const faults = [
       ...rule.filters.map(filterFault),
-      ...rule.mirrors.map((ref) => backendFault(context, ref, meta.namespace)),
+      ...mirrorsOf(rule).map((ref) => backendFault(context, ref, meta.namespace)),
       // A backend without weight is never asked.
       ...rule.backends
         .filter(({ weight }) => weight > 0)
@@ -147,11 +155,16 @@ const unsupported = (filter: string): Fault => ({
   isFatal: true,
 });
 
-const filterFault = (filter: string): Fault | undefined =>
-  filter === "ExtensionRef" || filter === "ExternalAuth" ? unsupported(filter) : undefined;
+const filterFault = (filter: RouteFilter): Fault | undefined =>
+  filter.type === "unsupported" ? unsupported(filter.name) : undefined;
 
-const backendFilterFault = (filter: string): Fault | undefined =>
-  filter === "RequestHeaderModifier" || filter === "ResponseHeaderModifier" ? undefined : unsupported(filter);
+const backendFilterFault = (filter: RouteFilter): Fault | undefined =>
+  filter.type === "RequestHeaderModifier" || filter.type === "ResponseHeaderModifier"
+    ? undefined
+    : unsupported(filter.type === "unsupported" ? filter.name : filter.type);
+
+const mirrorsOf = ({ filters }: RouteRule): readonly BackendRef[] =>
+  filters.flatMap((filter) => (filter.type === "RequestMirror" ? [filter.backend] : []));
 
 function backendFault({ world, hasHost }: RouteContext, ref: BackendRef, own: string): Fault | undefined {
   const { group, kind, name, namespace, port } = ref;

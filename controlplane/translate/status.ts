@@ -1,5 +1,6 @@
 /** Statuses that the control plane wants on objects; who writes them compares with what is there. */
-import type { Condition, Meta, RouteKind } from "#controlplane/mesh/objects.ts";
+import type { RouteKind } from "#controlplane/mesh/gateway-route.ts";
+import type { Condition, Meta } from "#controlplane/mesh/objects.ts";
 
 export interface StatusCondition {
   readonly type: string;
