@@ -2,13 +2,16 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import { checkServerIdentity, createSecureContext, type SecureContext } from "node:tls";
-import { connectivityState, credentials, Client, Metadata } from "@grpc/grpc-js";
+import { connectivityState, credentials, Client, Metadata, type ChannelCredentials } from "@grpc/grpc-js";
 import { MeshError } from "#shared/errors/mesh-error.ts";
+import { isLoopback, tryIp } from "#shared/net/ip.ts";
 
-/** Where the control plane listens; always TLS. */
+/** Where the control plane listens; always TLS, but for one on this machine. */
 export interface Endpoint {
   readonly host: string;
   readonly port: number;
+  /** No TLS: only of a loopback address, and no token is ever sent there. */
+  readonly plaintext?: boolean;
 }
 
 /** Whom the control plane's certificate must come from. */
@@ -41,20 +44,27 @@ export interface CallSettings {
 }
 
 /**
- * Reads `https://host:port`; the scheme may be left out, the port is then still needed.
+ * Reads `https://host:port`; the scheme may be left out, the port is then still needed. With `allowsLocalPlaintext` also
+ * `http://` and a loopback address, for benches and tests without a certificate authority.
  *
  * @throws MeshError CONFIG_INVALID quoting the address
  */
-export function parseEndpoint(address: string): Endpoint {
+export function parseEndpoint(address: string, { allowsLocalPlaintext = false } = {}): Endpoint {
   const hasScheme = address.includes("://");
   const url = URL.parse(hasScheme ? address : `https://${address}`);
   const refuse = (remedy: string) =>
     new MeshError("CONFIG_INVALID", `Cannot use "${address}" as the control plane's address: ${remedy}`);
   if (url === null || url.hostname === "") throw refuse('write "https://host:port"');
-  if (url.protocol !== "https:") throw refuse("only https is spoken, as tokens must not travel in the clear");
+  const host = url.hostname.replace(/^\[|\]$/g, "");
+  const ip = tryIp(host);
+  const plaintext = allowsLocalPlaintext && url.protocol === "http:" && ip !== undefined && isLoopback(ip);
+  if (url.protocol !== "https:" && !plaintext) {
+    throw refuse("only https is spoken, as tokens must not travel in the clear");
+  }
   if (!/^\/?$/.test(url.pathname) || url.search !== "" || url.username !== "")
     throw refuse('write "https://host:port"');
-  return { host: url.hostname.replace(/^\[|\]$/g, ""), port: url.port === "" ? 443 : Number(url.port) };
+  const port = url.port === "" ? (plaintext ? 80 : 443) : Number(url.port);
+  return { host, port, ...(plaintext && { plaintext }) };
 }
 
 /** `SYSTEM` for the system's roots, PEM text itself, else a file's path. */
@@ -125,17 +135,13 @@ const suites = {
  */
 export function openChannel(settings: ChannelSettings, rootsPem: string | undefined): Client {
   const { endpoint, alternativeHostname } = settings;
-  const credential = credentials.createFromSecureContext(secureContext(settings, rootsPem), {
-    checkServerIdentity: (_target, certificate) => {
-      const mismatch = checkServerIdentity(endpoint.host, certificate);
-      if (mismatch === undefined || alternativeHostname === undefined) return mismatch;
-      return checkServerIdentity(alternativeHostname, certificate);
-    },
-  });
+  const credential = endpoint.plaintext === true ? credentials.createInsecure() : tlsCredential(settings, rootsPem);
   const host = endpoint.host.includes(":") ? `[${endpoint.host}]` : endpoint.host;
   return new Client(`dns:${host}:${endpoint.port}`, credential, {
     // grpc-js would put an IP address into the server name indication, which TLS forbids and Node refuses.
-    ...(isIP(endpoint.host) === 0 ? {} : { "grpc.ssl_target_name_override": alternativeHostname ?? "localhost" }),
+    ...(isIP(endpoint.host) === 0 || endpoint.plaintext === true
+      ? {}
+      : { "grpc.ssl_target_name_override": alternativeHostname ?? "localhost" }),
     "grpc.keepalive_time_ms": 30_000,
     "grpc.keepalive_timeout_ms": 10_000,
     "grpc.keepalive_permit_without_calls": 1,
@@ -151,6 +157,17 @@ export function openChannel(settings: ChannelSettings, rootsPem: string | undefi
     // The control plane is a neighbour: proxy variables of the environment are not for it.
     "grpc.enable_http_proxy": 0,
     "grpc-node.flow_control_window": 4 * 1024 * 1024,
+  });
+}
+
+function tlsCredential(settings: ChannelSettings, rootsPem: string | undefined): ChannelCredentials {
+  const { endpoint, alternativeHostname } = settings;
+  return credentials.createFromSecureContext(secureContext(settings, rootsPem), {
+    checkServerIdentity: (_target, certificate) => {
+      const mismatch = checkServerIdentity(endpoint.host, certificate);
+      if (mismatch === undefined || alternativeHostname === undefined) return mismatch;
+      return checkServerIdentity(alternativeHostname, certificate);
+    },
   });
 }
 

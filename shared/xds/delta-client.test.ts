@@ -370,3 +370,54 @@ describe("ztunnelNode", () => {
     ).toEqual(node.metadata);
   });
 });
+
+describe("DeltaClient with names", () => {
+  test("asks for the names wanted now, says differences, and asks again after a reconnect, found or not", async () => {
+    const { port, stream } = await startServer();
+    let names: ReadonlySet<string> = new Set();
+    const { node } = ztunnelNode({ podName: "p" });
+    const client = new DeltaClient({
+      channel: {
+        endpoint: { host: "127.0.0.1", port },
+        roots: parseRootSource(certificate.rootsPem.join("")),
+        alternativeHostname: "istiod.istio-system.svc",
+      },
+      call: { token: { from: "nowhere" }, clusterId: "Kubernetes" },
+      node,
+      subscriptions: [
+        { typeUrl: typeUrls.cluster, apply: acceptAll },
+        { typeUrl: typeUrls.endpoints, apply: acceptAll, names: () => names },
+      ],
+      clock: systemClock,
+      log: silentLogger,
+    });
+    const abort = new AbortController();
+    void client.run(abort.signal);
+    open.push(() => abort.abort());
+    const first = await stream();
+    expect((await first.request()).typeUrl).toBe(typeUrls.cluster);
+    names = new Set(["a", "b"]);
+    client.resubscribe(typeUrls.endpoints);
+    const asked = await first.request();
+    expect([asked.typeUrl, asked.resourceNamesSubscribe, asked.node?.id]).toEqual([
+      typeUrls.endpoints,
+      ["a", "b"],
+      node.id,
+    ]);
+    const found = { ...resource("b", "3", typeUrls.endpoints) };
+    first.send({ typeUrl: typeUrls.endpoints, nonce: "n", resources: [found], removedResources: ["a"] });
+    expect((await first.request()).responseNonce).toBe("n");
+    names = new Set(["a", "b", "c"]);
+    client.resubscribe(typeUrls.endpoints);
+    const more = await first.request();
+    expect([more.resourceNamesSubscribe, more.resourceNamesUnsubscribe]).toEqual([["c"], []]);
+    names = new Set(["a", "b"]);
+    client.resubscribe(typeUrls.endpoints);
+    expect((await first.request()).resourceNamesUnsubscribe).toEqual(["c"]);
+    first.fail(status.UNAVAILABLE, "transport is closing");
+    const second = await stream();
+    await second.request();
+    const again = await second.request();
+    expect([again.resourceNamesSubscribe, again.initialResourceVersions]).toEqual([["a", "b"], { b: "3" }]);
+  });
+});

@@ -43,6 +43,11 @@ export interface Subscription {
   readonly apply: ResourceHandler;
   /** Starts with nothing and asks for single names ({@link DeltaClient.demand}); everything otherwise. */
   readonly onDemand?: boolean;
+  /**
+   * Asks for these names and no others; {@link DeltaClient.resubscribe} says that they changed. Asked for again after a
+   * reconnect, found or not. As long as it is empty, the type is not spoken of.
+   */
+  readonly names?: () => ReadonlySet<string>;
 }
 
 /** For metrics. */
@@ -93,6 +98,8 @@ interface TypeState {
   readonly answered: Set<string>;
   /** Those of `answered` that stand for nothing: they may be given up. Oldest first. */
   readonly absent: Set<string>;
+  /** Of {@link Subscription.names}: what this stream was asked for. */
+  asked: ReadonlySet<string>;
 }
 
 /**
@@ -111,10 +118,17 @@ export class DeltaClient {
     this.#types = new Map(
       options.subscriptions.map((subscription) => [
         subscription.typeUrl,
-        { subscription, retained: new Map(), demanded: new Map(), answered: new Set(), absent: new Set() },
+        {
+          subscription,
+          retained: new Map(),
+          demanded: new Map(),
+          answered: new Set(),
+          absent: new Set(),
+          asked: new Set<string>(),
+        },
       ]),
     );
-    const wildcards = options.subscriptions.filter(({ onDemand = false }) => !onDemand);
+    const wildcards = options.subscriptions.filter(({ onDemand = false, names }) => !onDemand && names === undefined);
     this.#unready = new Set(wildcards.map(({ typeUrl }) => typeUrl));
     if (this.#unready.size === 0) this.#ready.resolve();
   }
@@ -169,6 +183,28 @@ export class DeltaClient {
     } finally {
       signal.removeEventListener("abort", onAbort);
     }
+  }
+
+  /** The names of a type ({@link Subscription.names}) are others now: says the difference, if a stream stands. */
+  resubscribe(typeUrl: string): void {
+    const type = this.#types.get(typeUrl);
+    const names = type?.subscription.names?.();
+    if (type === undefined || names === undefined) throw new TypeError(`"${typeUrl}" is not subscribed by names`);
+    const stream = this.#stream;
+    if (stream === undefined) return;
+    const added = [...names].filter((name) => !type.asked.has(name));
+    const left = [...type.asked].filter((name) => !names.has(name));
+    if (added.length === 0 && left.length === 0) return;
+    for (const name of left) type.retained.delete(name);
+    // The server speaks of a type from the first request on, and that one introduces us.
+    const isFirst = type.asked.size === 0;
+    type.asked = new Set(names);
+    stream.write({
+      typeUrl,
+      ...(isFirst && { node: this.#options.node }),
+      resourceNamesSubscribe: added,
+      resourceNamesUnsubscribe: left,
+    });
   }
 
   #ask({ subscription, demanded, answered, absent }: TypeState, name: string): PromiseWithResolvers<void> {
@@ -246,6 +282,8 @@ export class DeltaClient {
     for (const type of this.#types.values()) {
       type.answered.clear();
       type.absent.clear();
+      type.asked = new Set(type.subscription.names?.());
+      if (type.subscription.names !== undefined && type.asked.size === 0) continue;
       stream.write({ ...initialRequest(type), node: this.#options.node });
     }
     this.#stream = stream;
@@ -283,8 +321,12 @@ export class DeltaClient {
 }
 
 /** What is retained is claimed; names still waited for are claimed without a version, which asks for them anew. */
-function initialRequest({ subscription, retained, demanded }: TypeState): Request {
-  const { typeUrl, onDemand = false } = subscription;
+function initialRequest({ subscription, retained, demanded, asked }: TypeState): Request {
+  const { typeUrl, onDemand = false, names } = subscription;
+  if (names !== undefined) {
+    const held = [...retained].filter(([name]) => asked.has(name));
+    return { typeUrl, initialResourceVersions: Object.fromEntries(held), resourceNamesSubscribe: [...asked] };
+  }
   const waiting = [...demanded.keys()].map((name) => [name, ""] as const);
   return {
     typeUrl,

@@ -6,7 +6,7 @@ export interface XdsNode {
   readonly metadata: JsonObject;
 }
 
-export interface ZtunnelFacts {
+export interface ProxyFacts {
   /** `INSTANCE_IP`; what is missing becomes an empty string, the address `1.1.1.1`. */
   readonly instanceIp?: string;
   readonly podName?: string;
@@ -18,8 +18,24 @@ export interface ZtunnelFacts {
   readonly jsonMetadata?: Readonly<Record<string, string>>;
 }
 
-/** The node message of a ztunnel, as Istio's own sends it, and the names of JSON variables that could not be read. */
-export function ztunnelNode(facts: ZtunnelFacts): { readonly node: XdsNode; readonly unreadable: readonly string[] } {
+export interface ProxyNodeMessage {
+  readonly node: XdsNode;
+  /** Names of JSON variables that could not be read. */
+  readonly unreadable: readonly string[];
+}
+
+/** The node message of a ztunnel, as Istio's own sends it. */
+export const ztunnelNode = (facts: ProxyFacts): ProxyNodeMessage => proxyNode("ztunnel", facts);
+
+/** The node message of a waypoint, as Istio's agent makes it for Envoy. */
+export function waypointNode(
+  facts: ProxyFacts & { readonly serviceAccount: string; readonly labels: Readonly<Record<string, string>> },
+): ProxyNodeMessage {
+  const { serviceAccount, labels } = facts;
+  return proxyNode("waypoint", facts, { SERVICE_ACCOUNT: serviceAccount, LABELS: { ...labels } });
+}
+
+function proxyNode(type: "ztunnel" | "waypoint", facts: ProxyFacts, own: JsonObject = {}): ProxyNodeMessage {
   const { instanceIp = "", podName = "", podNamespace = "", nodeName = "" } = facts;
   const ip = instanceIp === "" ? "1.1.1.1" : instanceIp;
   const unreadable: string[] = [];
@@ -36,11 +52,12 @@ export function ztunnelNode(facts: ZtunnelFacts): { readonly node: XdsNode; read
     NAMESPACE: podNamespace,
     INSTANCE_IPS: ip,
     NODE_NAME: nodeName,
+    ...own,
     ...facts.metadata,
     ...Object.fromEntries(parsed),
   };
   return {
-    node: { id: `ztunnel~${ip}~${podName}.${podNamespace}~${podNamespace}.svc.cluster.local`, metadata },
+    node: { id: `${type}~${ip.split(",")[0]}~${podName}.${podNamespace}~${podNamespace}.svc.cluster.local`, metadata },
     unreadable,
   };
 }

@@ -1,17 +1,14 @@
 /** Everything the control plane told us, and how it gets here. */
 import { fromBinary } from "@bufbuild/protobuf";
 import type { Clock } from "#shared/clock/clock.ts";
-import { explain } from "#shared/errors/mesh-error.ts";
 import type { SpiffeId } from "#shared/identity/spiffe-id.ts";
 import { AuthorizationSchema } from "#shared/proto/gen/security/authorization_pb.js";
-import { AddressSchema } from "#shared/proto/gen/workload/workload_pb.js";
 import { policyFromProto } from "#shared/rbac/from-proto.ts";
 import type { Policy } from "#shared/rbac/policy.ts";
 import { PolicyStore } from "#shared/rbac/policy-store.ts";
-import { addressFromProto } from "#shared/workload/from-proto.ts";
-import type { Service, Workload } from "#shared/workload/workload.ts";
+import { eachResource, readAddresses } from "#shared/workload/read-addresses.ts";
 import { WorkloadStore, type AddressChanges } from "#shared/workload/workload-store.ts";
-import type { Rejection, ResourceHandler, Subscription, XdsResource } from "#shared/xds/delta-client.ts";
+import type { ResourceHandler, Subscription } from "#shared/xds/delta-client.ts";
 import { typeUrls } from "#shared/xds/type-urls.ts";
 
 export interface MeshStateOptions {
@@ -60,16 +57,8 @@ export class MeshState {
   }
 
   readonly #onAddresses: ResourceHandler = (resources, removals) => {
-    const workloads: Workload[] = [];
-    const services: Service[] = [];
-    const rejections = eachResource(resources, (bytes) => {
-      const read = addressFromProto(fromBinary(AddressSchema, bytes));
-      if (!read.ok) return read.errors;
-      if (read.value.kind === "workload") workloads.push(read.value.workload);
-      else services.push(read.value.service);
-      return [];
-    });
-    this.applyAddresses({ workloads, services, removals });
+    const { changes, rejections } = readAddresses(resources, removals);
+    this.applyAddresses(changes);
     return rejections;
   };
 
@@ -87,25 +76,6 @@ export class MeshState {
 
   #announcePolicies(): void {
     for (const listener of this.#listeners) listener();
-  }
-}
-
-/** Reads each resource by itself: one that cannot be read spoils no other. */
-function eachResource(
-  resources: readonly XdsResource[],
-  read: (bytes: Uint8Array) => readonly string[],
-): readonly Rejection[] {
-  return resources.flatMap(({ name, value }) => {
-    const errors = tryRead(() => read(value));
-    return errors.length === 0 ? [] : [{ name, reason: errors.join(", ") }];
-  });
-}
-
-function tryRead(read: () => readonly string[]): readonly string[] {
-  try {
-    return read();
-  } catch (error) {
-    return [explain(error)];
   }
 }
 
