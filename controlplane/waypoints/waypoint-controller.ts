@@ -52,6 +52,7 @@ const collections: Readonly<Record<string, Collection>> = {
 /** Those that always are, and so are watched. */
 const watched = ["ServiceAccount", "Service", "Deployment"] as const;
 const configMaps: Collection = { group: "", versions: ["v1"], kind: "ConfigMap", plural: "configmaps" };
+const gateways = { group: "gateway.networking.k8s.io", plural: "gateways" };
 const gatewayClasses: Collection = {
   group: "gateway.networking.k8s.io",
   versions: ["v1"],
@@ -236,6 +237,7 @@ export class WaypointController {
     const { objects, problem } = changed;
     const problems = problem === undefined ? [] : [problem];
     try {
+      if (!(await this.#isThere(wanted, signal))) return;
       for (const object of objects) {
         if (!(await this.#apply(object, signal))) {
           const { name } = object.metadata;
@@ -270,6 +272,21 @@ export class WaypointController {
       objects,
       problem: `spec.infrastructure.parametersRef: ConfigMap "${parameters}": ${overlaid.problems.join("; ")}`,
     };
+  }
+
+  /**
+   * Whether the Gateway exists now. When one is deleted, the garbage collector takes its objects before we are told, and
+   * they must not be mended then.
+   */
+  async #isThere({ namespace, name, uid }: WantedWaypoint, signal: AbortSignal): Promise<boolean> {
+    const path = objectPath({ ...gateways, version: "v1" }, { namespace, name });
+    try {
+      const { metadata } = await this.#options.client.request<SourceObject>(path, { signal });
+      return metadata.uid === uid && metadata["deletionTimestamp"] === undefined;
+    } catch (thrown) {
+      if (isStatus(thrown, 404)) return false;
+      throw thrown;
+    }
   }
 
   /** False where somebody else's object has that name. */

@@ -17,6 +17,7 @@ interface UpFlags {
   kubeconfig?: string;
   port?: number;
   ztunnel?: string;
+  waypoint?: string;
   controlPlane?: string;
   nodeAgent?: string;
   image: Record<string, string>;
@@ -38,8 +39,8 @@ Examples:
   $ npm run sandbox -- down
 
 Pods are processes of this machine in network namespaces of their own; a container runs its "command" from this
-machine's file system. Images are names of local programs: ambit/controlplane, ambit/ztunnel, ambit/node-agent,
-ambit/bookshop, common tools (busybox, curl, node, …), and what --image adds.`;
+machine's file system. Images are names of local programs: ambit/controlplane, ambit/ztunnel, ambit/waypoint,
+ambit/node-agent, ambit/bookshop, common tools (busybox, curl, node, …), and what --image adds.`;
 
 /** Runs one command; answers the exit status. */
 export async function runCommand(words: readonly string[]): Promise<number> {
@@ -73,6 +74,7 @@ export async function runCommand(words: readonly string[]): Promise<number> {
       "--control-plane <command or host:port>",
       "run this in place of ambit/controlplane, or use one that listens outside",
     )
+    .option("--waypoint <command>", "run this in place of ambit/waypoint")
     .option("--node-agent <command>", "run this in place of ambit/node-agent")
     .option("--image <name=command>", "run this command for an image; repeatable", collectImage, {})
     .option("--no-mesh", "only the cluster")
@@ -136,6 +138,7 @@ function optionsFrom(flags: UpFlags): SandboxOptions {
     ...(flags.port === undefined ? {} : { port: flags.port }),
     ...(flags.kubeconfig === undefined ? {} : { kubeconfig: flags.kubeconfig }),
     ...(flags.ztunnel === undefined ? {} : { ztunnel: flags.ztunnel }),
+    ...(flags.waypoint === undefined ? {} : { waypoint: flags.waypoint }),
     ...(flags.nodeAgent === undefined ? {} : { nodeAgent: flags.nodeAgent }),
     ...(flags.controlPlane === undefined ? {} : { controlPlane: flags.controlPlane }),
   };

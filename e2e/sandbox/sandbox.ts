@@ -45,6 +45,7 @@ export interface SandboxOptions {
   readonly manifests?: readonly string[];
   /** Command in place of our ztunnel; the manifest's arguments follow it. */
   readonly ztunnel?: string;
+  readonly waypoint?: string;
   readonly nodeAgent?: string;
   /** Command in place of our control plane, or `HOST:PORT` of one that runs outside (its port 15012). */
   readonly controlPlane?: string;
@@ -144,6 +145,7 @@ function innerOptions(options: SandboxOptions, nodes: number, say: (text: string
   const images: Record<string, readonly string[]> = {};
   for (const [name, command] of Object.entries(options.images ?? {})) images[name] = splitCommand(command, here);
   if (options.ztunnel !== undefined) images["ambit/ztunnel"] = splitCommand(options.ztunnel, here);
+  if (options.waypoint !== undefined) images["ambit/waypoint"] = splitCommand(options.waypoint, here);
   if (options.nodeAgent !== undefined) images["ambit/node-agent"] = splitCommand(options.nodeAgent, here);
   const outside = outsideOf(options.controlPlane);
   if (options.controlPlane !== undefined && outside === undefined) {
