@@ -10,6 +10,7 @@ import type { Binding, Waypoints } from "./waypoints.ts";
 import { Visibility } from "#shared/proto/gen/workload/workload_pb.js";
 
 const waypointBound = "istio.io/WaypointBound";
+const waypointRequired = "ambit.dev/WaypointRequired";
 const waypointMissing = "istio.io/WaypointMissing";
 const visibilityApplied = "istio.io/VisibilityApplied";
 
@@ -33,15 +34,39 @@ export function boundCondition(binding: Binding, fromIngress: boolean): readonly
   }
 }
 
-export function serviceUpdate(world: WorldView, { meta, binding }: ServiceInfo): StatusUpdate {
+/** What `ambit.dev/waypoint: required` comes to. */
+function requiredCondition({ requiresWaypoint, binding }: ServiceInfo): readonly StatusCondition[] {
+  if (!requiresWaypoint) return [];
+  return [
+    binding.kind === "bound"
+      ? {
+          type: waypointRequired,
+          status: "True",
+          reason: "Enforced",
+          message: `Who comes around waypoint ${binding.waypoint.key} is refused`,
+        }
+      : {
+          type: waypointRequired,
+          status: "True",
+          reason: "FailsClosed",
+          message:
+            binding.kind === "none"
+              ? "Nobody gets through, because no waypoint is named: write the label istio.io/use-waypoint"
+              : `Nobody gets through, because ${binding.error.message}`,
+        },
+  ];
+}
+
+export function serviceUpdate(world: WorldView, service: ServiceInfo): StatusUpdate {
+  const { meta, binding } = service;
   return {
     apiVersion: "v1",
     kind: "Service",
     namespace: meta.namespace,
     name: meta.name,
     fieldManager: "istio-ambient-service",
-    ownedConditions: [waypointBound],
-    status: { conditions: boundCondition(binding, fromIngress(world, meta)) },
+    ownedConditions: [waypointBound, waypointRequired],
+    status: { conditions: [...boundCondition(binding, fromIngress(world, meta)), ...requiredCondition(service)] },
   };
 }
 
@@ -61,6 +86,7 @@ export function serviceEntryUpdate(
       ? []
       : [
           ...boundCondition(first.binding, fromIngress(world, meta)),
+          ...requiredCondition(first),
           ...missingCondition(meta, hosts),
           ...visibilityCondition(world, first),
         ];
@@ -70,7 +96,7 @@ export function serviceEntryUpdate(
     namespace: meta.namespace,
     name: meta.name,
     fieldManager: "istio-ambient-service",
-    ownedConditions: [waypointBound, waypointMissing, visibilityApplied],
+    ownedConditions: [waypointBound, waypointRequired, waypointMissing, visibilityApplied],
     status: { conditions, ...(addresses.length > 0 ? { addresses } : {}) },
   };
 }

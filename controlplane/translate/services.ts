@@ -15,6 +15,7 @@ import { wantsAutoVips, type AutoVips } from "./auto-vips.ts";
 import { entryLoadBalancing, serviceLoadBalancing, type LoadBalancing } from "./load-balancing.ts";
 import type { TranslateOptions } from "./options.ts";
 import { appProtocol, entryProtocol, portProtocol, type PortProtocol } from "./protocol.ts";
+import { missingWaypoint, requiresWaypoint } from "./required-waypoints.ts";
 import { isOlder } from "./status.ts";
 import { entryVisibility } from "./visibility.ts";
 import type { Binding, Waypoints } from "./waypoints.ts";
@@ -41,6 +42,8 @@ export interface ServiceInfo {
   readonly selector: Labels | undefined;
   readonly ports: readonly PortInfo[];
   readonly binding: Binding;
+  /** Reached through its waypoint or not at all. */
+  readonly requiresWaypoint: boolean;
   readonly visibility: Visibility;
   readonly message: ServiceInit;
 }
@@ -119,6 +122,7 @@ function fromService(context: ServiceContext, service: Service): ServiceInfo {
     selector: service.selector,
     ports,
     binding,
+    requiresWaypoint: requiresWaypoint(meta, namespace?.labels),
     visibility: Visibility.PUBLIC,
     message: {
       name: meta.name,
@@ -159,6 +163,7 @@ function fromServiceEntry(context: ServiceContext, entry: ServiceEntry): readonl
     selector: entry.workloadSelector,
     ports,
     binding,
+    requiresWaypoint: requiresWaypoint(meta, namespace?.labels),
     visibility,
     message: {
       name: meta.name,
@@ -232,10 +237,12 @@ function bound(
   meta: Meta,
   namespace: Labels | undefined,
 ): Pick<ServiceInit, "waypoint" | "ingressUseWaypoint" | "weightedWaypoints"> {
-  if (binding.kind !== "bound") return {};
+  if (binding.kind !== "bound" || binding.waypoint.address === undefined) {
+    return requiresWaypoint(meta, namespace) ? { waypoint: missingWaypoint(meta.namespace) } : {};
+  }
   const { waypoint, canary } = binding;
   return {
-    ...(waypoint.address === undefined ? {} : { waypoint: waypoint.address }),
+    waypoint: binding.waypoint.address,
     ingressUseWaypoint: usesWaypointFromIngress(meta.labels, namespace),
     ...(waypoint.address === undefined || canary?.waypoint.address === undefined
       ? {}

@@ -25,6 +25,7 @@ import type { Collected, CollectedWorkload } from "./collected.ts";
 import type { TranslateOptions } from "./options.ts";
 import { convertPeerAuthentication, namespacePolicies, staticStrictPolicy } from "./peer-authentications.ts";
 import { podWorkload } from "./pod-workloads.ts";
+import { requiredPolicy } from "./required-waypoints.ts";
 import { routeUpdates } from "./route-status.ts";
 import { SelectorIndex } from "./selector-index.ts";
 import { collectServices, serviceHostname, type ServiceInfo } from "./services.ts";
@@ -155,6 +156,9 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
   if (options.autoAllowWaypointPolicy) {
     for (const waypoint of waypoints.all) enforce(waypointPolicy(waypoint, trustDomain));
   }
+  for (const service of services) {
+    if (service.requiresWaypoint) enforce(requiredPolicy(service, workloadsOf(service, addresses), trustDomain));
+  }
 
   const servicesByName = new Map(
     services.map((service) => [`${service.source}/${service.meta.namespace}/${service.meta.name}`, service]),
@@ -243,6 +247,12 @@ function podServices(
   const references = referring.get(`${meta.namespace}/${meta.name}`);
   if (references === undefined) return services;
   return [...new Set([...services, ...references.filter(({ uid }) => uid === meta.uid).map(({ service }) => service)])];
+}
+
+function workloadsOf({ key }: ServiceInfo, addresses: ReadonlyMap<string, Address>): readonly Workload[] {
+  return [...addresses.values()].flatMap(({ type }) =>
+    type.case === "workload" && Object.hasOwn(type.value.services, key) ? [type.value] : [],
+  );
 }
 
 /** The published hosts of each ServiceEntry. */

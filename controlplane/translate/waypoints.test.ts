@@ -562,7 +562,11 @@ test("a condition that has become wrong is taken back", () => {
   };
   expect(serve([stale]).form.status).toEqual([]);
   expect(serve([stale]).updates).toMatchObject([
-    { kind: "Service", ownedConditions: ["istio.io/WaypointBound"], status: { conditions: [] } },
+    {
+      kind: "Service",
+      ownedConditions: ["istio.io/WaypointBound", "ambit.dev/WaypointRequired"],
+      status: { conditions: [] },
+    },
   ]);
   expect(serve([service("shop/cart", {})]).updates).toEqual([]);
 });

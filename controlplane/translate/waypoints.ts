@@ -11,6 +11,7 @@ import {
   canaryNamespaceLabel,
   canaryWeightAnnotation,
   gatewayNameLabel,
+  gatewayServiceAccountAnnotation,
   inboundBindingAnnotation,
   managedLabel,
   useWaypointLabel,
@@ -40,6 +41,8 @@ export interface Waypoint {
   readonly binding: InboundBinding | undefined;
   /** The listener that says who may attach. */
   readonly listener: GatewayListener | undefined;
+  /** As which its pods are to run. */
+  readonly serviceAccount: string;
   /** Of the waypoint's running pods, one for each. */
   readonly serviceAccounts: readonly string[];
 }
@@ -243,6 +246,7 @@ export function collectWaypoints(
       address: gatewayAddress(namespace, addresses, network),
       binding,
       listener: governingListener(gateway.listeners, binding),
+      serviceAccount: annotations.get(gatewayServiceAccountAnnotation) ?? name,
       serviceAccounts: accounts.get(`${namespace}/${name}`) ?? [],
     });
   }
