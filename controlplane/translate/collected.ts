@@ -10,6 +10,8 @@ import type { Waypoints } from "./waypoints.ts";
 export interface CollectedWorkload {
   readonly workload: Workload;
   readonly labels: Labels;
+  /** Going away: nothing new is sent to it. */
+  readonly isTerminating: boolean;
 }
 
 export interface Collected {

@@ -90,13 +90,13 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
   const addresses = new Map<string, Address>();
   const remote: Workload[] = [];
   const workloads: CollectedWorkload[] = [];
-  const publish = (address: Address | undefined, labels: Labels): void => {
+  const publish = (address: Address | undefined, labels: Labels, isTerminating = false): void => {
     if (address?.type.case !== "workload") return;
     const workload = address.type.value;
     if (options.multiNetwork && workload.network !== network) remote.push(workload);
     else {
       addresses.set(workload.uid, address);
-      workloads.push({ workload, labels });
+      workloads.push({ workload, labels, isTerminating });
     }
   };
   const byHostname = new Map(services.map((service) => [service.key, service]));
@@ -105,7 +105,8 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
   const selectedServices = indexSelectors(services);
   const referring = collectPodReferences(world, byHostname, options);
   for (const pod of world.all("Pod")) {
-    publish(podWorkload(context, pod, podServices(pod, selectedServices, referring, options)), pod.meta.labels);
+    const { labels, isDeleting } = pod.meta;
+    publish(podWorkload(context, pod, podServices(pod, selectedServices, referring, options)), labels, isDeleting);
   }
 
   const workloadEntryUpdates: StatusUpdate[] = [];

@@ -1,0 +1,22 @@
+/** Small messages that many others hold. */
+import { create, type DescMessage, type JsonObject, type MessageInitShape } from "@bufbuild/protobuf";
+import { anyPack, durationFromMs, type Any, type Duration } from "@bufbuild/protobuf/wkt";
+
+/** A message for a `typed_config`. */
+export const pack = <D extends DescMessage>(schema: D, init: MessageInitShape<D> = {} as MessageInitShape<D>): Any =>
+  anyPack(schema, create(schema, init));
+
+export const duration = (ms: number): Duration => durationFromMs(Math.round(ms));
+
+/** As a field that is absent where nothing is said. */
+export const optionalDuration = <K extends string>(key: K, ms: number | undefined): { [_ in K]?: Duration } =>
+  (ms === undefined ? {} : { [key]: duration(ms) }) as { [_ in K]?: Duration };
+
+/** Facts about the mesh beside a resource, where Istio's filters look for them. */
+export const istioMetadata = (facts: JsonObject) => ({ filterMetadata: { istio: facts } });
+
+/** The address or range that an `istio.workload` message holds as octets, as Envoy writes it. */
+export interface CidrText {
+  readonly addressPrefix: string;
+  readonly prefixLen: number;
+}
