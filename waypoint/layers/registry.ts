@@ -4,9 +4,11 @@
  */
 import type { LayerKind } from "./layer.ts";
 import type { NetworkLayerKind } from "./network-layer.ts";
+import { rbacLayer } from "./rbac/rbac-layer.ts";
+import { rbacNetworkLayer } from "./rbac/rbac-network-layer.ts";
 
 /** HTTP filters. The router is not one of them: it is where the layers end. */
-export const layerKinds: readonly LayerKind[] = [];
+export const layerKinds: readonly LayerKind[] = [rbacLayer];
 
 /** Network filters besides the connection manager and the TCP proxy, which end a chain. */
-export const networkLayerKinds: readonly NetworkLayerKind[] = [];
+export const networkLayerKinds: readonly NetworkLayerKind[] = [rbacNetworkLayer];
