@@ -125,6 +125,12 @@ export interface ServiceEntry {
   readonly conditions: readonly Condition[];
 }
 
+/** As far as TLS is made with it. */
+export interface Secret {
+  readonly meta: Meta;
+  readonly data: ReadonlyMap<string, Uint8Array>;
+}
+
 export interface DestinationRule extends DestinationRuleSpec {
   readonly meta: Meta;
 }
@@ -231,6 +237,7 @@ export interface Kinds {
   readonly ServiceEntry: ServiceEntry;
   readonly WorkloadEntry: WorkloadEntry;
   readonly DestinationRule: DestinationRule;
+  readonly Secret: Secret;
   readonly AuthorizationPolicy: AuthorizationPolicy;
   readonly PeerAuthentication: PeerAuthentication;
   readonly RequestAuthentication: RequestAuthentication;

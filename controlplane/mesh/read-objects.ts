@@ -23,6 +23,7 @@ import type {
   PeerAuthentication,
   Pod,
   RequestAuthentication,
+  Secret,
   Service,
   ServiceEntry,
   SliceEndpoint,
@@ -58,6 +59,7 @@ export const kinds: { readonly [K in Kind]: KindDefinition<K> } = {
   EndpointSlice: { group: "discovery.k8s.io", isNamespaced: true, read: readEndpointSlice },
   ServiceEntry: { group: "networking.istio.io", isNamespaced: true, read: readServiceEntry },
   WorkloadEntry: { group: "networking.istio.io", isNamespaced: true, read: readWorkloadEntry },
+  Secret: { group: "", isNamespaced: true, read: readSecret },
   DestinationRule: {
     group: "networking.istio.io",
     isNamespaced: true,
@@ -243,6 +245,21 @@ function readSliceEndpoint(endpoint: Field): SliceEndpoint {
         }
       : undefined,
   };
+}
+
+/** Nothing else of a Secret is kept. */
+const secretKeys = ["tls.crt", "tls.key", "ca.crt", "ca.crl", "cert", "key", "cacert"];
+
+function readSecret(object: Field): Secret {
+  const data = object.at("data");
+  const plain = object.at("stringData");
+  const values = secretKeys.flatMap((key): [string, Uint8Array][] => {
+    const text = plain.at(key).optionalText();
+    if (text !== undefined) return [[key, Buffer.from(text)]];
+    const encoded = data.at(key).optionalText();
+    return encoded === undefined ? [] : [[key, Buffer.from(encoded, "base64")]];
+  });
+  return { meta: readMeta(object), data: new Map(values) };
 }
 
 function readEndpoint(spec: Field): Endpoint {

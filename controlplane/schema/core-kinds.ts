@@ -153,6 +153,19 @@ export const coreKinds: readonly CoreKind[] = [
       immutable: z.boolean().optional(),
     },
   },
+  {
+    group: "",
+    kind: "Secret",
+    plural: "secrets",
+    version: "v1",
+    isNamespaced: true,
+    fields: {
+      type: z.string().optional(),
+      data: z.record(z.string(), z.base64()).nullable().optional(),
+      stringData: z.record(z.string(), z.string()).optional(),
+      immutable: z.boolean().optional(),
+    },
+  },
 ];
 
 const byKey = new Map(coreKinds.map((definition) => [`${definition.group}/${definition.kind}`, definition]));

@@ -21,7 +21,14 @@ export interface KubernetesSourceOptions {
 function collections(place: MeshConfigPlace): readonly Collection[] {
   const core = coreKinds
     .filter(({ kind }) => kind !== "ConfigMap")
-    .map(({ group, version, kind, plural }) => ({ group, versions: [version], kind, plural }));
+    .map(({ group, version, kind, plural }) => ({
+      group,
+      versions: [version],
+      kind,
+      plural,
+      // Certificates for TLS may have any type but that of tokens, which are none of our business.
+      ...(kind === "Secret" ? { fieldSelector: "type!=kubernetes.io/service-account-token" } : {}),
+    }));
   const meshConfig = {
     group: "",
     versions: ["v1"],

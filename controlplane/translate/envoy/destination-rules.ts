@@ -95,7 +95,7 @@ function mergeAll(world: WorldView, domain: string): ReadonlyMap<string, readonl
       rule.meta.namespace,
       rule.host,
       [...rule.exportTo].sort(),
-      rule.workloadSelector && [...rule.workloadSelector].sort(),
+      rule.workloadSelector && [...rule.workloadSelector].map((pair) => pair.join("=")).sort(),
     ]);
     const known = groups.get(key);
     groups.set(key, known === undefined ? rule : merge(known, rule));

@@ -102,7 +102,7 @@ export function loadAssignment(
   policy: EffectivePolicy,
   endpoints: readonly MeshEndpoint[],
   { isProxyless = false } = {},
-): MessageInitShape<typeof ClusterLoadAssignmentSchema> {
+): Exclude<MessageInitShape<typeof ClusterLoadAssignmentSchema>, { $typeName: string }> {
   const localities = balanceLocalities(context, service, policy, endpoints).flatMap((group): LocalityInit[] => {
     const lbEndpoints = group.endpoints.flatMap((each) => lbEndpoint(each, isProxyless));
     if (lbEndpoints.length === 0) return [];
