@@ -69,6 +69,55 @@ describe("parents", () => {
     expect(parentsOf(objects)).toHaveLength(told);
   });
 
+  test.each<[string, Json, string]>([
+    ["a port", { port: 80 }, accepted],
+    ["a port that it has not", { port: 81 }, "Accepted=False/NoMatchingParent"],
+    ["the name of a port", { sectionName: "http" }, accepted],
+    ["a name that no port has", { sectionName: "grpc" }, "Accepted=False/NoMatchingParent"],
+  ])("%s of a Service", (_what, where, verdict) => {
+    const ref = { ...toCart, ...where };
+    expect(parentsOf([...world, route([ref])])).toEqual([[ref, verdict, ...resolved]]);
+  });
+
+  test("of an HTTPRoute and a GRPCRoute for one port the older one is taken", () => {
+    const later = object(
+      "gateway.networking.k8s.io/v1",
+      "GRPCRoute",
+      "shop/r",
+      { spec: { parentRefs: [toCart] } },
+      { generation: 3 },
+    );
+    expect(parentsOf([...world, route([toCart]), later], "GRPCRoute")).toEqual([
+      [toCart, "Accepted=False/RouteConflict", ...resolved],
+    ]);
+    expect(parentsOf([...world, later, route([toCart])])).toEqual([
+      [toCart, "Accepted=False/RouteConflict", ...resolved],
+    ]);
+  });
+
+  test("a TLSRoute for other names than the service's own is not taken", () => {
+    const tls = (hostname: string) =>
+      object(
+        "gateway.networking.k8s.io/v1",
+        "TLSRoute",
+        "shop/r",
+        { spec: { parentRefs: [toCart], hostnames: [hostname] } },
+        { generation: 3 },
+      );
+    expect(parentsOf([...world, tls("*.shop.svc.cluster.local")], "TLSRoute")).toEqual([
+      [toCart, accepted, ...resolved],
+    ]);
+    expect(parentsOf([...world, tls("a.example.com")], "TLSRoute")).toEqual([
+      [toCart, "Accepted=False/NoMatchingListenerHostname", ...resolved],
+    ]);
+  });
+
+  test("what a rule cannot do is said beside", () => {
+    expect(parentsOf([...world, route([toCart], [{ sessionPersistence: {} }])])).toEqual([
+      [toCart, accepted, ...resolved, "PartiallyInvalid=True/UnsupportedValue"],
+    ]);
+  });
+
   test("a route of another revision is not ours", () => {
     const foreign = route([toCart]) as { readonly metadata: object };
     const labels = { "istio.io/rev": "old" };
@@ -83,12 +132,26 @@ describe("parents", () => {
   });
 });
 
+const grant = object("gateway.networking.k8s.io/v1", "ReferenceGrant", "granting/g", {
+  spec: {
+    from: [{ group: "gateway.networking.k8s.io", kind: "HTTPRoute", namespace: "shop" }],
+    to: [{ group: "", kind: "Service" }],
+  },
+});
+
 test.each<[string, readonly Json[], string]>([
   ["no rules", [], "True/ResolvedRefs"],
   ["one that exists", [rule(backend())], "True/ResolvedRefs"],
   ["a missing one", [rule(backend({ name: "nobody" }))], "False/BackendNotFound"],
   ["a missing one without weight", [rule(backend(), backend({ name: "nobody", weight: 0 }))], "True/ResolvedRefs"],
-  ["one of another namespace, missing", [rule(backend({ namespace: "other" }))], "False/BackendNotFound"],
+  ["one of another namespace, without a grant", [rule(backend({ namespace: "other" }))], "False/RefNotPermitted"],
+  ["one of another namespace, granted", [rule(backend({ namespace: "granting" }))], "True/ResolvedRefs"],
+  [
+    "a granted one that is missing",
+    [rule(backend({ namespace: "granting", name: "nobody" }))],
+    "False/BackendNotFound",
+  ],
+  ["a port that the service has not", [rule(backend({ port: 81 }))], "False/BackendNotFound"],
   ["another kind", [rule(backend({ kind: "Pod" }))], "False/InvalidKind"],
   ["no port", [rule({ name: "cart" })], "False/InvalidDestination"],
   ["a hostname for a name", [rule(backend({ name: "cart.shop.svc" }))], "False/InvalidDestination"],
@@ -117,6 +180,7 @@ test.each<[string, readonly Json[], string]>([
   ],
   ["a filter of a backend", [rule(backend({ filters: [{ type: "URLRewrite" }] }))], "False/InvalidFilter"],
 ])("backends: %s", (_what, rules, expected) => {
-  const [parent] = parentsOf([...world, serviceEntry("shop/a", {}), route([toCart], rules)]) as [readonly unknown[]];
+  const objects = [...world, service("granting/cart", {}), grant, serviceEntry("shop/a", {}), route([toCart], rules)];
+  const [parent] = parentsOf(objects) as [readonly unknown[]];
   expect(parent).toContain(`ResolvedRefs=${expected}`);
 });

@@ -177,6 +177,7 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
         ...classUpdates(world),
         ...routeUpdates({
           world,
+          options,
           isOurs: (meta) => isOurs(meta, options),
           hasHost: (hostname) => hostnames.has(hostname),
         }),

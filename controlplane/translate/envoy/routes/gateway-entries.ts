@@ -9,7 +9,7 @@ import type {
   RouteRule,
 } from "#controlplane/mesh/gateway-route.ts";
 import type { RetryPolicy } from "#controlplane/mesh/retry-policy.ts";
-import type { CorsPolicy, HeaderOperations, StringMatch } from "#controlplane/mesh/virtual-service.ts";
+import type { CorsPolicy, HeaderChanges, HeaderOperations, StringMatch } from "#controlplane/mesh/virtual-service.ts";
 import { backendFilterFault, filterFault, resolveBackend, type BackendContext } from "./backends.ts";
 import {
   anyPath,
@@ -131,16 +131,11 @@ function grpcPath({ isRegex, service, method }: NonNullable<RouteMatch["grpc"]>)
 
 const quoteRegex = (text: string): string => text.replaceAll(/[\\.+*?()|[\]{}^$]/g, String.raw`\$&`);
 
+const noChanges: HeaderChanges = { set: new Map(), add: new Map(), remove: [] };
+
 function headerOperations(filter: RouteFilter): readonly HeaderOperations[] {
-  const nothing = { set: new Map(), add: new Map(), remove: [] };
-  switch (filter.type) {
-    case "RequestHeaderModifier":
-      return [{ request: filter.changes, response: nothing }];
-    case "ResponseHeaderModifier":
-      return [{ request: nothing, response: filter.changes }];
-    default:
-      return [];
-  }
+  if (filter.type === "RequestHeaderModifier") return [{ request: filter.changes, response: noChanges }];
+  return filter.type === "ResponseHeaderModifier" ? [{ request: noChanges, response: filter.changes }] : [];
 }
 
 const failure: RespondEntry = { kind: "respond", status: 500, body: undefined };
