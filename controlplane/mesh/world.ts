@@ -3,6 +3,7 @@
  * out. An object that does not fit its schema is left out and reported; what was known of it before stays in force.
  */
 import { Field, ShapeError } from "./field.ts";
+import type { FetchedKeys } from "./token-keys.ts";
 import { defaultMeshConfig, meshConfigFrom, type MeshConfig, type MeshConfigPlace } from "./mesh-config.ts";
 import type { Kind, Kinds, KubeObject, Meta } from "./objects.ts";
 import { kindOf, kinds } from "./read-objects.ts";
@@ -29,6 +30,8 @@ export interface WorldView {
   readonly revision: number;
   readonly meshConfig: MeshConfig;
   readonly problems: readonly ObjectProblem[];
+  /** Keys for tokens, by the address of the document that holds or names them. */
+  readonly fetchedKeys: ReadonlyMap<string, FetchedKeys>;
   get<K extends Kind>(kind: K, namespace: string, name: string): Kinds[K] | undefined;
   /** In order of namespace and name. */
   all<K extends Kind>(kind: K): readonly Kinds[K][];
@@ -69,6 +72,7 @@ export class World implements WorldView {
   private changes = 0;
   private readonly place: MeshConfigPlace;
   private config = defaultMeshConfig;
+  private keys: ReadonlyMap<string, FetchedKeys> = new Map();
 
   /** @param place where the mesh configuration is */
   constructor(place: MeshConfigPlace = { namespace: defaultMeshConfig.rootNamespace, name: "istio" }) {
@@ -81,6 +85,15 @@ export class World implements WorldView {
 
   get meshConfig(): MeshConfig {
     return this.config;
+  }
+
+  get fetchedKeys(): ReadonlyMap<string, FetchedKeys> {
+    return this.keys;
+  }
+
+  setFetchedKeys(keys: ReadonlyMap<string, FetchedKeys>): void {
+    this.keys = keys;
+    this.changes++;
   }
 
   get problems(): readonly ObjectProblem[] {

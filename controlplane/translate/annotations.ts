@@ -26,6 +26,8 @@ export const trafficDistributionAnnotation = "networking.istio.io/traffic-distri
 export const autoAllocateLabel = "networking.istio.io/enable-autoallocate-ip";
 export const connectStrategyAnnotation = "istio.io/connect-strategy";
 export const dryRunAnnotation = "istio.io/dry-run";
+/** On an AuthorizationPolicy or a Gateway of ours: refusals name policy and rule in the header `x-ambit-denied-by`. */
+export const explainDenialsAnnotation = "ambit.dev/explain-denials";
 
 export const canonicalNameLabels = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"] as const;
 export const canonicalRevisionLabels = [
