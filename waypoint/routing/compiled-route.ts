@@ -1,5 +1,5 @@
 /** A route as the request path uses it. Made by `compile-routes.ts`. */
-import type { RateLimit } from "#shared/proto/gen/envoy/config/route/v3/route_components_pb.js";
+import type { RateLimit, Tracing } from "#shared/proto/gen/envoy/config/route/v3/route_components_pb.js";
 import type { Exchange, LocalReply } from "#waypoint/http/exchange.ts";
 import type { ResponseHead } from "#waypoint/http/streams.ts";
 import type { RoutingPriority } from "#waypoint/upstream/clusters.ts";
@@ -20,6 +20,8 @@ export interface CompiledRoute {
   readonly rateLimits: RouteRateLimits;
   /** Name of the span instead of the default, and whether a caller's `x-envoy-decorator-operation` replaces it. */
   readonly decorator: { readonly operation: string; readonly propagate: boolean } | undefined;
+  /** Sampling and tags of this route, as configured. */
+  readonly tracing: Tracing | undefined;
   readonly statPrefix: string;
   /**
    * Header operations, host and path rewrite. Once, after the layers and before the router. Where the listener does not
@@ -70,6 +72,8 @@ export interface ForwardAction {
   /** `x-envoy-attempt-count` for the upstream, and for the client. */
   readonly countsAttempts: boolean;
   readonly countsAttemptsInResponse: boolean;
+  /** `x-envoy-is-timeout-retry` for the upstream. */
+  readonly tellsTimeoutRetries: boolean;
   /** Bytes of a request's body kept for another attempt. */
   readonly bufferLimitBytes: number | undefined;
 }
