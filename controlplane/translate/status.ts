@@ -28,7 +28,14 @@ export interface RouteParentStatus {
 export interface StatusUpdate {
   readonly apiVersion: string;
   readonly kind:
-    "Service" | "ServiceEntry" | "WorkloadEntry" | "AuthorizationPolicy" | "Gateway" | "GatewayClass" | RouteKind;
+    | "Service"
+    | "ServiceEntry"
+    | "WorkloadEntry"
+    | "AuthorizationPolicy"
+    | "Gateway"
+    | "GatewayClass"
+    | "VirtualService"
+    | RouteKind;
   readonly namespace: string;
   readonly name: string;
   readonly fieldManager: string;

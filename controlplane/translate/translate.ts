@@ -32,6 +32,7 @@ import { collectServices, serviceHostname, type ServiceInfo } from "./services.t
 import { sliceWorkloads } from "./slice-workloads.ts";
 import { splitHorizon } from "./split-horizon.ts";
 import { isDue, type StatusUpdate } from "./status.ts";
+import { virtualServiceUpdates } from "./virtual-service-status.ts";
 import { waypointPolicy } from "./waypoint-policies.ts";
 import { collectWaypoints } from "./waypoints.ts";
 import { WorkloadPolicies } from "./workload-policies.ts";
@@ -181,6 +182,7 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
           isOurs: (meta) => isOurs(meta, options),
           hasHost: (hostname) => hostnames.has(hostname),
         }),
+        ...virtualServiceUpdates({ world, options, isOurs: (meta) => isOurs(meta, options), services }),
       ]
     : [];
   return {
