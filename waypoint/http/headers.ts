@@ -1,13 +1,17 @@
 /**
  * Header fields of one message, in order: a flat list of names and values, as they are read and written. Names are in
  * lower case (RFC 9113 §8.2.1), pseudo-headers are not in it. Messages carry a dozen fields: walking is faster than hashing.
+ * Values are what is on the wire, one byte in each character (Latin-1): text that may have others goes through `toBytes`.
  */
 export class Headers {
   /** name, value, name, value, … */
   readonly pairs: string[];
+  /** Lower case → as it came, where that differs and a codec was told to keep it. */
+  readonly spelling: ReadonlyMap<string, string> | undefined;
 
-  constructor(pairs: string[] = []) {
+  constructor(pairs: string[] = [], spelling?: ReadonlyMap<string, string>) {
     this.pairs = pairs;
+    this.spelling = spelling;
   }
 
   /** The first value. */
@@ -56,7 +60,7 @@ export class Headers {
   }
 
   clone(): Headers {
-    return new Headers([...this.pairs]);
+    return new Headers([...this.pairs], this.spelling);
   }
 
   *[Symbol.iterator](): Generator<readonly [name: string, value: string]> {

@@ -10,3 +10,6 @@ export const latin1Slice = (bytes: Buffer, start: number, end: number): string =
 /** Octets written. */
 export const latin1Write = (bytes: Buffer, text: string, at: number): number =>
   (bytes as unknown as Latin1Buffer).latin1Write(text, at);
+
+/** Text as a field value: what is not ASCII goes as UTF-8, each byte a character. */
+export const toBytes = (text: string): string => Buffer.from(text, "utf8").toString("latin1");
