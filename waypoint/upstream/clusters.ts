@@ -41,7 +41,9 @@ export type RoutingPriority = "default" | "high";
 export type AttemptOutcome =
   | { readonly kind: "answered"; readonly status: number; readonly grpcStatus?: number | undefined }
   | { readonly kind: "reset" }
-  | { readonly kind: "connect-failure" | "timeout" };
+  | { readonly kind: "connect-failure" | "timeout" }
+  /** A raw connection came about. {@link Cluster.connect} reports by itself; routers need not. */
+  | { readonly kind: "connected" };
 
 /** A counted place under a circuit breaker. */
 export interface Permit {

@@ -15,7 +15,10 @@ export type HostAddress =
   | { readonly kind: "hbone"; readonly ip: string; readonly port: number };
 
 export interface Host {
-  /** Unique in its cluster, such as `10.0.0.1:8080`; what hashing and logs use. */
+  /**
+   * Unique in its cluster; what hashing and logs use. As Envoy writes addresses: `10.0.0.1:8080`, and for one that is
+   * reached in a tunnel `envoy://connect_originate/10.0.0.1:8080`.
+   */
   readonly key: string;
   readonly address: HostAddress;
   /** Name from DNS or configuration; for hashing by name and for automatic host rewrite. */
