@@ -17,6 +17,9 @@ export interface ProxyFacts {
   /** Of its pod. */
   readonly labels: Labels;
   readonly ips: readonly string[];
+  /** What it says of itself: its option for old clients, and when connections count as forgotten. */
+  readonly acceptsHttp10: boolean;
+  readonly idleTimeoutMs: number | undefined;
 }
 
 export interface EnvoyContext {

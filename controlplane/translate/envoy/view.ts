@@ -42,17 +42,19 @@ function olderFirst(a: ServiceInfo, b: ServiceInfo): number {
   return isOlder(a.meta, b.meta) ? -1 : 1;
 }
 
-/** What is known of an instance without asking it: its pod and its node. */
-export function proxyFacts(
-  world: WorldView,
-  network: string,
-  instance: {
-    readonly namespace: string;
-    readonly name: string;
-    readonly node: string;
-    readonly ips: readonly string[];
-  },
-): ProxyFacts {
+/** An instance as it introduced itself. */
+export interface Instance {
+  readonly namespace: string;
+  /** Of its pod. */
+  readonly name: string;
+  readonly node: string;
+  readonly ips: readonly string[];
+  readonly acceptsHttp10?: boolean;
+  readonly idleTimeoutMs?: number | undefined;
+}
+
+/** Where an instance runs: its pod tells, where there is one. */
+export function proxyFacts(world: WorldView, network: string, instance: Instance): ProxyFacts {
   const pod = world.get("Pod", instance.namespace, instance.name);
   const node = pod?.node || instance.node;
   const places: Labels = world.get("Node", "", node)?.meta.labels ?? new Map();
@@ -65,6 +67,8 @@ export function proxyFacts(
     subzone: places.get(subzoneLabel) ?? "",
     labels,
     ips: instance.ips,
+    acceptsHttp10: instance.acceptsHttp10 ?? false,
+    idleTimeoutMs: instance.idleTimeoutMs,
   };
 }
 
