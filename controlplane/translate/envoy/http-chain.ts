@@ -27,6 +27,7 @@ import type { ServiceInfo } from "#controlplane/translate/services.ts";
 import { dnsCache } from "./clusters.ts";
 import type { EnvoyContext } from "./context.ts";
 import { duration, pack } from "./messages.ts";
+import { httpSecurityFilters } from "./security/security-filters.ts";
 import { telemetryFor } from "./telemetry.ts";
 
 type HttpFilterInit = MessageInitShape<typeof HttpFilterSchema>;
@@ -135,6 +136,7 @@ const filter = (name: string, typedConfig: ReturnType<typeof pack>): HttpFilterI
 function httpFilters(context: EnvoyContext, { service, protocol, forwardsByName }: HttpChain): HttpFilterInit[] {
   return [
     ...(tellsIdentity(context) ? [clientIdentity] : []),
+    ...httpSecurityFilters(context, { service }),
     ...(protocol === "grpc-web" ? [filter("envoy.filters.http.grpc_web", pack(GrpcWebSchema))] : []),
     filter(
       "envoy.filters.http.grpc_stats",

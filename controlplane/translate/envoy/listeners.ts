@@ -22,6 +22,7 @@ import { connectionManager } from "./http-chain.ts";
 import { pack } from "./messages.ts";
 import { httpRoutesFor } from "./routes/routes-for.ts";
 import { tcpRoutesFor } from "./routes/tcp-routes.ts";
+import { securityDestinations } from "./security/security-filters.ts";
 import { tcpFilters } from "./tcp-chain.ts";
 
 export type ListenerInit = Exclude<MessageInitShape<typeof ListenerSchema>, { $typeName: string }>;
@@ -84,6 +85,7 @@ class ChainBuilder {
     const ranges = serviceRanges(this.#context, service);
     // Reached by no address of its own.
     if (ranges.length === 0) return;
+    this.destinations.push(...securityDestinations(this.#context, { service }));
     for (const port of service.ports) {
       const protocols = protocolsOf(port);
       if (protocols.length === 0 || this.#isSkipped(service, port)) continue;
@@ -179,6 +181,7 @@ class ChainBuilder {
       workload.addresses.flatMap((bytes) => range(bytes)),
     );
     if (prefixRanges.length === 0) return;
+    this.destinations.push(...securityDestinations(context, { service: undefined }));
     const routes = [defaultRoute(context, encapCluster)];
     for (const port of [undefined, ...this.ports]) {
       const suffix = port === undefined ? "" : `|${port}`;

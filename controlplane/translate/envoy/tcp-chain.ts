@@ -9,6 +9,7 @@ import type { Destination, EnvoyContext } from "./context.ts";
 import { effectivePolicy, ruleFor } from "./destination-rules.ts";
 import { tcpHashPoliciesFor } from "./hash-policies.ts";
 import { optionalDuration, pack } from "./messages.ts";
+import { networkSecurityFilters } from "./security/security-filters.ts";
 import { telemetryFor } from "./telemetry.ts";
 
 type FilterInit = MessageInitShape<typeof FilterSchema>;
@@ -28,6 +29,7 @@ export interface TcpChain {
 export function tcpFilters(context: EnvoyContext, chain: TcpChain): FilterInit[] {
   const telemetry = telemetryFor(context, chain.service);
   return [
+    ...networkSecurityFilters(context, { service: chain.service }),
     ...telemetry.networkFilters,
     ...(chain.sniPort === undefined ? [] : [sniForwardProxy(chain.sniPort)]),
     tcpProxy(context, chain, telemetry.accessLog),
