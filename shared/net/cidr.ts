@@ -41,3 +41,9 @@ export function compileCidr({ base, length }: Cidr): (ip: Ip) => boolean {
     return (length & 7) === 0 || ((bytes[wholeBytes] ?? 0) & mask) === ((wanted[wholeBytes] ?? 0) & mask);
   };
 }
+
+/** The range of `length` bits that an address is in, `10.1.0.0/16`. */
+export function maskIp(ip: Ip, length: number): string {
+  const bytes = ipToBytes(ip).map((byte, index) => byte & (0xff << (8 - Math.min(Math.max(length - index * 8, 0), 8))));
+  return `${ipFromBytes(bytes) ?? ip}/${length}`;
+}

@@ -75,6 +75,7 @@ const envoyFiles = [
   "envoy/extensions/transport_sockets/tls/v3/tls.proto",
   "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
 ];
+const ambitFiles = ["policy/v1alpha1/rate_limit_filter.proto"];
 const xdsFiles = ["udpa/type/v1/typed_struct.proto", "xds/type/v3/typed_struct.proto"];
 const istioFiles = ["workload/workload.proto", "security/authorization.proto", "zds/zds.proto", "ca/ca.proto"];
 
@@ -83,6 +84,7 @@ mkdirSync(cache, { recursive: true });
 const workspace = mkdtempSync(join(cache, "proto-"));
 try {
   cpSync(join(here, "istio"), join(workspace, "istio"), { recursive: true });
+  cpSync(join(here, "ambit"), join(workspace, "ambit-api/ambit"), { recursive: true });
   for (const folder of ["envoy-api", "xds", "googleapis"]) {
     cpSync(join(envoyDeps, folder), join(workspace, folder), {
       recursive: true,
@@ -90,7 +92,7 @@ try {
   }
   writeValidateWithIgnoreEmpty(workspace);
   symlinkSync(join(root, "node_modules"), join(workspace, "node_modules"));
-  const modules = ["istio", "envoy-api", "xds", "googleapis", "validate-patched"];
+  const modules = ["istio", "ambit-api", "envoy-api", "xds", "googleapis", "validate-patched"];
   writeFileSync(
     join(workspace, "buf.yaml"),
     JSON.stringify({
@@ -115,6 +117,7 @@ try {
   const paths = [
     ...istioFiles.map((file) => join("istio", file)),
     ...envoyFiles.map((file) => join("envoy-api", file)),
+    ...ambitFiles.map((file) => join("ambit-api/ambit", file)),
     ...xdsFiles.map((file) => join("xds", file)),
   ].flatMap((file) => ["--path", file]);
   execFileSync(process.execPath, [join(root, "node_modules/@bufbuild/buf/bin/buf"), "generate", ...paths], {

@@ -25,6 +25,8 @@ export interface DownstreamConnection {
   readonly destination: SocketAddress;
   /** Server name of a TLS ClientHello inside, for TCP chains. */
   readonly serverName: string | undefined;
+  /** `namespace/name` of the workload behind {@link source}; undefined where the mesh knows none there. */
+  readonly sourceWorkload?: (() => string | undefined) | undefined;
 }
 
 /** Envoy's response flags that a waypoint sets (short form, as access logs write them). */

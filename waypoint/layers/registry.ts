@@ -4,11 +4,19 @@
  */
 import type { LayerKind } from "./layer.ts";
 import type { NetworkLayerKind } from "./network-layer.ts";
+import { globalRateLimitLayer } from "./rate-limit/global-rate-limit.ts";
+import { localRateLimitLayer } from "./rate-limit/local-rate-limit.ts";
+import { rateLimitPolicyLayer } from "./rate-limit/policy-layer.ts";
 import { rbacLayer } from "./rbac/rbac-layer.ts";
 import { rbacNetworkLayer } from "./rbac/rbac-network-layer.ts";
 
 /** HTTP filters. The router is not one of them: it is where the layers end. */
-export const layerKinds: readonly LayerKind[] = [rbacLayer];
+export const layerKinds: readonly LayerKind[] = [
+  rbacLayer,
+  localRateLimitLayer,
+  globalRateLimitLayer,
+  rateLimitPolicyLayer,
+];
 
 /** Network filters besides the connection manager and the TCP proxy, which end a chain. */
 export const networkLayerKinds: readonly NetworkLayerKind[] = [rbacNetworkLayer];

@@ -46,7 +46,7 @@ function actionOf({ action }: RBAC, path: string, problem: Problem): Action {
   }
 }
 
-function compilePolicy(policy: Policy, path: string, problem: Problem): SubjectTest {
+export function compilePolicy(policy: Policy, path: string, problem: Problem): SubjectTest {
   if (policy.condition !== undefined || policy.checkedCondition !== undefined) {
     problem(`${path}.condition`, "conditions in CEL are not supported");
   }

@@ -1,0 +1,164 @@
+/** What a RateLimitPolicy counts a request under: one text for each tuple of key components. */
+import type { JsonValue } from "@bufbuild/protobuf";
+import { identityOf } from "#shared/identity/spiffe-id.ts";
+import { maskIp } from "#shared/net/cidr.ts";
+import { isIpv6 } from "#shared/net/ip.ts";
+import { Key_Missing, type Key } from "#shared/proto/gen/ambit/policy/v1alpha1/rate_limit_filter_pb.js";
+import type { Exchange } from "#waypoint/http/exchange.ts";
+import type { Problem } from "#waypoint/matching/string-matcher.ts";
+import { queryParameter } from "#waypoint/routing/match/query.ts";
+import type { Entry } from "./descriptors.ts";
+
+/** The value, or undefined where the request has none. */
+type Component = (exchange: Exchange) => string | undefined;
+
+interface CompiledKey {
+  /** As a descriptor of a rate limit service names it. */
+  readonly name: string;
+  readonly value: Component;
+  readonly onMissing: Key_Missing;
+}
+
+export interface LimitKeys {
+  /** The tuple; undefined where the limit does not apply to this request. */
+  entriesOf(exchange: Exchange): readonly Entry[] | undefined;
+}
+
+/** A key's value is kept in memory; a longer one is cut, and what is cut off does not count. */
+const longestValue = 512;
+
+export function compileKeys(keys: readonly Key[], path: string, problem: Problem): LimitKeys {
+  const compiled = keys.map((key, index) => compileKey(key, `${path}[${index}]`, problem));
+  return {
+    entriesOf: (exchange) => {
+      const entries: Entry[] = [];
+      for (const { name, value, onMissing } of compiled) {
+        const found = value(exchange);
+        if (found !== undefined) entries.push({ key: name, value: found.slice(0, longestValue) });
+        else if (onMissing === Key_Missing.SKIP) return undefined;
+        else if (onMissing === Key_Missing.USE_EMPTY) entries.push({ key: name, value: "" });
+      }
+      return entries;
+    },
+  };
+}
+
+/** Entries as one text; no two different tuples have the same. */
+export function keyText(entries: readonly Entry[]): string {
+  const [only] = entries;
+  if (only === undefined) return "";
+  return entries.length === 1 ? only.value : JSON.stringify(entries.map(({ key, value }) => [key, value]));
+}
+
+const jwtFilter = "envoy.filters.http.jwt_authn";
+
+function compileKey({ source, onMissing }: Key, path: string, problem: Problem): CompiledKey {
+  const key = (name: string, value: Component): CompiledKey => ({ name, value, onMissing });
+  switch (source.case) {
+    case "header": {
+      const name = source.value.toLowerCase();
+      return key(`header:${name}`, ({ request }) => request.headers.get(name));
+    }
+    case "cookie": {
+      const name = source.value;
+      return key(`cookie:${name}`, (exchange) => cookie(exchange, name));
+    }
+    case "queryParam": {
+      const name = source.value;
+      return key(`query:${name}`, ({ request }) => queryParameter(request.path, name));
+    }
+    case "path": {
+      const { template } = source.value;
+      return key("path", ({ request }) => (template ? templateOf(bare(request.path)) : bare(request.path)));
+    }
+    case "method":
+      return key("method", ({ request }) => request.method);
+    case "host":
+      return key("host", ({ request }) => request.authority.toLowerCase());
+    case "remoteAddress": {
+      const { v4PrefixLength: v4, v6PrefixLength: v6 } = source.value;
+      if (v4 > 32 || v6 > 128) problem(`${path}.remote_address`, "prefixes have at most 32 and 128 bits");
+      if (v4 === 32 && v6 === 128) return key("remote_address", ({ connection }) => connection.source.ip);
+      return key(
+        "remote_address",
+        ({
+          connection: {
+            source: { ip },
+          },
+        }) => maskIp(ip, isIpv6(ip) ? v6 : v4),
+      );
+    }
+    case "sourcePrincipal":
+      return key("source_principal", ({ connection }) => connection.peerPrincipal);
+    case "sourceNamespace":
+      return key("source_namespace", ({ connection }) => identityOf(connection.peerPrincipal ?? "")?.namespace);
+    case "sourceServiceAccount":
+      return key("source_service_account", ({ connection }) => {
+        const identity = identityOf(connection.peerPrincipal ?? "");
+        return identity === undefined ? undefined : `${identity.namespace}/${identity.serviceAccount}`;
+      });
+    case "sourceWorkload":
+      return key("source_workload", ({ connection }) => connection.sourceWorkload?.());
+    case "jwtClaim": {
+      const { name, issuer } = source.value;
+      return key(`claim:${name.join(".")}`, (exchange) => claim(exchange, name, issuer));
+    }
+    case "requestPrincipal":
+      return key("request_principal", (exchange) => {
+        const [iss, sub] = [claim(exchange, ["iss"], ""), claim(exchange, ["sub"], "")];
+        return iss === undefined || sub === undefined ? undefined : `${iss}/${sub}`;
+      });
+    case "route":
+      return key("route", ({ route }) => route?.name);
+    case "literal": {
+      const { value } = source;
+      return key("literal", () => value);
+    }
+    case undefined:
+      problem(path, "names nothing that this proxy knows");
+      return key("", () => undefined);
+  }
+}
+
+const bare = (path: string): string => {
+  const query = path.indexOf("?");
+  return query < 0 ? path : path.slice(0, query);
+};
+
+const identifier = /^(?:\d+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?=[0-9a-f]*\d)[0-9a-f]{16,})$/i;
+
+/** `/users/42/orders` and `/users/43/orders` are one: `/users/{id}/orders`. */
+export const templateOf = (path: string): string =>
+  path
+    .split("/")
+    .map((segment) => (identifier.test(segment) ? "{id}" : segment))
+    .join("/");
+
+function cookie({ request }: Exchange, name: string): string | undefined {
+  for (const line of request.headers.all("cookie")) {
+    for (const part of line.split(";")) {
+      const equals = part.indexOf("=");
+      if (equals > 0 && part.slice(0, equals).trim() === name) return part.slice(equals + 1).trim();
+    }
+  }
+  return undefined;
+}
+
+function claim(exchange: Exchange, path: readonly string[], issuer: string): string | undefined {
+  const metadata = exchange.metadataOf(jwtFilter);
+  if (metadata === undefined) return undefined;
+  for (const payload of Object.values(metadata)) {
+    if (issuer !== "" && member(payload, "iss") !== issuer) continue;
+    let value: JsonValue | undefined = payload;
+    for (const name of path) value = member(value, name);
+    if (typeof value === "string") return value;
+    if (typeof value === "number" || typeof value === "boolean") return String(value);
+    if (Array.isArray(value)) return value.map(String).join(",");
+  }
+  return undefined;
+}
+
+const member = (value: JsonValue | undefined, name: string): JsonValue | undefined =>
+  typeof value === "object" && value !== null && !Array.isArray(value) && Object.hasOwn(value, name)
+    ? value[name]
+    : undefined;
