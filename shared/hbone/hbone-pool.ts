@@ -2,13 +2,14 @@ import type { Clock } from "#shared/clock/clock.ts";
 import { MeshError } from "#shared/errors/mesh-error.ts";
 import type { SpiffeId } from "#shared/identity/spiffe-id.ts";
 import type { Ip } from "#shared/net/ip.ts";
+import type { ExpectedPeer } from "#shared/tls/verify-peer.ts";
 import { UnprocessedConnect, type ConnectHeaders, type HboneConnection, type Tunnel } from "./hbone-client.ts";
 
 /** Connections are shared only between uses that agree in all of this. */
 export interface TunnelKey {
   readonly source: SpiffeId;
-  /** In order. */
-  readonly expected: readonly SpiffeId[];
+  /** Lists in order. */
+  readonly expected: ExpectedPeer;
   readonly address: { readonly ip: Ip; readonly port: number };
   /** Who the application's connection came from: two pods never share a tunnel. */
   readonly sourceIp: Ip;
@@ -138,7 +139,7 @@ export class HbonePool implements Disposable {
   }
 
   #shelfFor(key: TunnelKey): Shelf {
-    const name = `${key.source}|${key.expected.join(" ")}|${key.address.ip} ${key.address.port}|${key.sourceIp}`;
+    const name = `${key.source}|${nameOf(key.expected)}|${key.address.ip} ${key.address.port}|${key.sourceIp}`;
     let shelf = this.#shelves.get(name);
     if (shelf === undefined) this.#shelves.set(name, (shelf = { name, key, pooled: [], making: [] }));
     return shelf;
@@ -205,5 +206,8 @@ export class HbonePool implements Disposable {
     if (waitMs.length > 0) this.#scheduleSweep(Math.min(...waitMs) + this.#options.idleMs);
   }
 }
+
+const nameOf = (expected: ExpectedPeer): string =>
+  "trustDomains" in expected ? `any of ${expected.trustDomains.join(" ")}` : expected.join(" ");
 
 const poolClosed = () => new MeshError("HBONE_CONNECT_FAILED", "The pod's tunnels were closed");

@@ -1,9 +1,13 @@
 /**
- * The URI names of a certificate, read from its DER (RFC 5280 §4.2.1.6). Node offers subject alternative names only as
+ * The names of a certificate, read from its DER (RFC 5280 §4.2.1.6). Node offers subject alternative names only as
  * one line of text, in which a name's own commas and quotes have to be told from the separators; an identity must not
  * depend on that.
  */
-const tagOf = { sequence: 0x30, objectIdentifier: 0x06, octetString: 0x04, extensions: 0xa3, uri: 0x86 } as const;
+import { ipFromBytes } from "#shared/net/ip.ts";
+
+const tagOf = { sequence: 0x30, objectIdentifier: 0x06, octetString: 0x04, extensions: 0xa3 } as const;
+/** Tags of the alternatives of GeneralName that anybody uses. */
+const nameTags = { email: 0x81, dns: 0x82, uri: 0x86, ip: 0x87 } as const;
 /** 2.5.29.17 */
 const subjectAltName = Buffer.from([0x55, 0x1d, 0x11]);
 
@@ -12,8 +16,19 @@ interface Element {
   readonly content: Buffer;
 }
 
+export interface AlternativeName {
+  readonly type: keyof typeof nameTags;
+  /** An address in canonical form, anything else as it is written, Latin-1. */
+  readonly value: string;
+}
+
 /** URI names in the certificate's order; none where the DER is malformed or names its subject twice. */
 export function uriNamesOf(certificateDer: Uint8Array): readonly string[] {
+  return alternativeNamesOf(certificateDer).flatMap(({ type, value }) => (type === "uri" ? [value] : []));
+}
+
+/** Names of every kind in the certificate's order; none where the DER is malformed or names its subject twice. */
+export function alternativeNamesOf(certificateDer: Uint8Array): readonly AlternativeName[] {
   const der = Buffer.from(certificateDer.buffer, certificateDer.byteOffset, certificateDer.byteLength);
   try {
     const [certificate] = elements(der);
@@ -30,12 +45,24 @@ export function uriNamesOf(certificateDer: Uint8Array): readonly string[] {
 }
 
 /** One list of names where the extension is the one looked for, none otherwise. */
-function alternativeNames(extension: Element): readonly (readonly string[])[] {
+function alternativeNames(extension: Element): readonly (readonly AlternativeName[])[] {
   const parts = elements(extension.content);
   if (parts[0]?.tag !== tagOf.objectIdentifier || !parts[0].content.equals(subjectAltName)) return [];
   const [names] = elements(contentOf(parts.at(-1), tagOf.octetString));
-  const uris = elements(contentOf(names, tagOf.sequence)).filter(({ tag }) => tag === tagOf.uri);
-  return [uris.map(({ content }) => content.toString("latin1"))];
+  return [elements(contentOf(names, tagOf.sequence)).flatMap(nameOf)];
+}
+
+function nameOf({ tag, content }: Element): readonly AlternativeName[] {
+  if (tag === nameTags.ip) return addressOf(content);
+  for (const type of ["email", "dns", "uri"] as const) {
+    if (tag === nameTags[type]) return [{ type, value: content.toString("latin1") }];
+  }
+  return [];
+}
+
+function addressOf(octets: Buffer): readonly AlternativeName[] {
+  const ip = ipFromBytes(octets);
+  return ip === undefined ? [] : [{ type: "ip", value: ip }];
 }
 
 class MalformedDer extends Error {}

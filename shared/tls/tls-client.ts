@@ -6,13 +6,13 @@ import { codeOf, MeshError } from "#shared/errors/mesh-error.ts";
 import type { SpiffeId } from "#shared/identity/spiffe-id.ts";
 import { uriNamesOf } from "./certificate-names.ts";
 import { clientContextFor, handshakeDeadlineMs, hboneProtocols } from "./tls-options.ts";
-import { verifyServer } from "./verify-peer.ts";
+import { verifyServer, type ExpectedPeer } from "./verify-peer.ts";
 
 export interface TlsClientOptions {
   /** Ours. */
   readonly certificate: WorkloadCertificate;
-  /** The server must prove one of these; none fails. */
-  readonly expected: readonly SpiffeId[];
+  /** Whom the server must prove to be; an empty list fails. */
+  readonly expected: ExpectedPeer;
   readonly clock: Clock;
   /** Default {@link handshakeDeadlineMs}. */
   readonly deadlineMs?: number;

@@ -19,11 +19,24 @@ export function verifyClient(uris: readonly string[], own: SpiffeId): PeerVerdic
   return { accepted: true, identity };
 }
 
+/** Whom to accept: one of these, or any workload of these trust domains. */
+export type ExpectedPeer = readonly SpiffeId[] | { readonly trustDomains: readonly string[] };
+
 /** Whom we connected to: one of its names has to be one of the expected. Without expectation nobody is accepted. */
-export function verifyServer(uris: readonly string[], expected: readonly SpiffeId[]): PeerVerdict {
+export function verifyServer(uris: readonly string[], expectation: ExpectedPeer): PeerVerdict {
+  if ("trustDomains" in expectation) return verifyMember(uris, expectation.trustDomains);
+  const expected = expectation;
   const identity = expected.find((id) => uris.includes(id));
   if (identity !== undefined) return { accepted: true, identity };
   return refused(`the server is ${list(uris)}, expected ${list(expected)}`);
+}
+
+function verifyMember(uris: readonly string[], trustDomains: readonly string[]): PeerVerdict {
+  const identity = firstSpiffeId(uris);
+  const trustDomain = identity === undefined ? undefined : identityOf(identity)?.trustDomain;
+  if (identity !== undefined && trustDomains.some((known) => known === trustDomain))
+    return { accepted: true, identity };
+  return refused(`the server is ${list(uris)}, expected somebody of the trust domain ${list(trustDomains)}`);
 }
 
 const refused = (why: string): PeerVerdict => ({ accepted: false, why });

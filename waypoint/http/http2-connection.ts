@@ -27,6 +27,7 @@ import { fieldOverhead, HpackEncoder, roomFor } from "./http2-hpack-encoder.ts";
 import { FrameOutput } from "./http2-output.ts";
 import { readSettings, writeSettings, type PeerSettings } from "./http2-settings.ts";
 import type { Http2Stream, StreamHost } from "./http2-stream.ts";
+import { readStatically, type BytesSink } from "./static-read.ts";
 import type { ResetReason } from "./streams.ts";
 
 export interface Http2ConnectionLimits {
@@ -68,7 +69,7 @@ interface PartialSection {
   bytes: number;
 }
 
-export abstract class Http2Connection<Stream extends Http2Stream, Head> implements StreamHost {
+export abstract class Http2Connection<Stream extends Http2Stream, Head> implements StreamHost, BytesSink {
   protected readonly duplex: Duplex;
   protected readonly clock: Clock;
   protected readonly limits: Http2ConnectionLimits;
@@ -101,6 +102,8 @@ export abstract class Http2Connection<Stream extends Http2Stream, Head> implemen
   #cancelStallCheck: (() => void) | undefined;
   #blockedSinceMs = 0;
 
+  /** Whether the bytes being read may be kept. */
+  #isOwned = true;
   #held: Buffer[] = [];
   #heldBytes = 0;
   #neededBytes = 0;
@@ -167,7 +170,9 @@ export abstract class Http2Connection<Stream extends Http2Stream, Head> implemen
     const { duplex } = this;
     writeSettings(this.output, ownSettings);
     this.#returnWindow(0, this.limits.connectionWindow - defaultWindow);
-    duplex.on("data", (chunk: Buffer) => this.#read(chunk));
+    // Sockets of `makeSocket` lend their bytes, others give them away.
+    if (readStatically(duplex, this)) duplex.resume();
+    else duplex.on("data", (chunk: Buffer) => this.takeBytes(chunk, chunk.length, true));
     duplex.on("drain", () => this.#drained());
     duplex.on("error", (error: Error) => this.#over(error));
     duplex.on("end", () => this.#peerEnded());
@@ -279,14 +284,14 @@ export abstract class Http2Connection<Stream extends Http2Stream, Head> implemen
 
   // ---- in
 
-  #read(chunk: Buffer): void {
+  takeBytes(bytes: Buffer, length: number, isOwned: boolean): void {
     if (this.#state !== "open") {
-      if ((this.#lingered += chunk.length) > lingerBytes) this.duplex.destroy();
+      if ((this.#lingered += length) > lingerBytes) this.duplex.destroy();
       return;
     }
     if (this.limits.keepAlive !== undefined) this.#lastHeardMs = this.clock.now();
     try {
-      this.#consume(chunk);
+      this.#consume(bytes, length, isOwned);
     } catch (error) {
       if (error instanceof ConnectionError) this.failWith(error.code, error.message);
       else if (error instanceof HpackError) this.failWith(errorCodes.compressionError, error.message);
@@ -297,20 +302,23 @@ export abstract class Http2Connection<Stream extends Http2Stream, Head> implemen
     }
   }
 
-  #consume(chunk: Buffer): void {
-    let bytes = chunk;
+  #consume(read: Buffer, length: number, isOwned: boolean): void {
+    let [bytes, end] = [read, length];
+    this.#isOwned = isOwned;
     if (this.#heldBytes > 0) {
-      this.#held.push(chunk);
-      this.#heldBytes += chunk.length;
+      const chunk = read.subarray(0, length);
+      this.#held.push(isOwned ? chunk : Buffer.from(chunk));
+      this.#heldBytes += length;
       if (this.#heldBytes < this.#neededBytes) return;
       bytes = Buffer.concat(this.#held, this.#heldBytes);
+      end = this.#heldBytes;
+      this.#isOwned = true;
       this.#held = [];
       this.#heldBytes = 0;
     }
-    let at = this.onPreface(bytes, 0);
-    const end = bytes.length;
+    let at = this.onPreface(bytes, 0, end);
     if (at < 0) {
-      this.#hold(bytes, 0, end + 1);
+      this.#hold(bytes, 0, end, end + 1);
       return;
     }
     while (at < end && this.#state === "open") {
@@ -319,7 +327,7 @@ export abstract class Http2Connection<Stream extends Http2Stream, Head> implemen
         continue;
       }
       if (end - at < frameHeadBytes) {
-        this.#hold(bytes, at, frameHeadBytes);
+        this.#hold(bytes, at, end, frameHeadBytes);
         return;
       }
       const length = ((bytes[at] as number) << 16) | ((bytes[at + 1] as number) << 8) | (bytes[at + 2] as number);
@@ -329,7 +337,7 @@ export abstract class Http2Connection<Stream extends Http2Stream, Head> implemen
       const isData = type === frameTypes.data;
       const needed = frameHeadBytes + (isData ? Math.min(length, 1) : length);
       if (end - at < needed) {
-        this.#hold(bytes, at, needed);
+        this.#hold(bytes, at, end, needed);
         return;
       }
       const frameFlags = bytes[at + 4] as number;
@@ -350,14 +358,14 @@ export abstract class Http2Connection<Stream extends Http2Stream, Head> implemen
   }
 
   /** Where frames begin, at the start of a server's connection; -1 where there is too little to tell. @throws ConnectionError */
-  protected onPreface(_bytes: Buffer, at: number): number {
+  protected onPreface(_bytes: Buffer, at: number, _end: number): number {
     return at;
   }
 
-  #hold(bytes: Buffer, at: number, needed: number): void {
+  #hold(bytes: Buffer, at: number, end: number, needed: number): void {
     // A copy: what is left is small, and would keep a large buffer alive.
-    this.#held = [Buffer.from(bytes.subarray(at))];
-    this.#heldBytes = bytes.length - at;
+    this.#held = [Buffer.from(bytes.subarray(at, end))];
+    this.#heldBytes = end - at;
     this.#neededBytes = needed;
   }
 
@@ -506,7 +514,10 @@ export abstract class Http2Connection<Stream extends Http2Stream, Head> implemen
       this.#dataLeft -= upTo - at;
       const stream = this.#dataStream;
       if (stream === undefined || stream.isClosed) this.consumed(undefined, upTo - at);
-      else stream.receive(at === 0 && upTo === bytes.length ? bytes : bytes.subarray(at, upTo));
+      else {
+        const chunk = bytes.subarray(at, upTo);
+        stream.receive(this.#isOwned ? chunk : Buffer.from(chunk));
+      }
       if (this.#dataLeft === 0) this.#endData();
       return upTo;
     }
