@@ -177,10 +177,11 @@ function emitForward(arrival: Arrival, action: ForwardEntry, changed: string | u
     ...(authority === "" ? {} : { hostRewriteSpecifier: { case: "hostRewriteLiteral", value: authority } as const }),
     ...rewriteFields(action.rewrite),
     timeout: duration(action.timeoutMs),
-    maxGrpcTimeout: duration(action.timeoutMs),
+    // A gRPC client's own deadline counts, within that of the route.
+    maxStreamDuration: { maxStreamDuration: duration(0), grpcTimeoutHeaderMax: duration(action.timeoutMs) },
     ...(retries === undefined ? {} : { retryPolicy: retries }),
     appendXForwardedHost: context.meshConfig.proxyHeaders.forwardedHost,
-    hashPolicy: distinct(hashes),
+    hashPolicy: hashes,
     requestMirrorPolicies: action.mirrors.flatMap((mirror) => emitMirror(arrival, mirror)),
     ...(action.missingStatus === 500 ? { clusterNotFoundResponseCode: NotFoundCode.INTERNAL_SERVER_ERROR } : {}),
   };
@@ -192,11 +193,6 @@ const resolve = ({ context, port }: Arrival, { target }: WeightedTarget) => reso
 function retriesOf({ retries }: ForwardEntry, { defaultHttpRetryPolicy: ofMesh }: MeshConfig): RetryPolicy {
   if (retries === undefined) return ofMesh ?? builtInRetries;
   return retries.retryOn === "" ? { ...retries, retryOn: ofMesh?.retryOn ?? "" } : retries;
-}
-
-/** Subsets of one service are hashed alike more often than not. */
-function distinct<T>(list: readonly T[]): T[] {
-  return [...new Map(list.map((each) => [JSON.stringify(each), each])).values()];
 }
 
 function clusters(

@@ -122,12 +122,15 @@ function pathOf({ path, grpc }: RouteMatch): PathMatch {
 /** A gRPC method is called at `/service/method`. */
 function grpcPath({ isRegex, service, method }: NonNullable<RouteMatch["grpc"]>): PathMatch {
   if (service === "" && method === "") return anyPath;
-  if (isRegex) return { kind: "regex", value: `/${service || "[^/]+"}/${method || "[^/]+"}` };
+  if (isRegex) return { kind: "regex", value: `/${part(service)}/${part(method)}` };
   if (method === "") return { kind: "prefix", value: `/${service}/` };
   return service === ""
     ? { kind: "regex", value: `/[^/]+/${quoteRegex(method)}` }
     : { kind: "exact", value: `/${service}/${method}` };
 }
+
+/** Alternatives end where the part of the path ends. */
+const part = (regex: string): string => (regex === "" ? "[^/]+" : regex.includes("|") ? `(?:${regex})` : regex);
 
 const quoteRegex = (text: string): string => text.replaceAll(/[\\.+*?()|[\]{}^$]/g, String.raw`\$&`);
 
@@ -138,15 +141,17 @@ function headerOperations(filter: RouteFilter): readonly HeaderOperations[] {
   return filter.type === "ResponseHeaderModifier" ? [{ request: noChanges, response: filter.changes }] : [];
 }
 
-const failure: RespondEntry = { kind: "respond", status: 500, body: undefined };
+/** What a request is told that cannot be sent where its route says: gRPC knows 503 as unavailable. */
+const failedStatus = ({ kind }: Route): 500 | 503 => (kind === "GRPCRoute" ? 503 : 500);
 
-/** A rule that cannot do what it says answers 500: to leave a filter out would be another rule than written. */
+/** A rule that cannot do what it says answers so: to leave a filter out would be another rule than written. */
 function actionOf(
   context: BackendContext,
   route: Route,
   rule: RouteRule,
   path: PathMatch,
 ): RedirectEntry | RespondEntry | ForwardEntry {
+  const failure: RespondEntry = { kind: "respond", status: failedStatus(route), body: undefined };
   if (rule.filters.some((filter) => filterFault(filter) !== undefined)) return failure;
   const redirect = rule.filters.find((filter) => filter.type === "RequestRedirect");
   if (redirect !== undefined) return redirectOf(redirect, path);
@@ -167,7 +172,7 @@ function actionOf(
     authority: rewrite?.hostname ?? "",
     ...timesOf(rule),
     mirrors: mirrorsOf(context, route, rule),
-    missingStatus: 500,
+    missingStatus: failedStatus(route),
   };
 }
 
