@@ -8,6 +8,7 @@ import type { Route } from "./gateway-route.ts";
 import type { Condition, Labels, Meta } from "./meta.ts";
 import type { ReferenceGrant } from "./reference-grant.ts";
 import type { VirtualService } from "./virtual-service.ts";
+import type { RateLimitSpec } from "./rate-limit-policy.ts";
 import type { JwtRule } from "./request-authentication.ts";
 
 /** Any object of a Kubernetes API as it came from the wire or a file. */
@@ -176,6 +177,11 @@ export interface RequestAuthentication {
   readonly conditions: readonly Condition[];
 }
 
+export interface RateLimitPolicy extends RateLimitSpec {
+  readonly meta: Meta;
+  readonly conditions: readonly Condition[];
+}
+
 export type MtlsMode = "UNSET" | "DISABLE" | "PERMISSIVE" | "STRICT";
 
 export interface PeerAuthentication {
@@ -249,6 +255,7 @@ export interface Kinds {
   readonly TLSRoute: Route;
   readonly ReferenceGrant: ReferenceGrant;
   readonly VirtualService: VirtualService;
+  readonly RateLimitPolicy: RateLimitPolicy;
 }
 
 export type Kind = keyof Kinds;

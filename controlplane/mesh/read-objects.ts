@@ -30,6 +30,7 @@ import type {
   TargetRef,
   WorkloadEntry,
 } from "./objects.ts";
+import { readRateLimitSpec } from "./rate-limit-policy.ts";
 import { readJwtRule } from "./request-authentication.ts";
 
 import { readReferenceGrant } from "./reference-grant.ts";
@@ -68,6 +69,15 @@ export const kinds: { readonly [K in Kind]: KindDefinition<K> } = {
   AuthorizationPolicy: { group: "security.istio.io", isNamespaced: true, read: readAuthorizationPolicy },
   PeerAuthentication: { group: "security.istio.io", isNamespaced: true, read: readPeerAuthentication },
   RequestAuthentication: { group: "security.istio.io", isNamespaced: true, read: readRequestAuthentication },
+  RateLimitPolicy: {
+    group: "policy.ambit.dev",
+    isNamespaced: true,
+    read: (object) => ({
+      meta: readMeta(object),
+      conditions: readConditions(object),
+      ...readRateLimitSpec(object.at("spec")),
+    }),
+  },
   Gateway: { group: gatewayGroup, isNamespaced: true, read: readGateway },
   GatewayClass: { group: gatewayGroup, isNamespaced: false, read: readGatewayClass },
   HTTPRoute: route("HTTPRoute"),

@@ -164,7 +164,7 @@ function eachValue(list: Field, twins: readonly string[], check: (value: Field) 
   for (const name of twins) for (const value of list.at(name).items()) check(value);
 }
 
-function checkSource(sourceField: Field, action: string): void {
+export function checkSource(sourceField: Field, action: string): void {
   const accountFields = sourceField.written(["serviceAccounts", "notServiceAccounts"]);
   const [others] = sourceField.written(["principals", "notPrincipals", "namespaces", "notNamespaces"]);
   if (accountFields.length > 0 && others !== undefined) {
@@ -191,7 +191,7 @@ function checkSource(sourceField: Field, action: string): void {
   }
 }
 
-function checkOperation(operationField: Field): void {
+export function checkOperation(operationField: Field): void {
   eachValue(operationField, withTwins(["ports"]), checkPortText);
   eachValue(operationField, withTwins(["hosts", "methods"]), warnOfInnerStar);
   eachValue(operationField, withTwins(["paths"]), (value) => {

@@ -3,6 +3,7 @@ import { destinationRule } from "./destination-rule.ts";
 import { gateway, gatewayClass, referenceGrant } from "./gateway.ts";
 import type { KindDefinition } from "./kind.ts";
 import { peerAuthentication } from "./peer-authentication.ts";
+import { rateLimitPolicy } from "./rate-limit-policy.ts";
 import { requestAuthentication } from "./request-authentication.ts";
 import { grpcRoute, httpRoute, tcpRoute, tlsRoute } from "./routes.ts";
 import { serviceEntry } from "./service-entry.ts";
@@ -20,6 +21,7 @@ export const configKinds: readonly KindDefinition[] = [
   virtualService,
   destinationRule,
   telemetry,
+  rateLimitPolicy,
   gatewayClass,
   gateway,
   httpRoute,
