@@ -31,6 +31,7 @@ export function compileRoutes(config: RouteConfiguration, context: RouteContext)
   const { problem } = context;
   if (config.vhds !== undefined) problem("vhds", "is not supported: virtual hosts come inline");
   if (config.clusterSpecifierPlugins.length > 0) problem("cluster_specifier_plugins", "is not supported");
+  if (config.internalOnlyHeaders.length > 0) problem("internal_only_headers", "is not supported");
   if (config.ignorePathParametersInPathMatching) problem("ignore_path_parameters_in_path_matching", "is not supported");
   const innerWins = config.mostSpecificHeaderMutationsWins;
   const scope = compileScope(config, undefined, "", { context, innerWins });
@@ -55,7 +56,6 @@ export function compileRoutes(config: RouteConfiguration, context: RouteContext)
   return new RouteTable(config.name, domains, {
     ignoresPort: config.ignorePortInHostMatching,
     random: context.random ?? Math.random,
-    internalOnlyHeaders: config.internalOnlyHeaders.map((name) => name.toLowerCase()),
   });
 }
 

@@ -16,8 +16,6 @@ export interface VirtualHostRoutes {
 
 export class RouteTable {
   readonly name: string;
-  /** Taken away from requests that come from outside, with those of `client-control.ts`. */
-  readonly internalOnlyHeaders: readonly string[];
   readonly #domains: Domains<VirtualHostRoutes>;
   readonly #ignoresPort: boolean;
   readonly #random: () => number;
@@ -28,14 +26,12 @@ export class RouteTable {
     options: {
       readonly ignoresPort: boolean;
       readonly random: () => number;
-      readonly internalOnlyHeaders: readonly string[];
     },
   ) {
     this.name = name;
     this.#domains = domains;
     this.#ignoresPort = options.ignoresPort;
     this.#random = options.random;
-    this.internalOnlyHeaders = options.internalOnlyHeaders;
   }
 
   /** The first route that matches; undefined for 404. Call again after a layer cleared `exchange.route`. */

@@ -4,7 +4,11 @@ import type { Exchange } from "#waypoint/http/exchange.ts";
 import type { UpstreamStream } from "#waypoint/http/streams.ts";
 import type { Clusters } from "#waypoint/upstream/clusters.ts";
 import type { CompiledRoute, ForwardAction } from "./compiled-route.ts";
+import { Forwarding, type ForwardingContext } from "./forwarding.ts";
+import { isRetriable } from "./retry-state.ts";
 import type { ForwardReader, Router } from "./router-contract.ts";
+import { takeRouterHeaders, withRouterHeaders } from "./router-headers.ts";
+import { timeoutsOf } from "./timeouts.ts";
 
 export interface RouterOptions {
   readonly clusters: Clusters;
@@ -21,19 +25,53 @@ export interface RouterOptions {
   readonly bufferLimitBytes?: number;
 }
 
+/** Envoy's `per_connection_buffer_limit_bytes` where a listener says nothing. */
+const defaultBufferLimitBytes = 1024 * 1024;
+
 export class HttpRouter implements Router {
-  readonly #options: RouterOptions;
+  readonly #context: ForwardingContext;
+  readonly #idleMs: number;
+  readonly #streamMs: number;
+  readonly #bufferLimitBytes: number;
 
   constructor(options: RouterOptions) {
-    this.#options = options;
+    this.#context = {
+      clusters: options.clusters,
+      clock: options.clock,
+      random: options.random ?? Math.random,
+      suppressesEnvoyHeaders: options.suppressesEnvoyHeaders === true,
+    };
+    this.#idleMs = options.streamIdleTimeoutMs ?? 0;
+    this.#streamMs = options.maxStreamDurationMs ?? 0;
+    this.#bufferLimitBytes = options.bufferLimitBytes ?? defaultBufferLimitBytes;
   }
 
   forward(
-    _exchange: Exchange,
-    _route: CompiledRoute & { readonly action: ForwardAction },
-    _endsWithHead: boolean,
-    _reader: ForwardReader,
+    exchange: Exchange,
+    route: CompiledRoute & { readonly action: ForwardAction },
+    endsWithHead: boolean,
+    reader: ForwardReader,
   ): UpstreamStream {
-    throw new TypeError(`not yet ${String(this.#options.random?.())}`);
+    const { action } = route;
+    const { request } = exchange;
+    const { isGrpc } = exchange;
+    const headers = takeRouterHeaders(request);
+    const timeouts = timeoutsOf(action, request, {
+      isGrpc,
+      headers,
+      idleMs: this.#idleMs,
+      streamMs: this.#streamMs,
+    });
+    const policy = headers === undefined ? action.retryPolicy : withRouterHeaders(action.retryPolicy, headers);
+    const plan = {
+      action,
+      timeouts,
+      retryPolicy: isRetriable(policy, request) ? policy : undefined,
+      isGrpc,
+      bufferLimitBytes: action.bufferLimitBytes ?? this.#bufferLimitBytes,
+    };
+    const forwarding = new Forwarding(this.#context, plan, exchange, endsWithHead, reader);
+    forwarding.start();
+    return forwarding;
   }
 }
