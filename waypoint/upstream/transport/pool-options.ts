@@ -1,4 +1,5 @@
 /** What a cluster tells its pool, and what the pool tells its cluster. */
+import type { HeaderCase } from "#waypoint/http/http1-write.ts";
 import type { Transport } from "./transport.ts";
 
 export interface HttpPoolOptions {
@@ -32,6 +33,8 @@ export interface PoolLimits {
   /** Bytes and fields that an answer's head may have. Default 60 KiB, 100. */
   readonly maxResponseHeaderBytes?: number | undefined;
   readonly maxResponseHeaders?: number | undefined;
+  /** How HTTP/1.1 writes names. Default `lower`. */
+  readonly headerCase?: HeaderCase | undefined;
 }
 
 /** As Envoy does without configuration. */
@@ -44,14 +47,12 @@ export const poolLimitsDefault: PoolLimits = {
   maxConnectionDurationMs: 0,
 };
 
-/** Kept by the pool, for circuit breakers and statistics. Monotonic but for the first three. */
+/** Kept by the pool, for circuit breakers and statistics. Monotonic but for the first two. */
 export interface PoolCounts {
   /** Connections that stand or are being made; raw ones for TCP chains included. */
   connections: number;
   /** Requests that wait for a connection. */
   pending: number;
-  /** Requests on connections. */
-  active: number;
   connectionsMade: number;
   connectFailures: number;
   connectTimeouts: number;

@@ -114,8 +114,8 @@ function whyRefused(
 ): string | undefined {
   const isListed =
     subjectAltNames.length === 0 ||
-    subjectAltNames.some(({ type, matches }) =>
-      names.some((name) => (type === "any" || name.type === type) && matches(name.value)),
+    subjectAltNames.some((matcher) =>
+      names.some(({ type, value }) => (matcher.type === "any" || matcher.type === type) && matcher.matches(value)),
     );
   if (!isListed) return `its certificate names ${shown(names)}, none of which is expected`;
   if (verifiesServerName && !isNamed(names, serverName)) {

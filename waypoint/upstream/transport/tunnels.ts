@@ -104,24 +104,16 @@ export class Tunnels implements Disposable {
 }
 
 /** The promise's value, or the signal's reason; what comes too late is given to `drop`. */
-function abandonable<T>(promise: Promise<T>, signal: AbortSignal, drop: (late: T) => void): Promise<T> {
-  return new Promise((resolve, reject) => {
-    let isOver = false;
-    const onAbort = () => {
-      isOver = true;
-      reject(signal.reason as Error);
-    };
-    signal.addEventListener("abort", onAbort, { once: true });
-    promise.then(
-      (value) => {
-        signal.removeEventListener("abort", onAbort);
-        if (isOver) drop(value);
-        else resolve(value);
-      },
-      (error: Error) => {
-        signal.removeEventListener("abort", onAbort);
-        reject(error);
-      },
-    );
-  });
+async function abandonable<T>(promise: Promise<T>, signal: AbortSignal, drop: (late: T) => void): Promise<T> {
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = () => {
+    aborted.reject(signal.reason as Error);
+    promise.then(drop, () => {});
+  };
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([promise, aborted.promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
 }
