@@ -17,7 +17,7 @@ import { readRequest, readTrailers, type ReadRequest } from "./http2-messages.ts
 import { Http2Stream, type StreamHost } from "./http2-stream.ts";
 import type { BodyReader, DownstreamStream, RequestHead, ResetReason, ResponseHead } from "./streams.ts";
 
-export interface Http2ServerLimits extends Http2ConnectionLimits {
+export interface Http2ServerOptions extends Http2ConnectionLimits {
   readonly maxConcurrentStreams: number;
   /** Streams after which the client is asked to open another connection; 0: without bound. */
   readonly maxRequests: number;
@@ -27,7 +27,7 @@ export interface Http2ServerLimits extends Http2ConnectionLimits {
   readonly ownFields: Headers;
 }
 
-export const http2ServerDefaults: Http2ServerLimits = {
+export const http2ServerDefaults: Http2ServerOptions = {
   ...connectionLimitsDefault,
   maxConcurrentStreams: 100,
   maxRequests: 0,
@@ -48,7 +48,7 @@ const drainNoticeMs = 1_000;
 
 export class Http2ServerConnection extends Http2Connection<Http2ServerStream, ResponseHead> {
   readonly #owner: Http2ServerOwner;
-  readonly #options: Http2ServerLimits;
+  readonly #options: Http2ServerOptions;
   #idleSinceMs: number;
   #cancelIdle: (() => void) | undefined;
   #prefaceRead = false;
@@ -58,7 +58,7 @@ export class Http2ServerConnection extends Http2Connection<Http2ServerStream, Re
   #cancelNotice: (() => void) | undefined;
 
   /** Owns the duplex. What was read of it already is to be put back with `unshift`. */
-  constructor(duplex: Duplex, owner: Http2ServerOwner, clock: Clock, options: Partial<Http2ServerLimits> = {}) {
+  constructor(duplex: Duplex, owner: Http2ServerOwner, clock: Clock, options: Partial<Http2ServerOptions> = {}) {
     const whole = { ...http2ServerDefaults, ...options };
     super(duplex, clock, whole);
     this.#owner = owner;
