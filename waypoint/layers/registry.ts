@@ -2,6 +2,7 @@
  * Every kind of filter that this proxy knows, by the type of its configuration. A filter that is not here refuses its
  * listener, unless the configuration says that it may be left out. Whoever adds a kind adds a line.
  */
+import { jwtLayer } from "./jwt/jwt-layer.ts";
 import type { LayerKind } from "./layer.ts";
 import type { NetworkLayerKind } from "./network-layer.ts";
 import { globalRateLimitLayer } from "./rate-limit/global-rate-limit.ts";
@@ -12,7 +13,7 @@ import { rbacNetworkLayer } from "./rbac/rbac-network-layer.ts";
 
 /** HTTP filters. The router is not one of them: it is where the layers end. */
 export const layerKinds: readonly LayerKind[] = [
-  rbacLayer,
+  rbacLayer, jwtLayer,
   localRateLimitLayer,
   globalRateLimitLayer,
   rateLimitPolicyLayer,
