@@ -2,7 +2,7 @@
 import type { RateLimit, Tracing } from "#shared/proto/gen/envoy/config/route/v3/route_components_pb.js";
 import type { Exchange, LocalReply } from "#waypoint/http/exchange.ts";
 import type { ResponseHead } from "#waypoint/http/streams.ts";
-import type { RoutingPriority } from "#waypoint/upstream/clusters.ts";
+import type { RoutingPriority } from "#waypoint/upstream/routing-priority.ts";
 import type { HashPolicy } from "./hash-policy.ts";
 import type { MirrorPolicy } from "./mirror-policy.ts";
 import type { RetryPolicy } from "./retry-policy.ts";

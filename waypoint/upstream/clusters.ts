@@ -3,6 +3,9 @@ import type { Duplex } from "node:stream";
 import type { DownstreamConnection, Exchange } from "#waypoint/http/exchange.ts";
 import type { RequestHead, ResponseReader, UpstreamStream } from "#waypoint/http/streams.ts";
 import type { Host } from "./host.ts";
+import type { RoutingPriority } from "./routing-priority.ts";
+
+export type { RoutingPriority } from "./routing-priority.ts";
 
 export interface Clusters {
   get(name: string): Cluster | undefined;
@@ -13,7 +16,7 @@ export interface PickContext {
   readonly hash?: bigint | undefined;
   /** Hosts tried before (retries). */
   readonly tried?: ReadonlySet<Host> | undefined;
-  /** Picks again at most so often when a host was tried before. Default 1 pick. */
+  /** Picks in all while they fall on hosts tried before: `host_selection_retry_max_attempts` and one. Default 1. */
   readonly attempts?: number;
   /** Leaves out the priorities of hosts attempted so far, looked at anew after every so many attempts (`previous_priorities`). */
   readonly previousPriorities?: { readonly updateFrequency: number; readonly attempted: readonly Host[] } | undefined;
@@ -23,7 +26,9 @@ export interface PickContext {
   readonly originalDestination?: { readonly ip: string; readonly port: number } | undefined;
   /** For dynamic forward proxies where there is no exchange: server name and port. */
   readonly dynamicHost?: { readonly host: string; readonly port: number } | undefined;
-  /** `metadata_match` of the route. */
+  /** `ip:port` that a persistent session asks for; used where that host is in a state which the cluster allows. */
+  readonly overrideHost?: string | undefined;
+  /** `metadata_match` of the route. Clusters here have no subsets by metadata, so it chooses nothing, as in Envoy. */
   readonly metadataMatch?: Readonly<Record<string, unknown>> | undefined;
 }
 
@@ -33,9 +38,6 @@ export type Pick =
   | { readonly kind: "none"; readonly why: string }
   /** Ask again after `ready`, which never rejects and has a deadline: endpoints are on their way, or a name is being resolved. */
   | { readonly kind: "wait"; readonly ready: Promise<void> };
-
-/** Circuit breakers count each apart; a route says which it is. */
-export type RoutingPriority = "default" | "high";
 
 /** How an attempt went, for outlier detection and statistics. */
 export type AttemptOutcome =

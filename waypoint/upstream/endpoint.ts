@@ -1,6 +1,7 @@
 /** A host as its cluster keeps it: what configuration says of it, how healthy it is, and how it has done. */
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { Candidate } from "./balancing/picker.ts";
+import type { Pick } from "./clusters.ts";
 import type { Host, HostAddress, Locality } from "./host.ts";
 import { OutlierRecord } from "./outlier-record.ts";
 
@@ -48,6 +49,8 @@ export class Endpoint implements Host, Candidate {
   passesChecks: boolean | undefined = undefined;
   /** Awaits its first health check and is left out of shares until then. */
   isPending = false;
+  /** What picking this host answers; made once. */
+  readonly asPick: Pick = { kind: "host", host: this };
   readonly stats: HostStats = { requests: 0, succeeded: 0, failed: 0, timeouts: 0, connectFailures: 0 };
 
   constructor(spec: EndpointSpec, place: { readonly locality: Locality; readonly priority: number }, nowMs: number) {

@@ -12,7 +12,7 @@ export class RoundRobin<T extends Candidate> implements Picker<T> {
   /** @param previous the picker that this one replaces: the turn goes on where it was */
   constructor(hosts: readonly T[], slowStart: SlowStart | undefined, tools: PickerTools, previous?: unknown) {
     this.#hosts = hosts;
-    this.#next = previous instanceof RoundRobin ? (previous.#next as number) : Math.floor(tools.random() * 2 ** 31);
+    this.#next = previous instanceof RoundRobin ? previous.#next : Math.floor(tools.random() * 2 ** 31);
     this.#weightOf = weightBy(slowStart, tools, (host) => host.weight);
     if (needsWeights(hosts, slowStart, tools)) this.#scheduler = started(hosts, this.#weightOf, tools.random);
   }

@@ -18,6 +18,7 @@ import {
 } from "#shared/proto/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import { hostPort, splitHostPort, tryIp } from "#shared/net/ip.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
+import { isDnsName } from "../dns/dns-name.ts";
 import type { EndpointSpec, EndpointStatus } from "../endpoint.ts";
 import type { HostAddress, Locality } from "../host.ts";
 import { checkFields } from "./set-fields.ts";
@@ -71,10 +72,6 @@ export function compileAssignment(
   const groups = assignment.endpoints.map((group, index) =>
     compileGroup(group, allowsNames, `endpoints[${index}]`, problem),
   );
-  const priorities = new Set(groups.map(({ priority }) => priority));
-  for (let priority = 0; priority < priorities.size; priority++) {
-    if (!priorities.has(priority)) problem("endpoints", `has no priority ${priority}, but higher ones`);
-  }
   return { groups, overprovisioningFactor: factor, countsWeights: policy?.weightedPriorityHealth === true };
 }
 
@@ -163,7 +160,7 @@ function compileAddress(
       if (resolverName !== "") problem(`${at}.resolver_name`, "is not supported");
       const ip = tryIp(text);
       if (ip !== undefined) return socketAt(ip, port ?? 0);
-      if (allowsNames && isName(text)) return { name: text, port: port ?? 0 };
+      if (allowsNames && isDnsName(text)) return { name: text, port: port ?? 0 };
       problem(`${at}.address`, `"${text}" is not an IP address`);
       return undefined;
     }
@@ -209,10 +206,6 @@ function compileInternal(
 export function socketAt(ip: string, port: number): { readonly key: string; readonly address: HostAddress } {
   return { key: hostPort(ip, port), address: { kind: "socket", ip, port } };
 }
-
-/** Names as DNS has them; what cannot be asked for is a mistake now, not at every resolution. */
-const isName = (text: string): boolean =>
-  text.length <= 253 && /^(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.?$/i.test(text);
 
 function statusOf(status: HealthStatus): EndpointStatus {
   switch (status) {

@@ -17,7 +17,7 @@ import { explain } from "#shared/errors/mesh-error.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import { readMs } from "#waypoint/routing/durations.ts";
 import { thresholdsDefault, type RetryBudget, type Thresholds } from "../circuit-breaker.ts";
-import type { RoutingPriority } from "../clusters.ts";
+import type { RoutingPriority } from "../routing-priority.ts";
 import type { OutlierConfig } from "../outlier-detection.ts";
 import { readPercent } from "./balancer-settings.ts";
 import { checkFields, newerMessage } from "./set-fields.ts";

@@ -1,0 +1,2 @@
+/** Circuit breakers count each apart; a route says which it is. */
+export type RoutingPriority = "default" | "high";
