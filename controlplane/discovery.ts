@@ -6,7 +6,7 @@ import { metricsRoutes } from "#shared/observe/http-servers/metrics-routes.ts";
 import { openHttpServer } from "#shared/observe/http-servers/open-server.ts";
 import type { Logging } from "#shared/observe/logging.ts";
 import { MetricsRegistry } from "#shared/observe/metrics.ts";
-import { DeltaServer, type Admit } from "#shared/xds/delta-server.ts";
+import { DiscoveryServer, type Admit } from "#shared/xds/discovery-server.ts";
 import { openBackend } from "#controlplane/backend.ts";
 import { authenticate, type CallerOptions } from "#controlplane/ca/caller.ts";
 import { CertificateAuthority, earliestEndMs, type ServingPair } from "#controlplane/ca/certificate-authority.ts";
@@ -88,7 +88,7 @@ export async function startDiscovery(
     workloads: () => countAddresses(publisher.addresses, "workload"),
     rootEndMs: () => (authority === undefined ? undefined : earliestEndMs(authority.rootBundle)),
   });
-  const deltaServer = new DeltaServer({
+  const discoveryServer = new DiscoveryServer({
     sources: [publisher.addresses, publisher.authorizations],
     isSynced: () => publisher.last !== undefined,
     clock,
@@ -102,7 +102,7 @@ export async function startDiscovery(
       pending: () => readiness.pending,
       addresses: publisher.addresses,
       authorizations: publisher.authorizations,
-      clients: () => deltaServer.clients(),
+      clients: () => discoveryServer.clients(),
       publisher: () => publisher.status,
       sources: () => world.facts(backend.name),
       authority: () => authority && authorityFacts(authority),
@@ -184,7 +184,7 @@ export async function startDiscovery(
     };
     const admit: Admit = async (call) =>
       isSecure ? { checked: true, identities: [(await identify(call)).identity] } : { checked: false };
-    deltaServer.addTo(server, admit);
+    discoveryServer.addTo(server, admit);
     addCertificateService(server, identify, {
       authority: opened,
       trustedNodeAccounts: config.trustedNodeAccounts,
@@ -221,7 +221,7 @@ export async function startDiscovery(
           }),
         );
   // Streams end before the listeners wait for calls to finish.
-  stack.use(deltaServer);
+  stack.use(discoveryServer);
   notServing[Symbol.dispose]();
   const ports = { xds: plain?.port, secure: secure.port, http: debug.port, monitoring: monitoring.port };
   log.info({ source: backend.name, ...ports, ca: authority.kind }, "control plane serves");

@@ -3,7 +3,7 @@ import { fastify, type FastifyInstance } from "fastify";
 import { isLoopback, tryIp } from "#shared/net/ip.ts";
 import { AuthorizationSchema } from "#shared/proto/gen/security/authorization_pb.js";
 import { AddressSchema } from "#shared/proto/gen/workload/workload_pb.js";
-import type { ClientStatus } from "#shared/xds/delta-server.ts";
+import type { ClientStatus } from "#shared/xds/served-stream.ts";
 import { typeUrls } from "#shared/xds/type-urls.ts";
 import type { AddressSource } from "#controlplane/xds/address-source.ts";
 import type { AuthorizationSource } from "#controlplane/xds/authorization-source.ts";

@@ -1,5 +1,5 @@
 import type { MetricsRegistry } from "#shared/observe/metrics.ts";
-import type { ServerEvent } from "#shared/xds/delta-server.ts";
+import type { ServerEvent } from "#shared/xds/served-stream.ts";
 import { typeUrls } from "#shared/xds/type-urls.ts";
 import type { CertificateEvent } from "#controlplane/ca/certificate-service.ts";
 

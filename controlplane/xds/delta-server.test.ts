@@ -13,7 +13,8 @@ import {
 } from "#shared/proto/gen/envoy/service/discovery/v3/discovery_pb.js";
 import { AuthorizationSchema, type Authorization } from "#shared/proto/gen/security/authorization_pb.js";
 import { AddressSchema, type Address } from "#shared/proto/gen/workload/workload_pb.js";
-import { DeltaServer, type Admit, type DeltaServerOptions, type ServerEvent } from "#shared/xds/delta-server.ts";
+import { DiscoveryServer, type Admit, type DiscoveryServerOptions } from "#shared/xds/discovery-server.ts";
+import type { ServerEvent } from "#shared/xds/served-stream.ts";
 import { deltaMethod, typeUrls } from "#shared/xds/type-urls.ts";
 import { AddressSource } from "./address-source.ts";
 import { AuthorizationSource } from "./authorization-source.ts";
@@ -105,9 +106,9 @@ afterEach(async () => {
 
 const nobody: Admit = () => Promise.resolve({ checked: false });
 
-async function startServer(admit: Admit = nobody, options: Partial<DeltaServerOptions> = {}) {
+async function startServer(admit: Admit = nobody, options: Partial<DiscoveryServerOptions> = {}) {
   const [addresses, authorizations] = [new AddressSource(), new AuthorizationSource()];
-  const server = new DeltaServer({
+  const server = new DiscoveryServer({
     sources: [addresses, authorizations],
     isSynced: () => true,
     clock: new FakeClock(),
@@ -481,15 +482,5 @@ describe("the stream", () => {
     client.cancel();
     expect(await left.promise).toBe(0);
     expect(server.clients()).toEqual([]);
-  });
-
-  test("state of the world is refused with a remedy", async () => {
-    const { connect } = await startServer();
-    const client = connect(deltaMethod.replace("Delta", "Stream"));
-    client.send({ node });
-    expect(await client.ended).toMatchObject({
-      code: status.UNIMPLEMENTED,
-      details: "Only DeltaAggregatedResources is served: switch the client to delta xDS",
-    });
   });
 });

@@ -10,7 +10,7 @@ import { silentLogger } from "#shared/observe/logger.ts";
 import { DeltaDiscoveryRequestSchema } from "#shared/proto/gen/envoy/service/discovery/v3/discovery_pb.js";
 import { AddressSchema } from "#shared/proto/gen/workload/workload_pb.js";
 import { until } from "#shared/testing/loopback.ts";
-import { DeltaServer } from "#shared/xds/delta-server.ts";
+import { DiscoveryServer } from "#shared/xds/discovery-server.ts";
 import { deltaMethod, typeUrls } from "#shared/xds/type-urls.ts";
 import { keyBound } from "#shared/xds/watch.ts";
 import { AddressSource } from "./address-source.ts";
@@ -22,7 +22,7 @@ const mebibyte = 1024 * 1024;
 const node = { id: "ztunnel~10.0.0.1~ztunnel-1.istio-system~istio-system.svc.cluster.local" };
 
 let clock: FakeClock;
-let server: DeltaServer;
+let server: DiscoveryServer;
 let listener: GrpcListener;
 let addresses: AddressSource;
 const sessions: ClientHttp2Session[] = [];
@@ -30,7 +30,7 @@ const sessions: ClientHttp2Session[] = [];
 beforeEach(async () => {
   clock = new FakeClock();
   addresses = new AddressSource();
-  server = new DeltaServer({
+  server = new DiscoveryServer({
     sources: [addresses],
     isSynced: () => true,
     clock,

@@ -12,7 +12,7 @@ export interface ServedResource {
 /** Names whose resource is new, different or gone. What became of a name is read from the source when it is sent. */
 export type ChangeListener = (names: ReadonlySet<string>) => void;
 
-/** What a {@link DeltaServer} serves for one type. */
+/** What a {@link DiscoveryServer} serves for one type. */
 export interface ResourceSource {
   readonly typeUrl: string;
   get(name: string): ServedResource | undefined;

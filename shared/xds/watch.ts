@@ -1,4 +1,5 @@
 import type { ResourceSource, ServedResource } from "./resource-store.ts";
+import type { Outcome } from "./type-watch.ts";
 
 /**
  * What one client watches of one type, and what it is still owed. Pure bookkeeping: requests and changes go in,
@@ -80,9 +81,6 @@ export function openWatch(request: WatchRequest, source: ResourceSource, nowMs: 
     },
   };
 }
-
-/** What a later request was. */
-export type Outcome = "acked" | "nacked" | "stale" | "changed" | "nothing";
 
 export function onRequest(watch: Watch, request: WatchRequest, source: ResourceSource, nowMs: number): Outcome {
   const { responseNonce: nonce, errorDetail } = request;
