@@ -5,9 +5,9 @@ import {
   RouteAction_InternalRedirectAction as InternalRedirect,
   type RouteAction,
 } from "#shared/proto/gen/envoy/config/route/v3/route_components_pb.js";
-import type { Exchange } from "#waypoint/http/exchange.ts";
+import type { RequestView } from "#waypoint/http/request-view.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
-import type { RouteDefaults } from "./compile-route.ts";
+import type { RouteDefaults } from "./route-context.ts";
 import type { ForwardAction, GrpcTimeoutLimit, MaxStreamDuration } from "./compiled-route.ts";
 import { readMs } from "./durations.ts";
 import { compileHashPolicy } from "./hash-policy.ts";
@@ -78,7 +78,7 @@ function reportUnsupported(action: RouteAction, path: string, problem: Problem):
     problem(`${path}.internal_redirect_policy`, "is not supported: redirects are the client's to follow");
 }
 
-function compilePick(action: RouteAction, path: string, defaults: RouteDefaults): (exchange: Exchange) => string {
+function compilePick(action: RouteAction, path: string, defaults: RouteDefaults): (exchange: RequestView) => string {
   const { problem, clusters } = defaults.context;
   const { clusterSpecifier: specifier } = action;
   switch (specifier.case) {

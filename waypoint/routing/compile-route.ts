@@ -1,6 +1,5 @@
 /** Compiles one Route: its action, and what surrounds it. */
 import type {
-  RateLimit,
   Route,
   RouteAction as RouteActionConfig,
   WeightedCluster,
@@ -8,34 +7,15 @@ import type {
 } from "#shared/proto/gen/envoy/config/route/v3/route_components_pb.js";
 import type { Exchange } from "#waypoint/http/exchange.ts";
 import { compileForward } from "./compile-forward.ts";
-import type { RouteContext } from "./compile-routes.ts";
 import type { ForwardAction, RouteAction } from "./compiled-route.ts";
 import { compileHostRewrite } from "./host-rewrite.ts";
-import type { MirrorPolicy } from "./mirror-policy.ts";
 import { compilePathRewrite } from "./path-rewrite.ts";
 import { compileDirectResponse, compileRedirect } from "./redirect.ts";
-import type { RetryPolicy } from "./retry-policy.ts";
+import type { RouteDefaults } from "./route-context.ts";
 import { RouteInstance, type RouteFacts } from "./route-instance.ts";
 import type { MatchedPath } from "./route-match.ts";
 import type { RouteEntry } from "./route-table.ts";
 import { compileScope, type Scope } from "./scope.ts";
-
-/** What virtual host and route configuration say for their routes. */
-export interface RouteDefaults {
-  readonly context: RouteContext;
-  readonly innerWins: boolean;
-  readonly virtualHost: string;
-  readonly scope: Scope;
-  readonly retryPolicy: RetryPolicy | undefined;
-  readonly mirrors: readonly MirrorPolicy[];
-  readonly rateLimits: readonly RateLimit[];
-  readonly countsAttempts: boolean;
-  readonly countsAttemptsInResponse: boolean;
-  readonly tellsTimeoutRetries: boolean;
-  readonly bufferLimitBytes: number | undefined;
-  readonly maxDirectBodyBytes: number;
-  readonly validatesClusters: boolean;
-}
 
 export function compileRoute(route: Route, matched: MatchedPath, path: string, defaults: RouteDefaults): RouteEntry {
   const { problem } = defaults.context;
@@ -103,7 +83,9 @@ function compileReply(route: Route, matched: MatchedPath, path: string, defaults
     case "nonForwardingAction":
       // Only a server of its own has something behind such a route.
       return { kind: "reply", reply: () => ({ status: 503, details: "non_forwarding_route" }) };
-    default:
+    case "route":
+    case "filterAction":
+    case undefined:
       problem(
         path,
         action.case === undefined ? "set one of route, redirect or direct_response" : "filter_action is not supported",
@@ -134,7 +116,7 @@ function compileWeighted(
   const total = choices.reduce((sum, { weight }) => sum + weight, 0);
   if (config.clusters.length === 0) problem(`${path}.clusters`, "needs at least one");
   else if (total === 0) problem(`${path}.clusters`, "the sum of weights must be above zero");
-  if (total > 0xffff_ffff) problem(`${path}.clusters`, `the sum of weights is ${total}, limit ${0xffff_ffff}`);
+  if (total > 0xffff_ffff) problem(`${path}.clusters`, `the sum of weights is ${total}, limit 4294967295`);
   if (config.totalWeight !== undefined && config.totalWeight !== total)
     problem(`${path}.total_weight`, `is ${config.totalWeight}, the sum of weights is ${total}`);
   const ends: number[] = [];

@@ -1,28 +1,18 @@
 /** Compiles Envoy's RouteConfiguration into a {@link RouteTable}. */
-import type { Any } from "@bufbuild/protobuf/wkt";
 import type { RouteConfiguration } from "#shared/proto/gen/envoy/config/route/v3/route_pb.js";
 import {
   VirtualHost_TlsRequirementType as TlsRequirement,
   type VirtualHost,
 } from "#shared/proto/gen/envoy/config/route/v3/route_components_pb.js";
-import type { LayerContext } from "#waypoint/layers/layer.ts";
-import { compileRoute, type RouteDefaults } from "./compile-route.ts";
+import { compileRoute } from "./compile-route.ts";
 import { Domains } from "./domains.ts";
 import { compileMirrors } from "./mirror-policy.ts";
 import { compileRetryPolicy } from "./retry-policy.ts";
+import type { RouteContext, RouteDefaults } from "./route-context.ts";
 import { RouteIndex } from "./route-index.ts";
 import { compileMatch } from "./route-match.ts";
 import { RouteTable, type VirtualHostRoutes } from "./route-table.ts";
 import { compileScope, type Scope } from "./scope.ts";
-
-export interface RouteContext extends LayerContext {
-  /** What may stand in `typed_per_filter_config`: message name → compiler, of all kinds of layers. */
-  readonly routeTypes: ReadonlyMap<string, (config: Any, context: LayerContext) => unknown>;
-  /** `suppress_envoy_headers` of the router. */
-  readonly suppressesEnvoyHeaders?: boolean;
-  /** [0, 1). */
-  readonly random?: () => number;
-}
 
 const maxDirectBodyBytes = 1024 * 1024;
 
@@ -31,7 +21,6 @@ export function compileRoutes(config: RouteConfiguration, context: RouteContext)
   const { problem } = context;
   if (config.vhds !== undefined) problem("vhds", "is not supported: virtual hosts come inline");
   if (config.clusterSpecifierPlugins.length > 0) problem("cluster_specifier_plugins", "is not supported");
-  if (config.internalOnlyHeaders.length > 0) problem("internal_only_headers", "is not supported");
   if (config.ignorePathParametersInPathMatching) problem("ignore_path_parameters_in_path_matching", "is not supported");
   const innerWins = config.mostSpecificHeaderMutationsWins;
   const scope = compileScope(config, undefined, "", { context, innerWins });
@@ -56,6 +45,7 @@ export function compileRoutes(config: RouteConfiguration, context: RouteContext)
   return new RouteTable(config.name, domains, {
     ignoresPort: config.ignorePortInHostMatching,
     random: context.random ?? Math.random,
+    internalOnlyHeaders: config.internalOnlyHeaders.map((name) => name.toLowerCase()),
   });
 }
 

@@ -1,6 +1,6 @@
 /** A route as the request path uses it. Made by `compile-routes.ts`. */
 import type { RateLimit, Tracing } from "#shared/proto/gen/envoy/config/route/v3/route_components_pb.js";
-import type { Exchange, LocalReply } from "#waypoint/http/exchange.ts";
+import type { LocalReply, RequestView } from "#waypoint/http/request-view.ts";
 import type { ResponseHead } from "#waypoint/http/streams.ts";
 import type { RoutingPriority } from "#waypoint/upstream/routing-priority.ts";
 import type { HashPolicy } from "./hash-policy.ts";
@@ -27,9 +27,9 @@ export interface CompiledRoute {
    * Header operations, host and path rewrite. Once, after the layers and before the router. Where the listener does not
    * suppress it, `x-envoy-original-path` tells the upstream what was rewritten.
    */
-  editRequest(exchange: Exchange): void;
+  editRequest(exchange: RequestView): void;
   /** Header operations on an answer, upstream's or our own. Once, before the layers see it. */
-  editResponse(exchange: Exchange, head: ResponseHead): void;
+  editResponse(exchange: RequestView, head: ResponseHead): void;
 }
 
 /** For the rate limit layers, as configured. */
@@ -40,7 +40,7 @@ export interface RouteRateLimits {
 }
 
 /** Redirects and direct answers (`reply`), or an upstream. */
-export type RouteAction = { readonly kind: "reply"; reply(exchange: Exchange): LocalReply } | ForwardAction;
+export type RouteAction = { readonly kind: "reply"; reply(exchange: RequestView): LocalReply } | ForwardAction;
 
 export interface ForwardAction {
   readonly kind: "forward";
@@ -48,7 +48,7 @@ export interface ForwardAction {
    * Name of the cluster; empty where the request does not name one. A weighted route has been drawn by then: each of its
    * clusters is a {@link CompiledRoute} of its own, so that the draw holds for every attempt and for the answer.
    */
-  readonly pickCluster: (exchange: Exchange) => string;
+  readonly pickCluster: (exchange: RequestView) => string;
   /** 503, 404 or 500. */
   readonly clusterNotFoundStatus: number;
   /** Milliseconds from the end of the request to the end of the answer, all attempts together; 0 for none. */

@@ -7,12 +7,11 @@ import type { SocketAddress } from "#waypoint/http/exchange.ts";
 import type { Headers } from "#waypoint/http/headers.ts";
 import type { RequestHead } from "#waypoint/http/streams.ts";
 import { valueAt } from "#waypoint/matching/value-matcher.ts";
-import type { FormatSubject } from "./format.ts";
+import type { FormatSubject, Value } from "./format-subject.ts";
 import { formatTime } from "./format-time.ts";
 import { longFlags } from "./long-flags.ts";
 import { queryParameter } from "./match/query.ts";
 
-export type Value = JsonValue | undefined;
 type Command = (subject: FormatSubject) => Value;
 type MakeCommand = (argument: string | undefined, problem: (message: string) => void) => Command;
 
@@ -41,9 +40,9 @@ const unset = plain(() => undefined);
 export const commands: Readonly<Record<string, MakeCommand>> = {
   REQ: header(({ exchange }, name) => requestField(exchange.request, name)),
   RESP: header(({ response }, name) =>
-    name === ":status" ? response && String(response.status) : joined(response?.headers, name),
+    name === ":status" ? response && String(response.status) : field(response?.headers, name),
   ),
-  TRAILER: header(({ end }, name) => joined(end?.responseTrailers, name)),
+  TRAILER: header(({ end }, name) => field(end?.responseTrailers, name)),
   REQ_WITHOUT_QUERY: header(({ exchange }, name) => requestField(exchange.request, name)?.replace(/[?#].*$/s, "")),
   PATH: (argument = "WQ:PATH_OR_ORIG", problem) => {
     const [query = "WQ", which = "PATH_OR_ORIG"] = argument.split(":");
@@ -171,15 +170,12 @@ function requestField(request: RequestHead, name: string): string | undefined {
     case ":scheme":
       return request.scheme;
     default:
-      return joined(request.headers, name);
+      return field(request.headers, name);
   }
 }
 
-function joined(headers: Headers | undefined, name: string): string | undefined {
-  const first = headers?.get(name);
-  // Envoy prints the first line of a header that has several.
-  return first;
-}
+/** The first line of a header that has several. */
+const field = (headers: Headers | undefined, name: string): string | undefined => headers?.get(name);
 
 /** `DYNAMIC_METADATA(filter:key:key)`. */
 function metadata(read: (subject: FormatSubject, name: string) => JsonValue | undefined): MakeCommand {

@@ -2,18 +2,9 @@
  * Envoy's format strings: text with commands such as `%REQ(x-user?:authority):40%`, in header operations and access logs.
  * Parsed once; a command that we do not know is a problem, never a blank.
  */
-import type { Exchange } from "#waypoint/http/exchange.ts";
-import type { ResponseHead } from "#waypoint/http/streams.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
-import type { ExchangeEnd } from "#waypoint/telemetry/observers.ts";
-import { commands, type Value } from "./format-commands.ts";
-
-/** What a command may look at. The answer is there in response operations and logs, the end in logs only. */
-export interface FormatSubject {
-  readonly exchange: Exchange;
-  readonly response: ResponseHead | undefined;
-  readonly end: ExchangeEnd | undefined;
-}
+import { commands } from "./format-commands.ts";
+import type { FormatSubject, Value } from "./format-subject.ts";
 
 export interface CompiledFormat {
   /** Text without any command. */

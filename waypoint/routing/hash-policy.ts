@@ -1,7 +1,7 @@
 /** Where the key of a consistent hash comes from. */
 import type { RouteAction_HashPolicy as HashPolicyConfig } from "#shared/proto/gen/envoy/config/route/v3/route_components_pb.js";
 import { hostPort } from "#shared/net/ip.ts";
-import type { Exchange } from "#waypoint/http/exchange.ts";
+import type { RequestView } from "#waypoint/http/request-view.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import { combineHash, hash64 } from "#waypoint/upstream/hash.ts";
 import { readMs } from "./durations.ts";
@@ -10,10 +10,10 @@ import { queryParameter } from "./match/query.ts";
 
 export interface HashPolicy {
   /** Undefined where no part of the policy yields a value: the balancer draws. Cookies made on the way go into `setCookies`. */
-  hash(exchange: Exchange, setCookies: string[]): bigint | undefined;
+  hash(exchange: RequestView, setCookies: string[]): bigint | undefined;
 }
 
-type Part = (exchange: Exchange, setCookies: string[]) => bigint | undefined;
+type Part = (exchange: RequestView, setCookies: string[]) => bigint | undefined;
 
 export function compileHashPolicy(
   policies: readonly HashPolicyConfig[],
@@ -91,7 +91,7 @@ function compilePart({ policySpecifier: specifier }: HashPolicyConfig, path: str
   }
 }
 
-function headerValues({ request }: Exchange, name: string): readonly string[] {
+function headerValues({ request }: RequestView, name: string): readonly string[] {
   switch (name) {
     case ":authority":
     case "host":
@@ -114,7 +114,7 @@ function hashHeader(values: readonly string[], rewrite: ((text: string) => strin
   return hash64(texts.length === 1 ? (texts[0] as string) : texts.toSorted().join(""));
 }
 
-function cookieValue({ request }: Exchange, name: string): string | undefined {
+function cookieValue({ request }: RequestView, name: string): string | undefined {
   for (const line of request.headers.all("cookie")) {
     for (const pair of line.split(";")) {
       const equals = pair.indexOf("=");
@@ -127,7 +127,7 @@ function cookieValue({ request }: Exchange, name: string): string | undefined {
 }
 
 /** From the connection's addresses: requests of one connection without the cookie go to the same host. */
-function makeCookie({ connection: { source, destination } }: Exchange): string {
+function makeCookie({ connection: { source, destination } }: RequestView): string {
   const both = hostPort(source.ip, source.port) + hostPort(destination.ip, destination.port);
   return hash64(both).toString(16).padStart(16, "0");
 }

@@ -27,7 +27,8 @@ export function compileHostRewrite(
       const substitute = compileSubstitution(specifier.value, `${path}.host_rewrite_path_regex`, problem);
       return substitute && ((request) => substitute(pathOnly(request.path)));
     }
-    default:
+    case "autoHostRewrite":
+    case undefined:
       return undefined;
   }
 }

@@ -1,11 +1,11 @@
 /** Which requests are also sent somewhere else. */
 import type { RouteAction_RequestMirrorPolicy as MirrorConfig } from "#shared/proto/gen/envoy/config/route/v3/route_components_pb.js";
-import type { Exchange } from "#waypoint/http/exchange.ts";
+import type { RequestView } from "#waypoint/http/request-view.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import { isChosen, readRuntimeFraction } from "./match/fraction.ts";
 
 export interface MirrorPolicy {
-  readonly pickCluster: (exchange: Exchange) => string;
+  readonly pickCluster: (exchange: RequestView) => string;
   readonly applies: (random: () => number) => boolean;
   readonly appendsShadowSuffix: boolean;
 }

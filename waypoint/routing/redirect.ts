@@ -124,7 +124,7 @@ function readBody({ body }: DirectResponseAction, path: string, problem: Problem
     case "environmentVariable":
       problem(`${path}.body`, "only inline_string and inline_bytes are supported");
       return "";
-    default:
+    case undefined:
       return "";
   }
 }

@@ -16,6 +16,8 @@ export interface VirtualHostRoutes {
 
 export class RouteTable {
   readonly name: string;
+  /** Taken away from requests that come from outside. */
+  readonly internalOnlyHeaders: readonly string[];
   readonly #domains: Domains<VirtualHostRoutes>;
   readonly #ignoresPort: boolean;
   readonly #random: () => number;
@@ -26,12 +28,14 @@ export class RouteTable {
     options: {
       readonly ignoresPort: boolean;
       readonly random: () => number;
+      readonly internalOnlyHeaders: readonly string[];
     },
   ) {
     this.name = name;
     this.#domains = domains;
     this.#ignoresPort = options.ignoresPort;
     this.#random = options.random;
+    this.internalOnlyHeaders = options.internalOnlyHeaders;
   }
 
   /** The first route that matches; undefined for 404. Call again after a layer cleared `exchange.route`. */

@@ -4,7 +4,6 @@ import type { Any } from "@bufbuild/protobuf/wkt";
 import type { HeaderValueOption } from "#shared/proto/gen/envoy/config/core/v3/base_pb.js";
 import { FilterConfigSchema } from "#shared/proto/gen/envoy/config/route/v3/route_components_pb.js";
 import type { LayerContext } from "#waypoint/layers/layer.ts";
-import type { RouteContext } from "./compile-routes.ts";
 import { compileHeaderEdit, type HeaderEdit } from "./header-edits.ts";
 
 /** Fields of the same names in all four messages. */
@@ -14,6 +13,12 @@ export interface ScopeConfig {
   readonly responseHeadersToAdd: readonly HeaderValueOption[];
   readonly responseHeadersToRemove: readonly string[];
   readonly typedPerFilterConfig: Readonly<Record<string, Any>>;
+}
+
+/** The part of a route context that is needed here. */
+export interface ScopeContext extends LayerContext {
+  /** What may stand in `typed_per_filter_config`: message name → compiler, of all kinds of layers. */
+  readonly routeTypes: ReadonlyMap<string, (config: Any, context: LayerContext) => unknown>;
 }
 
 export interface Scope {
@@ -31,7 +36,7 @@ export function compileScope(
   config: ScopeConfig,
   outer: Scope | undefined,
   path: string,
-  { context, innerWins }: { readonly context: RouteContext; readonly innerWins: boolean },
+  { context, innerWins }: { readonly context: ScopeContext; readonly innerWins: boolean },
 ): Scope {
   const { problem } = context;
   const { requestEdits, responseEdits, layerConfigs, layerDisabled } = outer ?? nothing;
@@ -61,7 +66,7 @@ export function compileScope(
 function compileLayers(
   config: Readonly<Record<string, Any>>,
   path: string,
-  context: RouteContext,
+  context: ScopeContext,
 ): { readonly configs: Map<string, unknown>; readonly disabled: Map<string, boolean> } {
   const configs = new Map<string, unknown>();
   const disabled = new Map<string, boolean>();
