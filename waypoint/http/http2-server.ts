@@ -58,7 +58,7 @@ export class Http2ServerConnection extends Http2Connection<Http2ServerStream, Re
   #cancelNotice: (() => void) | undefined;
 
   /** Owns the duplex. What was read of it already is to be put back with `unshift`. */
-  constructor(duplex: Duplex, owner: Http2ServerOwner, clock: Clock, options: Partial<Http2ServerOptions> = {}) {
+  constructor(duplex: Duplex, owner: Http2ServerOwner, options: Partial<Http2ServerOptions>, clock: Clock) {
     const whole = { ...http2ServerDefaults, ...options };
     super(duplex, clock, whole);
     this.#owner = owner;

@@ -11,7 +11,7 @@ import { HbonePool, type TunnelKey } from "#shared/hbone/hbone-pool.ts";
 import type { WindowSizes } from "#shared/hbone/http2-settings.ts";
 import { relay } from "#shared/hbone/relay.ts";
 import { newTraceparent } from "#shared/hbone/traceparent.ts";
-import type { SpiffeId } from "#shared/identity/spiffe-id.ts";
+import type { ExpectedPeer } from "#shared/tls/verify-peer.ts";
 import { hostPort } from "#shared/net/ip.ts";
 import type { Logger } from "#shared/observe/logger.ts";
 import type { Workload } from "#shared/workload/workload.ts";
@@ -250,7 +250,7 @@ export class OutboundProxy {
 
   async #openSession(
     transport: Socket | Http2Stream,
-    expected: readonly SpiffeId[],
+    expected: ExpectedPeer,
     maxStreams: number,
   ): Promise<HboneConnection> {
     const { clock, windows, allowTls12 = false } = this.#deps;
