@@ -49,6 +49,8 @@ export interface IncomingConnect {
 export interface HboneServerOptions {
   readonly clock: Clock;
   readonly windows: WindowSizes;
+  /** Streams that a client may have open at once on one connection. Default 200, as Istio's ztunnel. */
+  readonly maxStreams?: number;
   /** The certificate to present now; an error refuses the connection. */
   readonly certificate: () => WorkloadCertificate | Promise<WorkloadCertificate>;
   /** Answers with {@link acceptConnect} or {@link refuseConnect}, or resets the stream. */
@@ -166,13 +168,13 @@ export class HboneServer {
   }
 
   #serve(socket: TLSSocket, tunnel: ServerTunnel): void {
-    const { clock, windows, onConnect } = this.#options;
+    const { clock, windows, maxStreams, onConnect } = this.#options;
     socket.on("error", () => {}); // the session hears of it too
     if (this.#state === "closed") {
       socket.destroy();
       return;
     }
-    const session = performServerHandshake(socket, serverSessionOptions(windows));
+    const session = performServerHandshake(socket, serverSessionOptions(windows, maxStreams));
     this.#sessions.add(session);
     session.on("error", () => {}); // every stream hears of it, and `close` follows
     session.once("close", () => {
@@ -228,7 +230,7 @@ export function acceptConnect(stream: ServerHttp2Stream, baggage: string | undef
 }
 
 /** Headers alone end the stream, which must not have been read from. */
-export function refuseConnect(stream: ServerHttp2Stream, status: 400 | 401 | 503): void {
+export function refuseConnect(stream: ServerHttp2Stream, status: 400 | 401 | 404 | 503): void {
   if (stream.destroyed || stream.closed) return;
   stream.on("error", () => {});
   // Node resets the stream once the answer is out, as nobody reads it; a reset of ours could overtake the answer.

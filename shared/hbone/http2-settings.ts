@@ -40,14 +40,14 @@ const streamResets = { streamResetBurst: 2_000, streamResetRate: 500 };
 /** The types omit the two bounds on resets. */
 type ServerOptions = ServerSessionOptions & typeof streamResets;
 
-export const serverSessionOptions = (sizes: WindowSizes): ServerOptions => ({
+export const serverSessionOptions = (sizes: WindowSizes, maxStreams = maxServerStreams): ServerOptions => ({
   ...floodBounds,
   ...streamResets,
   settings: {
     initialWindowSize: sizes.streamBytes,
     maxFrameSize: sizes.maxFrameBytes,
     maxHeaderListSize: 65_536,
-    maxConcurrentStreams: maxServerStreams,
+    maxConcurrentStreams: maxStreams,
   },
 });
 

@@ -247,7 +247,9 @@ class SocketSide extends Side {
   }
 
   reset(): void {
-    this.#socket.resetAndDestroy();
+    // Under TLS there is no RST to be had; closing without its farewell says the same.
+    if ("encrypted" in this.#socket) this.#socket.destroy();
+    else this.#socket.resetAndDestroy();
   }
 }
 
