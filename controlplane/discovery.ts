@@ -22,6 +22,7 @@ import { translate } from "#controlplane/translate/translate.ts";
 import type { AddressSource } from "#controlplane/xds/address-source.ts";
 import { listenPlain, listenSecure } from "#controlplane/xds/grpc-listener.ts";
 import { Publisher } from "#controlplane/xds/publisher.ts";
+import { WaypointViews } from "#controlplane/xds/waypoint-views.ts";
 import { withWaypointProblems } from "#controlplane/waypoints/waypoint-problems.ts";
 
 /** A running control plane. Disposing of it drains: streams end cleanly, calls in flight finish. */
@@ -67,10 +68,12 @@ export async function startDiscovery(
   );
 
   const world = new LiveWorld(logging.scope("config"), meshConfigPlace(config.translate));
+  const waypoints = new WaypointViews({ clock, log: logging.scope("waypoints") });
   const publisher = stack.use(
     new Publisher({
       translate: () => translate(world.view, config.translate),
-      onPublished: ({ statuses }) => {
+      onPublished: ({ statuses, collected }) => {
+        waypoints.publish(collected);
         backend.wantStatuses(withWaypointProblems(statuses, backend.waypointProblems()));
         backend.wantWaypoints(world.view);
       },
@@ -90,6 +93,7 @@ export async function startDiscovery(
   });
   const discoveryServer = new DiscoveryServer({
     sources: [publisher.addresses, publisher.authorizations],
+    openSources: (client) => waypoints.open(client),
     isSynced: () => publisher.last !== undefined,
     clock,
     log: logging.scope("xds"),

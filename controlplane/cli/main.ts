@@ -43,6 +43,12 @@ function offline(command: Command): Command {
     .option("--strict", "take warnings for errors");
 }
 
+interface TranslateFlags {
+  readonly output: "json" | "yaml";
+  readonly waypoint?: string;
+  readonly node: string;
+}
+
 const output = (): Option =>
   new Option("-o, --output <form>", "how to print").choices(["json", "yaml"]).default("json");
 
@@ -53,6 +59,8 @@ function print(value: unknown, form: "json" | "yaml"): void {
 offline(program.command("translate"))
   .description("print what the control plane would serve for these objects, and the statuses that it would write")
   .addOption(output())
+  .option("--waypoint <namespace/name>", "print what this waypoint is served instead: listeners, clusters, endpoints")
+  .option("--node <name>", "where that waypoint runs, for what depends on it", "")
   .addHelpText(
     "after",
     `
@@ -65,6 +73,7 @@ Examples:
   $ ambit translate -f mesh/ | jq '.status'
   $ kubectl get ns,pods,svc,endpointslices,authorizationpolicies -A -o yaml | ambit translate -f - -o yaml
   $ ambit translate -f world.yaml --env PILOT_AUTO_ALLOW_WAYPOINT_POLICY=true
+  $ ambit translate -f mesh/ --waypoint shop/waypoint | jq '.clusters[].name'
 
 Variables, as of Istio's control plane: CLUSTER_ID, REVISION, POD_NAMESPACE, PILOT_AUTO_ALLOW_WAYPOINT_POLICY,
 AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY, PILOT_ENABLE_IP_AUTOALLOCATE, PILOT_IP_AUTOALLOCATE_IPV4_PREFIX,
@@ -73,8 +82,20 @@ AMBIENT_ENABLE_MULTI_NETWORK, AMBIENT_ENABLE_STATUS.
 
 Exit status: 0, or 1 where an object cannot be read; then nothing is printed but the mistakes, all of them.`,
   )
-  .action(async (flags: OfflineFlags & { readonly output: "json" | "yaml" }) => {
+  .action(async (flags: OfflineFlags & TranslateFlags) => {
     const { readOffline } = await import("./offline.ts");
+    if (flags.waypoint !== undefined) {
+      const { describeWaypoint } = await import("./describe-waypoint.ts");
+      const described = describeWaypoint(
+        await readOffline(flags, surroundings),
+        flags.waypoint,
+        flags.node,
+        surroundings,
+      );
+      if (described === undefined) process.exitCode = 1;
+      else print(described, flags.output);
+      return;
+    }
     const { servedForm } = await import("#controlplane/translate/served-form.ts");
     const read = await readOffline(flags, surroundings);
     if (read === undefined) process.exitCode = 1;

@@ -20,6 +20,8 @@ export interface ProxyFacts {
   /** What it says of itself: its option for old clients, and when connections count as forgotten. */
   readonly acceptsHttp10: boolean;
   readonly idleTimeoutMs: number | undefined;
+  /** It has proven that it runs as the waypoint: private keys may be told to it. */
+  readonly mayHoldKeys: boolean;
 }
 
 export interface EnvoyContext {

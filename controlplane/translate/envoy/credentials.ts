@@ -22,7 +22,7 @@ export function credentialsFor(context: EnvoyContext, tls: ClientTls): Credentia
 
 /** Keys of a Secret by either of the two conventions. */
 function fromSecret(
-  { world, waypoint }: EnvoyContext,
+  { world, waypoint, proxy }: EnvoyContext,
   { credentialName, mode, insecureSkipVerify }: ClientTls,
 ): Credentials | string {
   const where = `Secret ${waypoint.namespace}/${credentialName}`;
@@ -36,6 +36,9 @@ function fromSecret(
     world.get("Secret", waypoint.namespace, `${credentialName}-cacert`)?.data.get("cacert");
   if (mode === "MUTUAL" && (certificate === undefined || privateKey === undefined)) {
     return `${where} holds no tls.crt and tls.key for mode MUTUAL`;
+  }
+  if (mode === "MUTUAL" && !proxy.mayHoldKeys) {
+    return `the key in ${where} is told to a proxy only that has proven to be the waypoint`;
   }
   if (ca === undefined && mode === "SIMPLE" && !insecureSkipVerify) return `${where} holds no ca.crt for mode SIMPLE`;
   return {

@@ -51,6 +51,7 @@ export interface Instance {
   readonly ips: readonly string[];
   readonly acceptsHttp10?: boolean;
   readonly idleTimeoutMs?: number | undefined;
+  readonly mayHoldKeys?: boolean;
 }
 
 /** Where an instance runs: its pod tells, where there is one. */
@@ -69,6 +70,7 @@ export function proxyFacts(world: WorldView, network: string, instance: Instance
     ips: instance.ips,
     acceptsHttp10: instance.acceptsHttp10 ?? false,
     idleTimeoutMs: instance.idleTimeoutMs,
+    mayHoldKeys: instance.mayHoldKeys ?? false,
   };
 }
 
