@@ -27,6 +27,7 @@ import type { ServiceInfo } from "#controlplane/translate/services.ts";
 import { dnsCache } from "./clusters.ts";
 import type { EnvoyContext } from "./context.ts";
 import { duration, pack } from "./messages.ts";
+import { rateLimitFilters } from "./rate-limits/rate-limit-filters.ts";
 import { httpSecurityFilters } from "./security/security-filters.ts";
 import { telemetryFor } from "./telemetry.ts";
 
@@ -134,9 +135,12 @@ const filter = (name: string, typedConfig: ReturnType<typeof pack>): HttpFilterI
 });
 
 function httpFilters(context: EnvoyContext, { service, protocol, forwardsByName }: HttpChain): HttpFilterInit[] {
+  const limits = rateLimitFilters(context, service);
   return [
     ...(tellsIdentity(context) ? [clientIdentity] : []),
+    ...limits.early,
     ...httpSecurityFilters(context, { service }),
+    ...limits.late,
     ...(protocol === "grpc-web" ? [filter("envoy.filters.http.grpc_web", pack(GrpcWebSchema))] : []),
     filter(
       "envoy.filters.http.grpc_stats",

@@ -20,6 +20,7 @@ import type { Destination, EnvoyContext } from "./context.ts";
 import { defaultRoute, defaultRoutes } from "./default-route.ts";
 import { connectionManager } from "./http-chain.ts";
 import { pack } from "./messages.ts";
+import { rateLimitDestinations } from "./rate-limits/rate-limit-filters.ts";
 import { httpRoutesFor } from "./routes/routes-for.ts";
 import { tcpRoutesFor } from "./routes/tcp-routes.ts";
 import { securityDestinations } from "./security/security-filters.ts";
@@ -85,7 +86,10 @@ class ChainBuilder {
     const ranges = serviceRanges(this.#context, service);
     // Reached by no address of its own.
     if (ranges.length === 0) return;
-    this.destinations.push(...securityDestinations(this.#context, { service }));
+    this.destinations.push(
+      ...securityDestinations(this.#context, { service }),
+      ...rateLimitDestinations(this.#context, service),
+    );
     for (const port of service.ports) {
       const protocols = protocolsOf(port);
       if (protocols.length === 0 || this.#isSkipped(service, port)) continue;
@@ -181,7 +185,10 @@ class ChainBuilder {
       workload.addresses.flatMap((bytes) => range(bytes)),
     );
     if (prefixRanges.length === 0) return;
-    this.destinations.push(...securityDestinations(context, { service: undefined }));
+    this.destinations.push(
+      ...securityDestinations(context, { service: undefined }),
+      ...rateLimitDestinations(context, undefined),
+    );
     const routes = [defaultRoute(context, encapCluster)];
     for (const port of [undefined, ...this.ports]) {
       const suffix = port === undefined ? "" : `|${port}`;

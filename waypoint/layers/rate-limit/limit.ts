@@ -5,7 +5,6 @@ import {
   type Limit as LimitConfig,
   type Rate,
 } from "#shared/proto/gen/ambit/policy/v1alpha1/rate_limit_filter_pb.js";
-import type { Policy } from "#shared/proto/gen/envoy/config/rbac/v3/rbac_pb.js";
 import type { Exchange } from "#waypoint/http/exchange.ts";
 import { compilePolicy } from "#waypoint/layers/rbac/engine.ts";
 import type { SubjectTest } from "#waypoint/layers/rbac/subject.ts";
@@ -35,6 +34,8 @@ export interface CompiledLimit {
   readonly name: string;
   readonly isGlobal: boolean;
   readonly counts: RateLimitCounts;
+  /** Undefined: none. */
+  readonly exceptRoutes: ReadonlySet<string> | undefined;
   /** Undefined where the limit does not count this request. */
   count(exchange: Exchange): Count | undefined;
   /** Header of the answer that tells what the request cost. */
@@ -47,12 +48,12 @@ type Buckets = BoundedTable<readonly TokenBucket[]>;
 
 /** @param policy `namespace/name` of the object */
 export function compileLimit(config: LimitConfig, policy: string, path: string, problem: Problem): CompiledLimit {
-  const matches = compileMatch(config.match, `${path}.match`, problem);
+  const matches = config.match.map((policy, index) => compilePolicy(policy, `${path}.match[${index}]`, problem));
   const keys = compileKeys(config.key, `${path}.key`, problem);
   if (config.rates.length === 0) problem(`${path}.rates`, "must not be empty");
   const common = config.rates.map((rate, index) => compileRate(rate, `${path}.rates[${index}]`, problem));
   const overrides = config.overrides.map(({ match, rates }, index) => ({
-    matches: compileMatch(match, `${path}.overrides[${index}].match`, problem),
+    matches: match === undefined ? always : compilePolicy(match, `${path}.overrides[${index}].match`, problem),
     rates: rates.map((rate, at) => compileRate(rate, `${path}.overrides[${index}].rates[${at}]`, problem)),
   }));
   const isGlobal = config.scope === Limit_Scope.GLOBAL;
@@ -63,12 +64,13 @@ export function compileLimit(config: LimitConfig, policy: string, path: string, 
     name: config.name,
     isGlobal,
     counts,
+    exceptRoutes: config.exceptRoutes.length === 0 ? undefined : new Set(config.exceptRoutes),
     responseCostHeader: config.cost?.cost.case === "responseHeader" ? config.cost.cost.value.toLowerCase() : undefined,
     get size() {
       return table.size;
     },
     count(exchange) {
-      if (!matches(exchange)) return undefined;
+      if (matches.length > 0 && !matches.some((each) => each(exchange))) return undefined;
       const override = overrides.findIndex((each) => each.matches(exchange));
       const rates = overrides[override]?.rates ?? common;
       // Unlimited.
@@ -108,9 +110,6 @@ function bucketsOf(name: string, limit: LimitConfig, onEvicted: () => void): Buc
 }
 
 const always: SubjectTest = () => true;
-
-const compileMatch = (policy: Policy | undefined, path: string, problem: Problem): SubjectTest =>
-  policy === undefined ? always : compilePolicy(policy, path, problem);
 
 function compileRate({ requests, perMs, burst }: Rate, path: string, problem: Problem): CompiledRate {
   const per = Number(perMs);

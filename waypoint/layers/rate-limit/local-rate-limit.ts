@@ -46,7 +46,14 @@ interface Buckets {
   readonly descriptors: readonly ConfiguredDescriptor[];
 }
 
+/**
+ * Beginning of the stat prefix of a filter that stands for a RateLimitPolicy in proxies which do not know these. Where
+ * this proxy reads one, the policy itself is beside it.
+ */
+const standInPrefix = "ambit_rate_limit_policy.";
+
 interface LocalLimits {
+  readonly isStandIn: boolean;
   readonly status: number;
   readonly rate: BucketRate | undefined;
   readonly enabled: Fraction;
@@ -73,7 +80,8 @@ export const localRateLimitLayer: LayerKind = {
   type: LocalRateLimitSchema.typeName,
   compile: (name, any, context) => {
     const limits = compile(any, context);
-    return limits === undefined ? undefined : new LocalRateLimitLayer(name, limits);
+    if (limits === undefined || limits.isStandIn) return undefined;
+    return new LocalRateLimitLayer(name, limits);
   },
   routeTypes: {
     [LocalRateLimitSchema.typeName]: (any: Any, context: LayerContext) => {
@@ -204,6 +212,7 @@ function compile(any: Any, { problem }: LayerContext): LocalLimits | undefined {
   const descriptors = compileDescriptors(config, rate, problem);
   const makeBuckets = bucketMaker(rate, descriptors, config.localRateLimitPerDownstreamConnection);
   return {
+    isStandIn: config.statPrefix.startsWith(standInPrefix),
     status: rejectionStatus(config.status?.code),
     rate,
     enabled: readFraction(config.filterEnabled?.defaultValue, "filter_enabled.default_value", problem),

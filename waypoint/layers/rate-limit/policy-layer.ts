@@ -2,7 +2,7 @@
  * RateLimitPolicy in a waypoint. Every limit that counts a request must admit it; one that is turned away is charged to
  * nobody, so that callers who keep asking get exactly their share.
  */
-import { fromBinary, fromJson, type JsonObject } from "@bufbuild/protobuf";
+import { createRegistry, fromBinary, fromJson, type JsonObject } from "@bufbuild/protobuf";
 import { anyUnpack, type Any } from "@bufbuild/protobuf/wkt";
 import { explain } from "#shared/errors/mesh-error.ts";
 import {
@@ -16,6 +16,7 @@ import {
   RateLimitResponse_RateLimit_Unit as Unit,
   type RateLimitResponse,
 } from "#shared/proto/gen/envoy/service/ratelimit/v3/rls_pb.js";
+import { UriTemplateMatchConfigSchema } from "#shared/proto/gen/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js";
 import { TypedStructSchema } from "#shared/proto/gen/xds/type/v3/typed_struct_pb.js";
 import type { Exchange, LocalReply } from "#waypoint/http/exchange.ts";
 import type { ResponseHead } from "#waypoint/http/streams.ts";
@@ -42,12 +43,15 @@ export const rateLimitPolicyLayer: LayerKind = {
   },
 };
 
+/** What may stand in the conditions of a match. */
+const matchers = createRegistry(UriTemplateMatchConfigSchema);
+
 /** It travels as a structure that proxies without this filter can read too. */
 function read(any: Any, problem: Problem): RateLimitFilter | undefined {
   const struct = anyUnpack(any, TypedStructSchema);
   if (struct === undefined) return fromBinary(RateLimitFilterSchema, any.value);
   try {
-    return fromJson(RateLimitFilterSchema, struct.value ?? {});
+    return fromJson(RateLimitFilterSchema, struct.value ?? {}, { registry: matchers });
   } catch (thrown) {
     problem("value", explain(thrown));
     return undefined;
@@ -75,6 +79,13 @@ function compilePolicy(config: RateLimitPolicy, path: string, problem: Problem):
   return { config, routes: config.routes.length === 0 ? undefined : new Set(config.routes), limits };
 }
 
+/** Routes are named by the object they come from, and where one rule is meant, by their own name too. */
+function isOfRoute(routes: ReadonlySet<string>, { route }: Exchange): boolean {
+  const facts = route?.metadata.get("istio") as { readonly config?: unknown } | undefined;
+  if (route === undefined || typeof facts?.config !== "string") return false;
+  return routes.has(facts.config) || routes.has(`${facts.config}#${route.name}`);
+}
+
 /** What is to be told or charged when the answer comes. */
 interface Pending {
   readonly told: readonly { readonly style: Response_StandardHeaders; readonly standings: readonly Standing[] }[];
@@ -97,9 +108,10 @@ class RateLimitPolicyLayer implements Layer {
     let counted: { policy: CompiledPolicy; counts: readonly Count[] }[] | undefined;
     let asksService = false;
     for (const policy of this.#policies) {
-      if (policy.routes !== undefined && !policy.routes.has(exchange.route?.name ?? "")) continue;
+      if (policy.routes !== undefined && !isOfRoute(policy.routes, exchange)) continue;
       const counts: Count[] = [];
       for (const limit of policy.limits) {
+        if (limit.exceptRoutes !== undefined && isOfRoute(limit.exceptRoutes, exchange)) continue;
         const count = limit.count(exchange);
         if (count === undefined) continue;
         counts.push(count);
