@@ -251,6 +251,8 @@ const byRequestedName = (): Discovered => ({
         name: "envoy.clusters.dynamic_forward_proxy",
         typedConfig: pack(ClusterConfigSchema, {
           clusterImplementationSpecifier: { case: "dnsCacheConfig", value: dnsCache },
+          // TLS is only where a rule asks for it, and then as the rule says.
+          allowInsecureClusterOptions: true,
         }),
       },
     },
