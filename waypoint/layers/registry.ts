@@ -2,6 +2,8 @@
  * Every kind of filter that this proxy knows, by the type of its configuration. A filter that is not here refuses its
  * listener, unless the configuration says that it may be left out. Whoever adds a kind adds a line.
  */
+import { corsLayer } from "./cors/cors-layer.ts";
+import { faultLayer } from "./fault/fault-layer.ts";
 import { jwtLayer } from "./jwt/jwt-layer.ts";
 import type { LayerKind } from "./layer.ts";
 import type { NetworkLayerKind } from "./network-layer.ts";
@@ -13,9 +15,12 @@ import { rbacNetworkLayer } from "./rbac/rbac-network-layer.ts";
 
 /** HTTP filters. The router is not one of them: it is where the layers end. */
 export const layerKinds: readonly LayerKind[] = [
-  rbacLayer, jwtLayer,
+  rbacLayer,
+  jwtLayer,
   localRateLimitLayer,
   globalRateLimitLayer,
+  faultLayer,
+  corsLayer,
   rateLimitPolicyLayer,
 ];
 
