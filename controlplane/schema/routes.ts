@@ -2,6 +2,8 @@ import { z } from "zod";
 import type { Field } from "./field.ts";
 import { age, gatewayKind, type Column, type KindDefinition } from "./kind.ts";
 import { anything, checkUnique, filled, gatewayDuration, hostProblem, port } from "./scalars.ts";
+import { checkChangedName, checkMatchedName } from "./header-checks.ts";
+import { checkRegex } from "./regex.ts";
 import { parseDurationMs } from "#shared/config/env-reader.ts";
 
 const name = z.string().min(1).max(253);
@@ -251,7 +253,11 @@ const badInPath = ["//", "/./", "/../", "%2f", "%2F", "#"];
 
 function checkPath(path: Field): void {
   const value = path.at("value");
-  if (value.text === undefined || path.at("type").text === "RegularExpression") return;
+  if (value.text === undefined) return;
+  if (path.at("type").text === "RegularExpression") {
+    checkRegex(value);
+    return;
+  }
   const { text } = value;
   if (!text.startsWith("/")) value.error(`path ${value.quoted} does not begin with a slash`, `write "/${text}"`);
   const bad = badInPath.find((part) => text.includes(part)) ?? ["/..", "/."].find((part) => text.endsWith(part));
@@ -288,7 +294,9 @@ function checkFilters(filters: Field, rule: Field | undefined): void {
     if (types.indexOf(type) < index && type !== "RequestMirror" && type !== "ExtensionRef") {
       filter.error(`type ${type} is used twice`, "put both into one filter");
     }
-    filter.at("requestMirror").atMostOne(["percent", "fraction"]);
+    checkMirror(filter.at("requestMirror"));
+    checkCors(filter.at("cors"));
+    for (const modifier of ["requestHeaderModifier", "responseHeaderModifier"]) checkModifier(filter.at(modifier));
     for (const change of ["requestRedirect", "urlRewrite"]) checkPathChange(filter.at(change).at("path"), rule);
     const code = filter.at("requestRedirect").at("statusCode");
     if (code.number !== undefined && ![301, 302, 303, 307, 308].includes(code.number)) {
@@ -298,6 +306,80 @@ function checkFilters(filters: Field, rule: Field | undefined): void {
   if (types.includes("RequestRedirect") && types.includes("URLRewrite")) {
     filters.error("RequestRedirect and URLRewrite cannot be combined", "keep one of them");
   }
+}
+
+function checkMirror(mirror: Field): void {
+  mirror.atMostOne(["percent", "fraction"]);
+  const fraction = mirror.at("fraction");
+  const [numerator, denominator] = [fraction.at("numerator").number ?? 0, fraction.at("denominator").number ?? 100];
+  if (numerator > denominator) {
+    fraction.error(`${numerator} of ${denominator} is more than everything`, "write a numerator up to the denominator");
+  }
+}
+
+function checkModifier(modifier: Field): void {
+  for (const kind of ["set", "add"]) {
+    const items = modifier.at(kind).items();
+    checkUnique(items, (item) => item.at("name"));
+    for (const item of items) {
+      const name = item.at("name");
+      if (name.text !== undefined && name.text !== "" && name.text.toLowerCase() !== "host")
+        checkChangedName(name, name.text);
+    }
+  }
+  for (const item of modifier.at("remove").items()) if (item.text !== undefined) checkChangedName(item, item.text);
+}
+
+function checkCors(cors: Field): void {
+  for (const name of ["allowOrigins", "allowMethods", "allowHeaders"]) {
+    const items = cors.at(name).items();
+    const star = items.find(({ text }) => text === "*");
+    if (star !== undefined && items.length > 1) star.error('"*" stands beside others', "write it alone");
+  }
+  for (const origin of cors.at("allowOrigins").items()) {
+    if (origin.text === undefined || origin.text === "" || origin.text === "*") continue;
+    if (/^[a-z][-+.a-z0-9]*:\/\/(\*\.)*[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:\d{1,5})?$/.test(origin.text)) continue;
+    origin.error(`${origin.quoted} is no origin`, 'write "https://a.example", "https://*.a.example:8443" or "*"');
+  }
+}
+
+/** Of an HTTPRoute it is a word, which the schema knows. */
+function checkGrpcMethod(method: Field): void {
+  if (!method.isSet || typeof method.value !== "object") return;
+  if (!method.has("service") && !method.has("method")) {
+    method.error("has neither service nor method", "write at least one of them");
+  }
+  const isRegex = method.at("type").text === "RegularExpression";
+  const forms = {
+    service: /^\.?[a-z_][a-z_0-9]*(\.[a-z_][a-z_0-9]*)*$/i,
+    method: /^[A-Za-z_][A-Za-z_0-9]*$/,
+  } as const;
+  for (const part of ["service", "method"] as const) {
+    const field = method.at(part);
+    if (field.text === undefined) continue;
+    if (isRegex) checkRegex(field);
+    else if (!forms[part].test(field.text)) {
+      const example = part === "service" ? "shop.Cart" : "AddItem";
+      field.error(`${field.quoted} is no ${part} of gRPC`, `write it as "${example}", or type: RegularExpression`);
+    }
+  }
+}
+
+function checkNamed(items: readonly Field[], isHeader: boolean): void {
+  for (const item of items) {
+    const name = item.at("name");
+    if (isHeader && name.text !== undefined && name.text !== "") checkMatchedName(name, name.text);
+    if (item.at("type").text === "RegularExpression") checkRegex(item.at("value"));
+  }
+}
+
+function checkSession(session: Field): void {
+  if (!session.isSet) return;
+  const isPermanent = session.at("cookie").at("lifetimeType").text === "Permanent";
+  if (isPermanent && !session.has("absoluteTimeout")) {
+    session.error("a permanent cookie has no end", "write absoluteTimeout");
+  }
+  session.warn("is not supported by waypoints yet", "use consistentHash of a DestinationRule");
 }
 
 function checkPathChange(path: Field, rule: Field | undefined): void {
@@ -343,6 +425,7 @@ function checkRoute(spec: Field): void {
   for (const rule of rules) {
     checkFilters(rule.at("filters"), rule);
     checkTimeouts(rule.at("timeouts"));
+    checkSession(rule.at("sessionPersistence"));
     checkBackends(rule);
     const redirects = rule
       .at("filters")
@@ -353,10 +436,9 @@ function checkRoute(spec: Field): void {
     }
     for (const match of rule.at("matches").items()) {
       checkPath(match.at("path"));
-      const method = match.at("method");
-      if (method.isSet && typeof method.value === "object" && !method.has("service") && !method.has("method")) {
-        method.error("has neither service nor method", "write at least one of them");
-      }
+      checkGrpcMethod(match.at("method"));
+      checkNamed(match.at("headers").items(), true);
+      checkNamed(match.at("queryParams").items(), false);
     }
   }
 }

@@ -118,7 +118,7 @@ describe("a mistake is told with its field and its remedy", () => {
     ["VirtualService",      "{hosts: [a], http: [{}]}",                           "spec.http[0]: says nothing to do: set one of route, redirect, directResponse (or delegate)"],
     ["VirtualService",      "{hosts: [a], http: [{route: [{destination: {host: b}}, {destination: {host: c}}]}]}", "spec.http[0].route: total weight is 0 with 2 destinations: give at least one a weight"],
     ["VirtualService",      "{hosts: [a], http: [{retries: {attempts: 1, retryOn: '5XX'}, route: [{destination: {host: b}}]}]}", 'spec.http[0].retries.retryOn: unknown condition "5XX": did you mean "5xx"?'],
-    ["VirtualService",      "{hosts: [a], http: [{match: [{uri: {regex: '(?=a)'}}], route: [{destination: {host: b}}]}]}", 'spec.http[0].match[0].uri.regex: "(?=a)" is not RE2: it uses "(?=": RE2 has no look-around and no back-references'],
+    ["VirtualService",      "{hosts: [a], http: [{match: [{uri: {regex: '(?=a)'}}], route: [{destination: {host: b}}]}]}", 'spec.http[0].match[0].uri.regex: "(?=a)" is not RE2: invalid or unsupported Perl syntax: `(?=`: RE2 has no look-around and no back-references'],
     ["VirtualService",      "{hosts: [a], http: [{timeout: 5, route: [{destination: {host: b}}]}]}", 'spec.http[0].timeout: expected text, found the number 5: put it in quotes: "5"'],
     ["VirtualService",      "{hosts: [a], http: [{timeout: 5x, route: [{destination: {host: b}}]}]}", 'spec.http[0].timeout: "5x" is not a duration: write a number with a unit, such as "250ms", "10s" or "1h30m"'],
     ["DestinationRule",     "{host: a, trafficPolicy: {}}",                       "spec.trafficPolicy: is empty: write a setting, or leave it out"],

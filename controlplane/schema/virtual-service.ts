@@ -1,19 +1,18 @@
 import { z } from "zod";
 import type { Field } from "./field.ts";
+import { checkHttp, checkWeights } from "./http-rule-checks.ts";
 import { age, networkingKind, type KindDefinition } from "./kind.ts";
 import {
-  checkDuration,
   checkExportTo,
   checkHost,
   checkIpBlock,
-  checkLabels,
   dnsLabel,
   duration,
   filled,
   hostProblem,
+  isIp,
   port,
 } from "./scalars.ts";
-import { suggest } from "./nearest.ts";
 
 const stringMatch = z.strictObject({
   exact: z.string().optional(),
@@ -169,187 +168,6 @@ const spec = z.strictObject({
   exportTo: z.array(z.string()).optional(),
 });
 
-const stringMatchKeys = ["exact", "prefix", "regex"];
-const retryTokens = [
-  "5xx",
-  "gateway-error",
-  "reset",
-  "reset-before-request",
-  "connect-failure",
-  "retriable-4xx",
-  "refused-stream",
-  "retriable-status-codes",
-  "retriable-headers",
-  "envoy-ratelimited",
-  "http3-post-connect-failure",
-  "cancelled",
-  "deadline-exceeded",
-  "internal",
-  "resource-exhausted",
-  "unavailable",
-];
-const grpcStatuses = [
-  "OK",
-  "CANCELLED",
-  "UNKNOWN",
-  "INVALID_ARGUMENT",
-  "DEADLINE_EXCEEDED",
-  "NOT_FOUND",
-  "ALREADY_EXISTS",
-  "PERMISSION_DENIED",
-  "RESOURCE_EXHAUSTED",
-  "FAILED_PRECONDITION",
-  "ABORTED",
-  "OUT_OF_RANGE",
-  "UNIMPLEMENTED",
-  "INTERNAL",
-  "UNAVAILABLE",
-  "DATA_LOSS",
-  "UNAUTHENTICATED",
-];
-
-function checkStringMatch(match: Field, { emptyPrefixAllowed = false } = {}): void {
-  match.atMostOne(stringMatchKeys);
-  if (match.at("prefix").text === "" && !emptyPrefixAllowed) {
-    match.at("prefix").error("must not be empty (only uri allows that)", "write a prefix, or leave the match out");
-  }
-  if (match.at("regex").text === "") match.at("regex").error("must not be empty", "write an RE2 expression");
-  const regex = match.at("regex");
-  const unsupported = /\(\?(=|!|<=|<!)|\\[1-9]/.exec(regex.text ?? "");
-  if (unsupported !== null) {
-    regex.error(
-      `${regex.quoted} is not RE2: it uses "${unsupported[0]}"`,
-      "RE2 has no look-around and no back-references",
-    );
-  }
-}
-
-function checkDestination(destination: Field): void {
-  const host = destination.at("host");
-  if (host.text === "*") host.error('"*" is no destination', "name the service");
-  else if (!/^[\d.]+$/.test(host.text ?? "")) checkHost(host);
-}
-
-function checkWeights(route: Field): void {
-  const entries = route.items();
-  for (const entry of entries) checkDestination(entry.at("destination"));
-  const total = entries.reduce((sum, entry) => sum + (entry.at("weight").number ?? 0), 0);
-  if (entries.length > 1 && total === 0) {
-    route.error(`total weight is 0 with ${entries.length} destinations`, "give at least one a weight");
-  }
-}
-
-function checkActions(route: Field, isDelegate: boolean): void {
-  const actions = ["route", "redirect", "directResponse"] as const;
-  if (route.has("delegate")) {
-    if (isDelegate) route.at("delegate").error("a delegate cannot delegate", "leave it out");
-    for (const name of route.written(["route", "redirect"])) {
-      route.at(name).error('excludes "delegate", which is written too', "keep one of them");
-    }
-    return;
-  }
-  const written = route.written(actions).filter((name) => name !== "route" || !route.at(name).isEmpty);
-  if (written.length === 0)
-    route.error("says nothing to do", "set one of route, redirect, directResponse (or delegate)");
-  if (written.length > 1) {
-    route.error(`${written.slice(0, -1).join(", ")} and ${written.at(-1)} are exclusive`, "keep one of them");
-  }
-  const [answer] = route.written(["redirect", "directResponse"]);
-  if (answer === undefined) return;
-  for (const name of route.written(["fault", "rewrite"])) {
-    route.at(name).error(`has no effect with ${answer}`, "remove one");
-  }
-}
-
-function checkRedirect(redirect: Field): void {
-  if (!redirect.isSet) return;
-  redirect.atMostOne(["uri", "prefixRewrite"]);
-  redirect.atMostOne(["port", "derivePort"]);
-  const any = ["uri", "prefixRewrite", "authority", "port", "derivePort", "scheme"];
-  if (redirect.written(any).length === 0) redirect.error("leads nowhere", `write one of ${any.join(", ")}`);
-  const code = redirect.at("redirectCode");
-  if (code.number !== undefined && ![301, 302, 303, 307, 308].includes(code.number)) {
-    code.error(`${code.quoted} is no redirect that clients follow`, "write 301, 302, 303, 307 or 308");
-  }
-}
-
-function checkRetries(retries: Field): void {
-  const others = retries.keys().filter((key) => key !== "attempts");
-  if (retries.at("attempts").number === 0 && others.length > 0) {
-    retries.error("attempts 0 disables retries", `remove ${others.join(", ")}`);
-  }
-  for (const name of ["perTryTimeout", "backoff"]) checkDuration(retries.at(name));
-  const retryOn = retries.at("retryOn");
-  for (const token of (retryOn.text ?? "").split(",")) {
-    if (token === "" || retryTokens.includes(token) || /^[1-5]\d\d$/.test(token)) continue;
-    const hint = token.trim() === token ? suggest(token, retryTokens, "write one of") : "write no spaces around commas";
-    retryOn.error(`unknown condition "${token}"`, hint);
-  }
-}
-
-function checkFault(fault: Field): void {
-  if (!fault.isSet) return;
-  const delay = fault.at("delay");
-  const abort = fault.at("abort");
-  if (!delay.isSet && !abort.isSet) fault.error("has neither delay nor abort", "write at least one of them");
-  checkDuration(delay.at("fixedDelay"));
-  for (const each of [delay, abort]) {
-    const percentage = each.at("percentage").at("value");
-    if (each.isSet && percentage.number === undefined && !each.has("percent")) {
-      each.warn("has no percentage: nothing will happen", "write percentage: {value: 100}");
-    }
-    if (percentage.number !== undefined && percentage.number > 0 && percentage.number < 0.0001) {
-      percentage.error(`${percentage.quoted} is too small`, "write at least 0.0001");
-    }
-  }
-  if (!abort.isSet) return;
-  abort.atMostOne(["httpStatus", "grpcStatus"]);
-  if (abort.written(["httpStatus", "grpcStatus"]).length === 0) {
-    abort.warn("names no error: it has no effect", "write httpStatus or grpcStatus");
-  }
-  const status = abort.at("grpcStatus");
-  if (status.text !== undefined && !grpcStatuses.includes(status.text)) {
-    status.error(`unknown gRPC status ${status.quoted}`, suggest(status.text, grpcStatuses, "write one of"));
-  }
-}
-
-function checkHttpMatch(match: Field, isMeshOnly: boolean): void {
-  checkStringMatch(match.at("uri"), { emptyPrefixAllowed: true });
-  for (const name of ["scheme", "method", "authority"]) checkStringMatch(match.at(name));
-  for (const name of ["headers", "withoutHeaders", "queryParams"]) {
-    for (const [header, value] of match.at(name).entries()) {
-      if (header === "") value.error("has no name", "write the name");
-      if (isMeshOnly && name !== "queryParams" && header.toLowerCase().startsWith("@request.auth.claims")) {
-        value.error("claims are matched at gateways only", "bind the object to a gateway");
-      }
-      checkStringMatch(value);
-    }
-  }
-  checkLabels(match.at("sourceLabels"));
-  for (const name of match.written(["sourceLabels"])) {
-    match.at(name).warn("is not supported at waypoints", "this match will never apply there: remove it");
-  }
-}
-
-function checkHttp(route: Field, options: { isDelegate: boolean; isMeshOnly: boolean }): void {
-  checkActions(route, options.isDelegate);
-  checkWeights(route.at("route"));
-  checkRedirect(route.at("redirect"));
-  checkRetries(route.at("retries"));
-  checkFault(route.at("fault"));
-  checkDuration(route.at("timeout"), { zeroAllowed: true });
-  if (route.has("mirror") && route.has("mirrors")) {
-    route.at("mirror").error('excludes "mirrors", which is written too', "use mirrors only; mirror is the single form");
-  }
-  checkDestination(route.at("mirror"));
-  for (const mirror of route.at("mirrors").items()) checkDestination(mirror.at("destination"));
-  const rewrite = route.at("rewrite");
-  rewrite.atMostOne(["uri", "uriRegexRewrite"]);
-  if (rewrite.isSet && rewrite.keys().length === 0)
-    rewrite.error("is empty", "write uri, uriRegexRewrite or authority");
-  for (const match of route.at("match").items()) checkHttpMatch(match, options.isMeshOnly);
-}
-
 function checkVirtualHosts(hosts: readonly Field[], isInMesh: boolean): void {
   for (const [index, host] of hosts.entries()) {
     if (host.text === "*") {
@@ -363,11 +181,92 @@ function checkVirtualHosts(hosts: readonly Field[], isInMesh: boolean): void {
   }
 }
 
+const covers = (wide: string, narrow: string): boolean => wide.startsWith("*") && narrow.endsWith(wide.slice(1));
+
 function overlap(a: string, b: string): boolean {
   if (a === "" || b === "") return false;
-  if (a === b) return true;
-  const covers = (wide: string, narrow: string): boolean => wide.startsWith("*") && narrow.endsWith(wide.slice(1));
-  return covers(a, b) || covers(b, a);
+  return a === b || covers(a, b) || covers(b, a);
+}
+
+/** `namespace/name`, or a name; `mesh` means every proxy of the mesh. */
+function checkGateway(gateway: Field): void {
+  const { text } = gateway;
+  if (text === undefined) return;
+  const slash = text.indexOf("/");
+  const parts = slash < 0 ? [text] : [text.slice(0, slash), text.slice(slash + 1)];
+  const bad = parts.some((part) => !/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(part));
+  if (bad) gateway.error(`${gateway.quoted} is no name of a gateway`, 'write "mesh", a name, or "namespace/name"');
+  else if (slash < 0 && text.includes("."))
+    gateway.warn(`${gateway.quoted} is a former spelling`, 'write "namespace/name"');
+}
+
+const sameMatch = (match: Field): string => {
+  const { name: _name, ...conditions } = match.value as Readonly<Record<string, unknown>>;
+  return JSON.stringify(Object.entries(conditions).sort(([a], [b]) => (a < b ? -1 : 1)));
+};
+
+/** Rules that earlier ones leave nothing for. */
+function checkReach(routes: readonly Field[]): void {
+  const all = routes.findIndex((route) => route.at("match").items().length === 0);
+  if (all >= 0 && all < routes.length - 1) {
+    routes[all + 1]?.warn(`is never reached: http[${all}] has no match`, "put the route without match last");
+  }
+  const seen = new Map<string, string>();
+  for (const [index, route] of routes.entries()) {
+    for (const [of, match] of route.at("match").items().entries()) {
+      if (typeof match.value !== "object" || match.value === null) continue;
+      const key = sameMatch(match);
+      const before = seen.get(key);
+      if (before !== undefined) match.warn(`takes what ${before} takes already`, "remove one of them");
+      else seen.set(key, `http[${index}].match[${of}]`);
+      checkCovered(match, routes.slice(0, index));
+    }
+  }
+}
+
+/** A prefix that nothing is said beside takes every longer one. */
+function checkCovered(match: Field, earlier: readonly Field[]): void {
+  const uri = match.at("uri");
+  const path = uri.at("prefix").text ?? uri.at("exact").text;
+  if (path === undefined) return;
+  for (const [index, route] of earlier.entries()) {
+    const cover = route
+      .at("match")
+      .items()
+      .find((each) => each.keys().every((key) => key === "uri" || key === "name") && each.at("uri").has("prefix"));
+    const prefix = cover?.at("uri").at("prefix").text;
+    if (prefix === undefined || prefix === path || !path.startsWith(prefix)) continue;
+    match.warn(
+      `is never reached: http[${index}] takes every path that begins with "${prefix}"`,
+      "put the longer one first",
+    );
+    return;
+  }
+}
+
+function checkL4(route: Field, hosts: readonly Field[]): void {
+  if (!route.has("route")) route.error("has no route", "write a destination");
+  checkWeights(route.at("route"));
+  for (const match of route.at("match").items()) {
+    for (const subnet of match.at("destinationSubnets").items()) checkIpBlock(subnet);
+    for (const sni of match.at("sniHosts").items()) checkSni(sni, hosts);
+  }
+}
+
+function checkSni(sni: Field, hosts: readonly Field[]): void {
+  const { text } = sni;
+  if (text === undefined) return;
+  if (isIp(text)) {
+    sni.warn("is an address, and handshakes name hosts", "write the name of the host");
+    return;
+  }
+  const problem = text === "*" ? undefined : hostProblem(text);
+  if (problem !== undefined) {
+    sni.error(`${sni.quoted} is not a host name: it ${problem}`, "write a DNS name");
+    return;
+  }
+  const isWithin = hosts.some(({ text: host = "" }) => host === text || host === "*" || covers(host, text));
+  if (!isWithin) sni.error(`${sni.quoted} is none of the hosts of this object`, "add it to spec.hosts");
 }
 
 function check(spec: Field, object: Field): void {
@@ -390,24 +289,11 @@ function check(spec: Field, object: Field): void {
   checkVirtualHosts(hosts, isInMesh);
   const routes = spec.at("http").items();
   for (const route of routes) checkHttp(route, { isDelegate, isMeshOnly });
-  const all = routes.findIndex((route) => route.at("match").items().length === 0);
-  if (all >= 0 && all < routes.length - 1) {
-    routes[all + 1]?.warn(`is never reached: http[${all}] has no match`, "put the route without match last");
-  }
+  checkReach(routes);
   for (const kind of ["tls", "tcp"]) {
-    for (const route of spec.at(kind).items()) {
-      if (!route.has("route")) route.error("has no route", "write a destination");
-      checkWeights(route.at("route"));
-      for (const match of route.at("match").items()) {
-        for (const subnet of match.at("destinationSubnets").items()) checkIpBlock(subnet);
-        for (const sni of match.at("sniHosts").items()) {
-          const problem = hostProblem(sni.text ?? "");
-          if (problem !== undefined && sni.text !== "*")
-            sni.error(`${sni.quoted} is not a host name: it ${problem}`, "write a DNS name");
-        }
-      }
-    }
+    for (const route of spec.at(kind).items()) checkL4(route, hosts);
   }
+  for (const gateway of spec.at("gateways").items()) checkGateway(gateway);
   checkExportTo(spec.at("exportTo"), object.at("metadata").at("namespace").text ?? "");
 }
 

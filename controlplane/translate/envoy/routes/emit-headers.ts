@@ -5,6 +5,7 @@ import {
   type HeaderValueOptionSchema,
 } from "#shared/proto/gen/envoy/config/core/v3/base_pb.js";
 import type { HeaderChanges, HeaderOperations } from "#controlplane/mesh/virtual-service.ts";
+import { substitutionProblem } from "#controlplane/schema/header-checks.ts";
 import type { Labels } from "#controlplane/mesh/objects.ts";
 
 /** The fields that routes and their weighted clusters share. */
@@ -48,8 +49,6 @@ function additions(
   return [...emit(set, AppendAction.OVERWRITE_IF_EXISTS_OR_ADD), ...emit(add, AppendAction.APPEND_IF_EXISTS_OR_ADD)];
 }
 
-/** `%%`, `%NAME%` and `%NAME(arguments)%`, possibly with a length. */
-const substitutions = /^(?:[^%]|%%|%[A-Z][A-Z0-9_]*(?:\([^()]*\))?(?::\d+)?%)*$/;
-
 /** Where percent signs do not stand for something, they are meant as they are. */
-const substitutable = (value: string): string => (substitutions.test(value) ? value : value.replaceAll("%", "%%"));
+const substitutable = (value: string): string =>
+  substitutionProblem(value) === undefined ? value : value.replaceAll("%", "%%");
