@@ -132,6 +132,7 @@ export function substitutionProblem(text: string): ValueProblem | undefined {
 export function checkHeaderValue(value: Field): void {
   const { text } = value;
   if (text === undefined) return;
+  // oxlint-disable-next-line no-control-regex -- the tab is the only one that a value may have
   const control = /[\u0000-\u0008\u000a-\u001f\u007f]/.exec(text);
   if (control !== null) {
     value.error(`${value.quoted} has a control character at ${control.index}`, "leave it out");
