@@ -4,6 +4,8 @@
  */
 import { corsLayer } from "./cors/cors-layer.ts";
 import { faultLayer } from "./fault/fault-layer.ts";
+import { extAuthzLayer } from "./ext-authz/ext-authz-layer.ts";
+import { extAuthzNetworkLayer } from "./ext-authz/ext-authz-network-layer.ts";
 import { jwtLayer } from "./jwt/jwt-layer.ts";
 import type { LayerKind } from "./layer.ts";
 import type { NetworkLayerKind } from "./network-layer.ts";
@@ -17,6 +19,7 @@ import { rbacNetworkLayer } from "./rbac/rbac-network-layer.ts";
 export const layerKinds: readonly LayerKind[] = [
   rbacLayer,
   jwtLayer,
+  extAuthzLayer,
   localRateLimitLayer,
   globalRateLimitLayer,
   faultLayer,
@@ -25,4 +28,4 @@ export const layerKinds: readonly LayerKind[] = [
 ];
 
 /** Network filters besides the connection manager and the TCP proxy, which end a chain. */
-export const networkLayerKinds: readonly NetworkLayerKind[] = [rbacNetworkLayer];
+export const networkLayerKinds: readonly NetworkLayerKind[] = [rbacNetworkLayer, extAuthzNetworkLayer];

@@ -7,7 +7,8 @@ import { silentLogger } from "#shared/observe/logger.ts";
 import { Exchange, type DownstreamConnection } from "#waypoint/http/exchange.ts";
 import { Headers } from "#waypoint/http/headers.ts";
 import type { DownstreamStream, RequestHead } from "#waypoint/http/streams.ts";
-import type { Clusters } from "#waypoint/upstream/clusters.ts";
+import type { Cluster, Clusters } from "#waypoint/upstream/clusters.ts";
+import type { Host } from "#waypoint/upstream/host.ts";
 import type { LayerContext, RequestBody } from "./layer.ts";
 
 export function aConnection(facts: Partial<DownstreamConnection> = {}): DownstreamConnection {
@@ -29,6 +30,7 @@ export interface RequestFacts {
   /** name, value, name, value, … */
   readonly headers?: readonly string[];
   readonly connection?: Partial<DownstreamConnection>;
+  readonly hasBody?: boolean;
 }
 
 export function anExchange(facts: RequestFacts = {}): Exchange {
@@ -39,7 +41,7 @@ export function anExchange(facts: RequestFacts = {}): Exchange {
     path: facts.path ?? "/",
     headers: new Headers([...(facts.headers ?? [])]),
   };
-  const stream = { protocol: "HTTP/1.1", request, endsWithHead: true } as DownstreamStream;
+  const stream = { protocol: "HTTP/1.1", request, endsWithHead: facts.hasBody !== true } as DownstreamStream;
   return new Exchange(aConnection(facts.connection), stream, 0, 1_800_000_000_000);
 }
 
@@ -66,4 +68,59 @@ export function aContext(clusters: Clusters = { get: () => undefined }, clock = 
 /** A configuration as JSON, packed. */
 export function packed(schema: DescMessage, json: JsonValue, registry?: Parameters<typeof fromJson>[2]): Any {
   return anyPack(schema, json === null ? create(schema) : fromJson(schema, json, registry));
+}
+
+export interface Asked {
+  readonly head: RequestHead;
+  readonly body: Buffer;
+}
+
+/** What a service in a test answers; undefined: nothing at all. */
+export interface Answered {
+  readonly status: number;
+  readonly headers?: readonly string[];
+  readonly body?: Uint8Array | string;
+  readonly trailers?: readonly string[];
+}
+
+/** Clusters of one that answers from a function, and what it was asked. */
+export function anAnsweringCluster(
+  name: string,
+  answer: (asked: Asked) => Answered | undefined,
+  ip = "10.1.1.1",
+): { readonly clusters: Clusters; readonly asked: Asked[] } {
+  const asked: Asked[] = [];
+  const host = { key: `${ip}:80`, address: { kind: "socket", ip, port: 80 }, active: 0 } as unknown as Host;
+  const cluster = {
+    name,
+    pick: () => ({ kind: "host", host }),
+    report: () => {},
+    admitRequest: () => ({ release: () => {} }),
+    send: (_host, head, endsWithHead, reader) => {
+      const chunks: Buffer[] = [];
+      const respond = (): void => {
+        const request = { head, body: Buffer.concat(chunks) };
+        asked.push(request);
+        const answered = answer(request);
+        if (answered === undefined) return;
+        const { status, headers = [], body, trailers } = answered;
+        reader.head({ status, headers: new Headers([...headers]) }, body === undefined && trailers === undefined);
+        if (body === undefined && trailers === undefined) return;
+        if (body !== undefined) reader.data(Buffer.from(body));
+        reader.end(trailers && new Headers([...trailers]));
+      };
+      if (endsWithHead) setImmediate(respond);
+      return {
+        write: (chunk: Buffer) => {
+          chunks.push(chunk);
+          return true;
+        },
+        end: () => setImmediate(respond),
+        reset: () => {},
+        pause: () => {},
+        resume: () => {},
+      };
+    },
+  } as Partial<Cluster> as Cluster;
+  return { clusters: { get: (each) => (each === name ? cluster : undefined) }, asked };
 }
