@@ -166,7 +166,8 @@ export function policyUpdate({ meta, targetRefs }: AuthorizationPolicy, conditio
   };
 }
 
-interface Target {
+/** Where one reference of a policy leads. */
+export interface Target {
   readonly isBound: boolean;
   readonly reason: "Accepted" | "Invalid" | "AncestorNotBound" | "TargetNotFound";
   readonly message: string;
@@ -182,8 +183,15 @@ export function waypointAccepted(
   waypoints: Waypoints,
   services: ServicesByName,
 ): StatusCondition {
-  const targets = policy.targetRefs.map((ref) => ({ ref, ...resolve(world, policy.meta, ref, waypoints, services) }));
-  const base = { type: "WaypointAccepted", observedGeneration: String(policy.meta.generation) };
+  const targets = policy.targetRefs.map((ref) => resolveTarget(world, policy.meta, ref, waypoints, services));
+  return acceptedBy(targets, { type: "WaypointAccepted", observedGeneration: String(policy.meta.generation) });
+}
+
+/** One condition for all that a policy refers to. */
+export function acceptedBy(
+  targets: readonly Target[],
+  base: Pick<StatusCondition, "type" | "observedGeneration">,
+): StatusCondition {
   const [single, ...more] = targets;
   if (single !== undefined && more.length === 0) {
     return { ...base, status: single.isBound ? "True" : "False", reason: single.reason, message: single.message };
@@ -198,7 +206,13 @@ export function waypointAccepted(
     : { ...base, status: "False", reason: "Invalid", message };
 }
 
-function resolve(world: WorldView, meta: Meta, ref: TargetRef, waypoints: Waypoints, services: ServicesByName): Target {
+export function resolveTarget(
+  world: WorldView,
+  meta: Meta,
+  ref: Pick<TargetRef, "kind" | "name">,
+  waypoints: Waypoints,
+  services: ServicesByName,
+): Target {
   // A policy speaks for its own namespace only, whatever the reference says.
   const { namespace } = meta;
   const what = `${ref.kind} ${namespace}/${ref.name}`;

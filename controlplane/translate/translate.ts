@@ -25,6 +25,7 @@ import type { Collected, CollectedWorkload } from "./collected.ts";
 import type { TranslateOptions } from "./options.ts";
 import { convertPeerAuthentication, namespacePolicies, staticStrictPolicy } from "./peer-authentications.ts";
 import { podWorkload } from "./pod-workloads.ts";
+import { rateLimitUpdates } from "./rate-limit-status.ts";
 import { requiredPolicy } from "./required-waypoints.ts";
 import { routeUpdates } from "./route-status.ts";
 import { SelectorIndex } from "./selector-index.ts";
@@ -175,6 +176,7 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
         ...serviceUpdates(world, services),
         ...serviceEntryUpdates(world, serviceEntries, entryHosts, autoVips),
         ...workloadEntryUpdates,
+        ...rateLimitUpdates(world, options, waypoints, servicesByName),
         ...classUpdates(world),
         ...routeUpdates({
           world,

@@ -1,0 +1,96 @@
+/** Condition `Accepted` of RateLimitPolicies, and `ResolvedRefs` of those that name a rate limit service. */
+import type { RateLimitPolicy } from "#controlplane/mesh/objects.ts";
+import type { WorldView } from "#controlplane/mesh/world.ts";
+import { acceptedBy, resolveTarget, type ServicesByName, type Target } from "./conditions.ts";
+import { conflicts, isOurs, keyOf } from "./envoy/rate-limits/in-force.ts";
+import type { TranslateOptions } from "./options.ts";
+import type { StatusCondition, StatusUpdate } from "./status.ts";
+import type { Waypoints } from "./waypoints.ts";
+
+export function rateLimitUpdates(
+  world: WorldView,
+  options: TranslateOptions,
+  waypoints: Waypoints,
+  services: ServicesByName,
+): readonly StatusUpdate[] {
+  const policies = world.all("RateLimitPolicy").filter((policy) => isOurs(policy, options.revision));
+  if (policies.length === 0) return [];
+  const refused = conflicts(world, options.revision);
+  return policies.map((policy) => ({
+    apiVersion: "policy.ambit.dev/v1alpha1",
+    kind: "RateLimitPolicy",
+    namespace: policy.meta.namespace,
+    name: policy.meta.name,
+    fieldManager: "ambit-rate-limit-policy",
+    ownedConditions: ["Accepted", "ResolvedRefs"],
+    status: {
+      conditions: [
+        accepted(world, policy, refused.get(keyOf(policy)), waypoints, services),
+        ...resolved(policy, services),
+      ],
+    },
+  }));
+}
+
+function accepted(
+  world: WorldView,
+  policy: RateLimitPolicy,
+  conflict: string | undefined,
+  waypoints: Waypoints,
+  services: ServicesByName,
+): StatusCondition {
+  const base = { type: "Accepted", observedGeneration: String(policy.meta.generation) };
+  if (conflict !== undefined) return { ...base, status: "False", reason: "Conflicted", message: conflict };
+  const targets = policy.targets.map((target): Target => {
+    if (target.kind !== "HTTPRoute" && target.kind !== "GRPCRoute") {
+      return resolveTarget(world, policy.meta, target, waypoints, services);
+    }
+    return routeTarget(world, policy, { ...target, kind: target.kind }, services);
+  });
+  return acceptedBy(targets, base);
+}
+
+function routeTarget(
+  world: WorldView,
+  { meta }: RateLimitPolicy,
+  {
+    kind,
+    name,
+    section,
+  }: { readonly kind: "HTTPRoute" | "GRPCRoute"; readonly name: string; readonly section: string },
+  services: ServicesByName,
+): Target {
+  const what = `${kind} ${meta.namespace}/${name}`;
+  const route = world.get(kind, meta.namespace, name);
+  if (route === undefined) return { isBound: false, reason: "TargetNotFound", message: `${what} was not found` };
+  if (section !== "" && !route.rules.some((rule) => rule.name === section)) {
+    return { isBound: false, reason: "TargetNotFound", message: `${what} has no rule named "${section}"` };
+  }
+  const isServed = route.parents.some((parent) => {
+    const service = services.get(`${parent.kind}/${parent.namespace || meta.namespace}/${parent.name}`);
+    return service?.binding.kind === "bound";
+  });
+  return isServed
+    ? { isBound: true, reason: "Accepted", message: `bound to ${what}` }
+    : { isBound: false, reason: "AncestorNotBound", message: `${what} has no parent that is bound to a waypoint` };
+}
+
+function resolved({ meta, body: { service } }: RateLimitPolicy, services: ServicesByName): readonly StatusCondition[] {
+  if (service === undefined) return [];
+  const namespace = service.namespace || meta.namespace;
+  const found = services.get(`Service/${namespace}/${service.name}`);
+  const hasPort = found?.ports.some(({ port }) => port === service.port) === true;
+  const base = { type: "ResolvedRefs", observedGeneration: String(meta.generation) };
+  if (hasPort) {
+    return [{ ...base, status: "True", reason: "ResolvedRefs", message: "The rate limit service was found" }];
+  }
+  const what = `service "${namespace}/${service.name}"`;
+  return [
+    {
+      ...base,
+      status: "False",
+      reason: "ServiceNotFound",
+      message: `${found === undefined ? `${what} was not found` : `${what} has no port ${service.port}`}: requests get what onError says`,
+    },
+  ];
+}
