@@ -21,6 +21,7 @@ import { meshConfigPlace } from "#controlplane/mesh/mesh-config.ts";
 import { translate } from "#controlplane/translate/translate.ts";
 import type { AddressSource } from "#controlplane/xds/address-source.ts";
 import { listenPlain, listenSecure } from "#controlplane/xds/grpc-listener.ts";
+import { ProxylessViews } from "#controlplane/xds/proxyless-views.ts";
 import { Publisher } from "#controlplane/xds/publisher.ts";
 import { WaypointViews } from "#controlplane/xds/waypoint-views.ts";
 import { withWaypointProblems } from "#controlplane/waypoints/waypoint-problems.ts";
@@ -69,11 +70,13 @@ export async function startDiscovery(
 
   const world = new LiveWorld(logging.scope("config"), meshConfigPlace(config.translate));
   const waypoints = new WaypointViews({ clock, log: logging.scope("waypoints") });
+  const proxyless = new ProxylessViews(logging.scope("xds"));
   const publisher = stack.use(
     new Publisher({
       translate: () => translate(world.view, config.translate),
       onPublished: ({ statuses, collected }) => {
         waypoints.publish(collected);
+        proxyless.publish(collected);
         backend.wantStatuses(withWaypointProblems(statuses, backend.waypointProblems()));
         backend.wantWaypoints(world.view);
       },
@@ -93,7 +96,7 @@ export async function startDiscovery(
   });
   const discoveryServer = new DiscoveryServer({
     sources: [publisher.addresses, publisher.authorizations],
-    openSources: (client) => waypoints.open(client),
+    openSources: (client) => waypoints.open(client) ?? proxyless.open(client),
     isSynced: () => publisher.last !== undefined,
     clock,
     log: logging.scope("xds"),

@@ -2,16 +2,14 @@
  * What each connected waypoint is served of Envoy's types. Configuration is made for those that are connected only, and
  * once for instances that would get the same.
  */
-import { toBinary, type DescMessage, type JsonValue, type MessageShape } from "@bufbuild/protobuf";
+import type { JsonValue } from "@bufbuild/protobuf";
 import type { Clock } from "#shared/clock/clock.ts";
-import { parseDurationMs } from "#shared/config/env-reader.ts";
 import { explain } from "#shared/errors/mesh-error.ts";
 import { identityOf } from "#shared/identity/spiffe-id.ts";
 import type { Logger } from "#shared/observe/logger.ts";
 import { ClusterSchema } from "#shared/proto/gen/envoy/config/cluster/v3/cluster_pb.js";
 import { ClusterLoadAssignmentSchema } from "#shared/proto/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import { ListenerSchema } from "#shared/proto/gen/envoy/config/listener/v3/listener_pb.js";
-import type { ServedResource } from "#shared/xds/resource-store.ts";
 import type { ClientSources, DiscoveryClient } from "#shared/xds/served-stream.ts";
 import { typeUrls } from "#shared/xds/type-urls.ts";
 import { gatewayNameLabel } from "#controlplane/translate/annotations.ts";
@@ -19,8 +17,9 @@ import type { Collected } from "#controlplane/translate/collected.ts";
 import { envoyResources, type EnvoyResources } from "#controlplane/translate/envoy/resources.ts";
 import { envoyContext, proxyFacts, type Instance } from "#controlplane/translate/envoy/view.ts";
 import type { Waypoint } from "#controlplane/translate/waypoints.ts";
-import { contentVersion } from "./address-source.ts";
+import { encodeAll } from "./encode-all.ts";
 import { HoldStore, type Resources } from "./hold-store.ts";
+import { instanceOf } from "./instance.ts";
 
 interface ViewResources {
   readonly clusters: Resources;
@@ -110,20 +109,6 @@ const encode = ({ clusters, endpoints, listeners, problems }: EnvoyResources): V
   problems,
 });
 
-export function encodeAll<D extends DescMessage>(
-  schema: D,
-  messages: readonly MessageShape<D>[],
-  nameOf: (message: MessageShape<D>) => string,
-): Resources {
-  return new Map(
-    messages.map((message): [string, ServedResource] => {
-      const value = toBinary(schema, message);
-      const name = nameOf(message);
-      return [name, { name, version: contentVersion(value), aliases: [], value }];
-    }),
-  );
-}
-
 /** The Gateway whose instance a client says that it is; its namespace is proven where anything is. */
 function gatewayOf({ node }: DiscoveryClient): string | undefined {
   if (node.type !== "waypoint") return undefined;
@@ -149,7 +134,7 @@ class WaypointView implements ClientSources {
   constructor(client: DiscoveryClient, gateway: string, options: WaypointViewsOptions, onClose: () => void) {
     const { clock } = options;
     this.gateway = gateway;
-    this.instance = instanceOf(client);
+    this.instance = instanceOf(client.node);
     this.#client = client;
     this.#options = options;
     this.#onClose = onClose;
@@ -163,12 +148,12 @@ class WaypointView implements ClientSources {
   }
 
   /** Private keys are for those who run as the waypoint, not for everybody in its namespace. */
-  mayHoldKeys({ name, serviceAccounts }: Waypoint): boolean {
+  mayHoldKeys({ serviceAccount, serviceAccounts }: Waypoint): boolean {
     const { admission } = this.#client;
     if (!admission.checked) return false;
     return admission.identities.some((identity) => {
       const account = identityOf(identity)?.serviceAccount;
-      return account === name || (account !== undefined && serviceAccounts.includes(account));
+      return account === serviceAccount || (account !== undefined && serviceAccounts.includes(account));
     });
   }
 
@@ -191,18 +176,4 @@ class WaypointView implements ClientSources {
     for (const store of this.sources) store[Symbol.dispose]();
     this.#onClose();
   }
-}
-
-function instanceOf({ node }: DiscoveryClient): Instance {
-  const { namespace, podName, nodeName = "", ips, metadata } = node;
-  const suffix = `.${namespace}`;
-  const idle = metadata["IDLE_TIMEOUT"];
-  return {
-    namespace,
-    name: podName.endsWith(suffix) ? podName.slice(0, -suffix.length) : podName,
-    node: nodeName,
-    ips,
-    acceptsHttp10: metadata["HTTP10"] === "1" || metadata["HTTP10"] === "true",
-    idleTimeoutMs: typeof idle === "string" ? parseDurationMs(idle) : undefined,
-  };
 }
