@@ -17,6 +17,7 @@ import { openHttpServer } from "#shared/observe/http-servers/open-server.ts";
 import { readinessRoutes } from "#shared/observe/http-servers/readiness-routes.ts";
 import { Logging, openStdoutSink } from "#shared/observe/logging.ts";
 import { MetricsRegistry } from "#shared/observe/metrics.ts";
+import { registerProcessMetrics, xdsMetrics } from "#shared/observe/process-metrics.ts";
 import type { PodIdentity } from "#shared/workload/workload-store.ts";
 import { DeltaClient } from "#shared/xds/delta-client.ts";
 import { ztunnelNode } from "#shared/xds/node.ts";
@@ -28,7 +29,7 @@ import { openHostnameResolver } from "./state/hostname-resolver.ts";
 import { MeshState } from "./state/mesh-state.ts";
 import { prepareOnDemand } from "./state/on-demand.ts";
 import { openReporter } from "./telemetry/connection-reporter.ts";
-import { registerPodMetrics, registerProcessMetrics, xdsMetrics } from "./telemetry/process-metrics.ts";
+import { registerPodMetrics } from "./telemetry/pod-metrics.ts";
 import { TrafficMetrics } from "./telemetry/traffic-metrics.ts";
 import { describeVersion } from "./version.ts";
 import { trimMemory } from "#shared/sockets/libc.ts";
@@ -81,7 +82,7 @@ async function serve(config: ZtunnelConfig, logging: Logging, shutdown: Shutdown
 
   // What is counted.
   const registry = new MetricsRegistry();
-  registerProcessMetrics(registry, config.istioVersion);
+  registerProcessMetrics(registry, "ztunnel", config.istioVersion);
   const traffic = new TrafficMetrics(registry);
 
   // Certificates, and what the control plane says of the mesh.
@@ -138,7 +139,7 @@ async function serve(config: ZtunnelConfig, logging: Logging, shutdown: Shutdown
       pods: proxies.states(),
       version: describeVersion(config.istioVersion),
     });
-  const admin = adminRoutes({ logging, dump, quit: () => shutdown.request("POST /quitquitquit") });
+  const admin = adminRoutes({ name: "ztunnel", logging, dump, quit: () => shutdown.request("POST /quitquitquit") });
   stack.use(await openHttpServer({ host: "127.0.0.1", port: config.adminPort }, admin));
   await openOnLoopback6(config, admin, stack);
   stack.use(await openHttpServer({ host: wildcard, port: config.statsPort }, metricsRoutes(registry)));

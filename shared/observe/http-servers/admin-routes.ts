@@ -2,6 +2,8 @@ import { formatFilter, parseFilter, type Logging } from "../logging.ts";
 import type { Handler, HttpReply, HttpRequest } from "./open-server.ts";
 
 export interface AdminOptions {
+  /** Of the daemon. */
+  readonly name: string;
   readonly logging: Logging;
   /** Everything known, made when asked for; keys and tokens left out. */
   readonly dump: () => unknown;
@@ -21,7 +23,7 @@ levels: error, warn, info, debug, trace, off
 /** Paths and answers as istioctl expects them. To be bound to loopback only: nothing here asks who calls. */
 export function adminRoutes(options: AdminOptions): Readonly<Record<string, Handler>> {
   return {
-    "/": () => ({ contentType: "text/html; charset=utf-8", body: index }),
+    "/": () => ({ contentType: "text/html; charset=utf-8", body: index(options.name) }),
     "/config_dump": async () => ({
       contentType: "application/json",
       body: JSON.stringify(await options.dump(), withSortedKeys, 2),
@@ -54,11 +56,11 @@ function withSortedKeys(_key: string, value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)));
 }
 
-const index = `<!doctype html>
+const index = (name: string) => `<!doctype html>
 <html lang="en">
-  <head><meta charset="utf-8"><title>Ambit ztunnel</title></head>
+  <head><meta charset="utf-8"><title>Ambit ${name}</title></head>
   <body>
-    <h1>Ambit ztunnel</h1>
+    <h1>Ambit ${name}</h1>
     <ul>
       <li><a href="config_dump">config_dump</a>: what this proxy knows</li>
       <li>POST /logging?level=debug: change what is logged</li>

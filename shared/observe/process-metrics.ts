@@ -1,16 +1,16 @@
-/** What the process itself reports: build, file descriptors, the control plane's stream, the pods. */
+/** What every daemon reports of itself: build, file descriptors, memory, the control plane's stream. */
+import process from "node:process";
 import { readdirSync, readFileSync } from "node:fs";
-import type { MetricsRegistry } from "#shared/observe/metrics.ts";
 import type { XdsEvent } from "#shared/xds/delta-client.ts";
-import type { PodCounts } from "#ztunnel/inpod/pod-manager.ts";
+import type { MetricsRegistry } from "./metrics.ts";
 
-export function registerProcessMetrics(registry: MetricsRegistry, istioVersion: string): void {
+export function registerProcessMetrics(registry: MetricsRegistry, component: string, version: string): void {
   const build = registry.gauge({
     name: "istio_build",
     help: "Istio component build info",
     labels: ["component", "tag"],
   });
-  build.series("ztunnel", istioVersion).value = 1;
+  build.series(component, version).value = 1;
   registry.observed(
     "gauge",
     { name: "process_open_fds", help: "Number of open file descriptors" },
@@ -55,33 +55,4 @@ export function xdsMetrics(registry: MetricsRegistry): (event: XdsEvent) => void
         return;
     }
   };
-}
-
-export function registerPodMetrics(registry: MetricsRegistry, counts: () => PodCounts): void {
-  registry.observed(
-    "gauge",
-    {
-      name: "workload_manager_active_proxy_count",
-      help: "The total number current workloads with active proxies (unstable)",
-    },
-    () => counts().active,
-  );
-  registry.observed(
-    "gauge",
-    {
-      name: "workload_manager_pending_proxy_count",
-      help: "The total number current workloads with pending proxies (unstable)",
-    },
-    () => counts().pending,
-  );
-  registry.observed(
-    "counter",
-    { name: "workload_manager_proxies_started", help: "The total number of proxies that were started (unstable)" },
-    () => counts().started,
-  );
-  registry.observed(
-    "counter",
-    { name: "workload_manager_proxies_stopped", help: "The total number of proxies that were stopped (unstable)" },
-    () => counts().stopped,
-  );
 }

@@ -1,0 +1,190 @@
+/** Listener → {@link CompiledListener}. Every mistake is reported; one that has any is not to be used. */
+import { anyUnpack } from "@bufbuild/protobuf/wkt";
+import type { Address, CidrRange } from "#shared/proto/gen/envoy/config/core/v3/address_pb.js";
+import {
+  FilterChainMatch_ConnectionSourceType as SourceType,
+  type FilterChain,
+  type FilterChainMatch,
+} from "#shared/proto/gen/envoy/config/listener/v3/listener_components_pb.js";
+import type { Listener } from "#shared/proto/gen/envoy/config/listener/v3/listener_pb.js";
+import { HttpConnectionManagerSchema } from "#shared/proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import { TcpProxySchema } from "#shared/proto/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
+import { tryCidr, type Cidr } from "#shared/net/cidr.ts";
+import { tryIp } from "#shared/net/ip.ts";
+import type { NetworkLayer } from "#waypoint/layers/network-layer.ts";
+import { reportUnknownFields } from "#waypoint/matching/unknown-fields.ts";
+import { readMs } from "#waypoint/routing/durations.ts";
+import { ChainMatcher, type ChainCriteria } from "./chain-match.ts";
+import { below, type ListenerContext } from "./compile-context.ts";
+import { compileHttpChain } from "./compile-http-chain.ts";
+import { compileListenerFilters } from "./compile-listener-filters.ts";
+import { compileTcpChain } from "./compile-tcp-chain.ts";
+import type { BindAddress, Chain, CompiledListener } from "./compiled-listener.ts";
+import { fieldTables, refuseUnsupported } from "./supported-fields.ts";
+
+/** As Envoy. Milliseconds. */
+const inspectionMsDefault = 15_000;
+
+export function compileListener(listener: Listener, context: ListenerContext): CompiledListener {
+  const skipped: string[] = [];
+  const own: ListenerContext = { ...context, skipped: (filter) => void skipped.push(filter) };
+  const { problem } = own;
+  reportUnknownFields(listener, problem);
+  refuseUnsupported(fieldTables.listener, listener, "", problem);
+  const filters = compileListenerFilters(listener, own);
+  const chains = new Map<string, Chain>();
+  const entries: { readonly criteria: ChainCriteria; readonly chain: string }[] = [];
+  listener.filterChains.forEach((config, index) => {
+    const path = `filter_chains[${index}]`;
+    const name = config.name === "" ? path : config.name;
+    if (chains.has(name)) problem(`${path}.name`, `"${name}" is taken by another chain`);
+    const chain = compileChain(config, name, listener, below(own, `${path} "${config.name}"`));
+    if (chain === undefined) return;
+    chains.set(name, chain);
+    entries.push({ chain: name, criteria: criteriaOf(config.filterChainMatch, below(own, path)) });
+  });
+  const fallback = compileFallback(listener, chains, own);
+  const duplicate = (first: string, second: string) =>
+    problem("filter_chains", `"${first}" and "${second}" match the same connections`);
+  return {
+    name: listener.name,
+    bind: bindOf(listener, own),
+    backlog: listener.tcpBacklogSize,
+    ...filters,
+    inspectionMs: readMs(listener.listenerFiltersTimeout, "listener_filters_timeout", problem) ?? inspectionMsDefault,
+    continuesAfterDeadline: listener.continueOnListenerFiltersTimeout,
+    chains,
+    matcher: new ChainMatcher(entries, fallback, duplicate),
+    skipped,
+  };
+}
+
+const fallbackName = "default_filter_chain";
+
+function compileFallback(listener: Listener, chains: Map<string, Chain>, context: ListenerContext): string | undefined {
+  const config = listener.defaultFilterChain;
+  if (config === undefined) return undefined;
+  const name = config.name === "" ? fallbackName : config.name;
+  if (chains.has(name)) context.problem(`${fallbackName}.name`, `"${name}" is taken by another chain`);
+  const chain = compileChain(config, name, listener, below(context, fallbackName));
+  if (chain !== undefined) chains.set(name, chain);
+  return name;
+}
+
+function compileChain(
+  config: FilterChain,
+  name: string,
+  { perConnectionBufferLimitBytes: bufferLimitBytes }: Listener,
+  context: ListenerContext,
+): Chain | undefined {
+  const { problem } = context;
+  refuseUnsupported(fieldTables.filterChain, config, "", problem);
+  const networkLayers: NetworkLayer[] = [];
+  let chain: Chain | undefined;
+  config.filters.forEach((filter, index) => {
+    const own = below(context, `filters[${index}] "${filter.name}"`);
+    if (filter.configType.case !== "typedConfig") {
+      own.problem(filter.configType.case === undefined ? "typed_config" : "config_discovery", "is not supported");
+      return;
+    }
+    if (chain !== undefined) own.problem("", "follows the filter that ends the chain");
+    const any = filter.configType.value;
+    const manager = anyUnpack(any, HttpConnectionManagerSchema);
+    const proxy = manager === undefined ? anyUnpack(any, TcpProxySchema) : undefined;
+    if (manager !== undefined) {
+      reportUnknownFields(manager, own.problem);
+      chain = compileHttpChain(manager, { name, networkLayers, bufferLimitBytes }, own);
+    } else if (proxy !== undefined) {
+      reportUnknownFields(proxy, own.problem);
+      chain = compileTcpChain(proxy, { name, networkLayers }, own);
+    } else {
+      const type = any.typeUrl.slice(any.typeUrl.lastIndexOf("/") + 1);
+      const kind = context.networkLayerKinds.find((known) => known.type === type);
+      if (kind === undefined) own.problem("", `no filter of type "${type}" is known here`);
+      const layer = kind?.compile(filter.name, any, own);
+      if (layer !== undefined) networkLayers.push(layer);
+    }
+  });
+  if (config.filters.length === 0) problem("filters", "is empty: nothing would serve its connections");
+  else if (chain === undefined) problem("filters", "neither a connection manager nor a TCP proxy ends it");
+  return chain;
+}
+
+function criteriaOf(match: FilterChainMatch | undefined, { problem }: ListenerContext): ChainCriteria {
+  const path = "filter_chain_match";
+  refuseUnsupported(fieldTables.filterChainMatch, match, path, problem);
+  const transportProtocol = match?.transportProtocol ?? "";
+  if (!["", "raw_buffer", "tls"].includes(transportProtocol)) {
+    problem(`${path}.transport_protocol`, `"${transportProtocol}" is not known here`);
+  }
+  const serverNames = (match?.serverNames ?? []).map((name) => name.toLowerCase());
+  serverNames.forEach((name, index) => {
+    const isWrong = name === "" || (name.includes("*") && !/^\*\.[^*]+$/.test(name));
+    if (isWrong) problem(`${path}.server_names[${index}]`, `"${name}" is neither a name nor "*." and a name`);
+  });
+  const ranges = (list: readonly CidrRange[] | undefined, field: string) =>
+    (list ?? []).flatMap((range, index) => rangeOf(range, `${path}.${field}[${index}]`, problem) ?? []);
+  return {
+    destinationPort: match?.destinationPort,
+    prefixRanges: ranges(match?.prefixRanges, "prefix_ranges"),
+    serverNames,
+    transportProtocol,
+    applicationProtocols: match?.applicationProtocols ?? [],
+    directSourcePrefixRanges: ranges(match?.directSourcePrefixRanges, "direct_source_prefix_ranges"),
+    sourceType: sourceTypeOf(match?.sourceType),
+    sourcePrefixRanges: ranges(match?.sourcePrefixRanges, "source_prefix_ranges"),
+    sourcePorts: match?.sourcePorts ?? [],
+  };
+}
+
+function sourceTypeOf(type: SourceType | undefined): ChainCriteria["sourceType"] {
+  switch (type) {
+    case undefined:
+    case SourceType.ANY:
+      return "any";
+    case SourceType.SAME_IP_OR_LOOPBACK:
+      return "same-ip-or-loopback";
+    case SourceType.EXTERNAL:
+      return "external";
+  }
+}
+
+function rangeOf(
+  { addressPrefix, prefixLen }: CidrRange,
+  path: string,
+  problem: ListenerContext["problem"],
+): Cidr | undefined {
+  const text = `${addressPrefix}/${prefixLen ?? 0}`;
+  const range = tryCidr(text);
+  if (range === undefined) problem(path, `"${text}" is no range of addresses`);
+  return range;
+}
+
+function bindOf(listener: Listener, { problem }: ListenerContext): readonly BindAddress[] {
+  if (listener.listenerSpecifier.case === "internalListener") return [];
+  const all = [listener.address, ...listener.additionalAddresses.map(({ address }) => address)];
+  const bind = all.flatMap((address, index) => {
+    const path = index === 0 ? "address" : `additional_addresses[${index - 1}].address`;
+    return readBindAddress(address, path, problem) ?? [];
+  });
+  return listener.bindToPort === false ? [] : bind;
+}
+
+function readBindAddress(
+  address: Address | undefined,
+  path: string,
+  problem: ListenerContext["problem"],
+): BindAddress | undefined {
+  if (address?.address.case !== "socketAddress") {
+    problem(path, address === undefined ? "is missing" : "has to be a socket_address");
+    return undefined;
+  }
+  const { address: text, portSpecifier } = address.address.value;
+  const ip = tryIp(text);
+  if (ip === undefined) problem(`${path}.socket_address.address`, `"${text}" is no IP address`);
+  if (portSpecifier.case !== "portValue" || portSpecifier.value > 65_535) {
+    problem(`${path}.socket_address.port_value`, "has to be a port");
+    return undefined;
+  }
+  return ip === undefined ? undefined : { ip, port: portSpecifier.value };
+}

@@ -1,0 +1,34 @@
+/** One listener, ready for connections. */
+import type { Ip } from "#shared/net/ip.ts";
+import type { ChainMatcher } from "./chain-match.ts";
+import type { HttpChain } from "./http-chain.ts";
+import type { TcpChain } from "./tcp-chain.ts";
+
+export type Chain = HttpChain | TcpChain;
+
+export interface BindAddress {
+  readonly ip: Ip;
+  /** 0 lets the system choose. */
+  readonly port: number;
+}
+
+export interface CompiledListener {
+  readonly name: string;
+  /** Where sockets of its own listen; empty where it is fed from elsewhere only. */
+  readonly bind: readonly BindAddress[];
+  readonly backlog: number | undefined;
+  /** Where the client was going is asked of the kernel, not taken from the socket. */
+  readonly usesOriginalDestination: boolean;
+  /** Whether first bytes are looked at, for connections to this port. */
+  readonly inspectsHttp: (destinationPort: number) => boolean;
+  readonly inspectsTls: (destinationPort: number) => boolean;
+  /** How long a client may take to say enough. 0 for ever. Milliseconds. */
+  readonly inspectionMs: number;
+  /** One that does not is served by what there is to match; otherwise closed. */
+  readonly continuesAfterDeadline: boolean;
+  readonly chains: ReadonlyMap<string, Chain>;
+  /** Names of chains. */
+  readonly matcher: ChainMatcher<string>;
+  /** Optional filters that are not known here and were left out. */
+  readonly skipped: readonly string[];
+}

@@ -1,0 +1,126 @@
+/** Port 15008: tunnels in. What is inside goes to the listener that the control plane made for it. */
+import { createServer, type Server } from "node:net";
+import type { WorkloadCertificate } from "#shared/ca/workload-certificate.ts";
+import type { Clock } from "#shared/clock/clock.ts";
+import { explain } from "#shared/errors/mesh-error.ts";
+import { acceptConnect, HboneServer, refuseConnect, type IncomingConnect } from "#shared/hbone/hbone-server.ts";
+import { windowSizesDefault } from "#shared/hbone/http2-settings.ts";
+import { hostPort, parseIp, splitHostPort, tryIp } from "#shared/net/ip.ts";
+import type { Logger } from "#shared/observe/logger.ts";
+import { listenAt } from "#shared/sockets/listen.ts";
+import { endsOf } from "#shared/sockets/socket-ends.ts";
+import type { ListenerRuntime } from "./listener-runtime.ts";
+
+export interface HboneIngressOptions {
+  /** `::` takes IPv4 too. */
+  readonly address: string;
+  /** 0 lets the system choose. */
+  readonly port: number;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Our own, now in force. */
+  readonly certificate: () => WorkloadCertificate | Promise<WorkloadCertificate>;
+  /** SPIFFE id of ourselves. */
+  readonly identity: string;
+  readonly listener: () => ListenerRuntime | undefined;
+}
+
+/** As Istio's waypoints. */
+const maxStreams = 100;
+
+export class HboneIngress {
+  readonly port: number;
+  readonly #options: HboneIngressOptions;
+  readonly #server: Server;
+  readonly #hbone: HboneServer;
+  #onEmpty: (() => void) | undefined;
+
+  /** @throws MeshError SYSTEM_CALL_FAILED where the port is taken */
+  constructor(options: HboneIngressOptions) {
+    this.#options = options;
+    const { address, clock, log, certificate } = options;
+    this.#hbone = new HboneServer({
+      clock,
+      windows: windowSizesDefault,
+      maxStreams,
+      certificate,
+      onConnect: (connect) => this.#serve(connect),
+      onRefused: ({ peer }, why) => log.info({ peer: hostPort(peer.ip, peer.port), why }, "tunnel refused"),
+      onClosed: () => this.#hbone.size === 0 && this.#onEmpty?.(),
+    });
+    const { fd, port } = listen(address, options.port);
+    this.port = port;
+    this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+      const ends = endsOf(socket);
+      if (ends === undefined) socket.destroy();
+      else this.#hbone.accept(socket, ends);
+    });
+    this.#server.on("error", (error) => log.warn({ error: explain(error) }, "cannot accept a tunnel"));
+    this.#server.listen({ fd });
+  }
+
+  get size(): number {
+    return this.#hbone.size;
+  }
+
+  /** Asks clients to take new connections elsewhere; those that are open go on. */
+  drain(): void {
+    this.#hbone.drain();
+  }
+
+  /** Resolves when no client is connected. */
+  async empty(): Promise<void> {
+    if (this.#hbone.size > 0) await new Promise<void>((resolve) => (this.#onEmpty = resolve));
+  }
+
+  stopAccepting(): void {
+    this.#server.close();
+  }
+
+  close(): void {
+    this.stopAccepting();
+    this.#hbone.close();
+  }
+
+  #serve(connect: IncomingConnect): void {
+    const { stream, tunnel, method, authority } = connect;
+    const { log, identity, listener } = this.#options;
+    stream.on("error", onLateError);
+    const target = method === "CONNECT" ? destinationOf(authority) : undefined;
+    const runtime = listener();
+    if (target === undefined || runtime === undefined) {
+      const status = method !== "CONNECT" ? 404 : runtime === undefined ? 503 : 400;
+      log.info({ method, authority, status, peer: tunnel.identity }, "request to the tunnel port refused");
+      refuseConnect(stream, status);
+      return;
+    }
+    if (!acceptConnect(stream, undefined)) return;
+    runtime.accept({
+      end: stream,
+      source: tunnel.peer,
+      destination: target,
+      peerPrincipal: tunnel.identity,
+      localPrincipal: identity,
+    });
+  }
+}
+
+/** An address and a port: names are nobody's destination here. */
+function destinationOf(authority: string) {
+  const split = splitHostPort(authority);
+  const ip = split === undefined ? undefined : tryIp(split.host);
+  return split === undefined || ip === undefined ? undefined : { ip, port: split.port };
+}
+
+/** Machines without IPv6 have no `::`. */
+function listen(address: string, port: number) {
+  try {
+    return listenAt(parseIp(address), port);
+  } catch (error) {
+    const { errno } = error as { readonly errno?: string };
+    if (address !== "::" || (errno !== "EAFNOSUPPORT" && errno !== "EADDRNOTAVAIL")) throw error;
+    return listenAt(parseIp("0.0.0.0"), port);
+  }
+}
+
+const onLateError = () => {};

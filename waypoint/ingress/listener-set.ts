@@ -1,0 +1,159 @@
+/** Every listener that the control plane has told of, compiled, bound and serving. */
+import { constants, type Http2Stream } from "node:http2";
+import type { Socket } from "node:net";
+import type { Clock } from "#shared/clock/clock.ts";
+import { explain } from "#shared/errors/mesh-error.ts";
+import { hostPort, type Ip } from "#shared/net/ip.ts";
+import type { Logger } from "#shared/observe/logger.ts";
+import type { Listener } from "#shared/proto/gen/envoy/config/listener/v3/listener_pb.js";
+import { Sweeper } from "#waypoint/http/sweeper.ts";
+import { below, type ListenerContext } from "./compile-context.ts";
+import { compileListener } from "./compile-listener.ts";
+import type { CompiledListener } from "./compiled-listener.ts";
+import { ListenerRuntime, type ListenerRuntimeOptions } from "./listener-runtime.ts";
+import { bindAll, closeAll, type BoundSocket } from "./listener-sockets.ts";
+
+export interface ListenerSetOptions {
+  readonly context: Omit<ListenerContext, "problem" | "skipped">;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** How long connections of a listener or a chain that is gone may go on. Milliseconds. */
+  readonly drainMs: number;
+  /** `namespace/name` of the workload at an address. */
+  readonly sourceWorkload?: (ip: Ip) => string | undefined;
+}
+
+interface Serving {
+  readonly runtime: ListenerRuntime;
+  sockets: readonly BoundSocket[];
+}
+
+/** TCP connections have idle timeouts of hours: looking once a second is enough. Milliseconds. */
+const tcpSweepMs = 1_000;
+
+export class ListenerSet {
+  readonly #options: ListenerSetOptions;
+  readonly #runtimeOptions: ListenerRuntimeOptions;
+  readonly #serving = new Map<string, Serving>();
+  /** Listeners that are gone, while their connections end. */
+  readonly #leaving = new Set<ListenerRuntime>();
+  #isDraining = false;
+
+  constructor(options: ListenerSetOptions) {
+    this.#options = options;
+    const { clock, log, drainMs, sourceWorkload } = options;
+    this.#runtimeOptions = {
+      clock,
+      log,
+      drainMs,
+      sweepers: { http: new Sweeper(clock), tcp: new Sweeper(clock, tcpSweepMs) },
+      close: closeEnd,
+      sourceWorkload,
+    };
+  }
+
+  /** Puts a listener into force whole, or not at all: then the reasons, all of them. */
+  apply(name: string, listener: Listener): readonly string[] {
+    const problems: string[] = [];
+    const problem = (path: string, message: string) =>
+      void problems.push(path === "" ? message : `${path}: ${message}`);
+    const context: ListenerContext = { ...this.#options.context, problem, skipped: () => {} };
+    const compiled = compileListener(listener, below(context, ""));
+    if (problems.length > 0) return problems;
+    const skipped = [...new Set(compiled.skipped)];
+    if (skipped.length > 0) this.#options.log.info({ listener: name, skipped }, "optional filters left out");
+    try {
+      this.#putIntoForce(name, compiled);
+      return [];
+    } catch (error) {
+      return [explain(error)];
+    }
+  }
+
+  remove(name: string): void {
+    const serving = this.#serving.get(name);
+    if (serving === undefined) return;
+    this.#serving.delete(name);
+    closeAll(serving.sockets);
+    const { runtime } = serving;
+    this.#leaving.add(runtime);
+    void runtime.drain(this.#options.drainMs).then(() => this.#leaving.delete(runtime));
+  }
+
+  /** Where connections out of tunnels go; undefined as long as no listener is there for them. */
+  get forTunnels(): ListenerRuntime | undefined {
+    const named = this.#serving.get("main_internal");
+    if (named !== undefined) return named.runtime;
+    return this.#serving.size === 1 ? [...this.#serving.values()][0]?.runtime : undefined;
+  }
+
+  /** For people: what serves where. */
+  states(): readonly {
+    readonly name: string;
+    readonly bound: readonly string[];
+    readonly listener: CompiledListener;
+  }[] {
+    return [...this.#serving].map(([name, { runtime, sockets }]) => ({
+      name,
+      bound: sockets.map(({ address, port }) => hostPort(address.ip, port)),
+      listener: runtime.listener,
+    }));
+  }
+
+  /** Ports of a listener's own sockets, in the order of its addresses. */
+  portsOf(name: string): readonly number[] {
+    return (this.#serving.get(name)?.sockets ?? []).map(({ port }) => port);
+  }
+
+  get connections(): number {
+    return this.#runtimes().reduce((sum, { size }) => sum + size, 0);
+  }
+
+  /** New connections are still served, and told to go elsewhere with their first answer. */
+  async drain(deadlineMs: number): Promise<void> {
+    this.#isDraining = true;
+    await Promise.all(this.#runtimes().map((runtime) => runtime.drain(deadlineMs)));
+  }
+
+  stopAccepting(): void {
+    for (const { sockets } of this.#serving.values()) closeAll(sockets);
+  }
+
+  close(): void {
+    this.stopAccepting();
+    for (const runtime of this.#runtimes()) runtime.close();
+  }
+
+  #runtimes(): readonly ListenerRuntime[] {
+    return [...[...this.#serving.values()].map(({ runtime }) => runtime), ...this.#leaving];
+  }
+
+  /** @throws MeshError where an address cannot be had; then nothing has changed */
+  #putIntoForce(name: string, compiled: CompiledListener): void {
+    const serving = this.#serving.get(name);
+    if (serving === undefined) {
+      const runtime = new ListenerRuntime(compiled, this.#runtimeOptions);
+      const sockets = this.#isDraining
+        ? []
+        : bindAll(compiled.bind, compiled.backlog, () => runtime, this.#options.log);
+      this.#serving.set(name, { runtime, sockets });
+      return;
+    }
+    const { runtime } = serving;
+    const kept = serving.sockets.filter(({ address }) => compiled.bind.some((wanted) => sameAddress(wanted, address)));
+    const added = compiled.bind.filter((wanted) => !kept.some(({ address }) => sameAddress(wanted, address)));
+    const fresh = this.#isDraining ? [] : bindAll(added, compiled.backlog, () => runtime, this.#options.log);
+    closeAll(serving.sockets.filter((socket) => !kept.includes(socket)));
+    serving.sockets = [...kept, ...fresh];
+    runtime.update(compiled);
+  }
+}
+
+const sameAddress = (a: BoundSocket["address"], b: BoundSocket["address"]): boolean =>
+  a.ip === b.ip && a.port === b.port;
+
+/** A tunnel's answer has to be on its way before its stream is reset. */
+function closeEnd(end: Socket | Http2Stream): void {
+  if ("rstCode" in end) setImmediate(() => end.close(constants.NGHTTP2_CANCEL));
+  else end.destroy();
+}

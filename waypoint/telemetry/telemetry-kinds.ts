@@ -1,0 +1,33 @@
+/** Access logs and tracing of a chain, compiled into observers. */
+import type { AccessLog } from "#shared/proto/gen/envoy/config/accesslog/v3/accesslog_pb.js";
+import type { HttpConnectionManager_Tracing } from "#shared/proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import type { LayerContext } from "#waypoint/layers/layer.ts";
+import type { ExchangeObserver, TcpObserver } from "./observers.ts";
+
+export interface HttpTelemetrySettings {
+  readonly accessLog: readonly AccessLog[];
+  readonly tracing: HttpConnectionManager_Tracing | undefined;
+}
+
+/** What a process offers; every mistake, and every logger or tracer that it does not know, goes to `context.problem`. */
+export interface TelemetryKinds {
+  http(settings: HttpTelemetrySettings, chain: string, context: LayerContext): readonly ExchangeObserver[];
+  tcp(accessLog: readonly AccessLog[], chain: string, context: LayerContext): readonly TcpObserver[];
+}
+
+/** Offers nothing: what is asked for is refused. */
+export const noTelemetry: TelemetryKinds = {
+  http({ accessLog, tracing }, _chain, { problem }) {
+    refuseLogs(accessLog, problem);
+    if (tracing !== undefined) problem("tracing", "is set, but this proxy does not trace");
+    return [];
+  },
+  tcp(accessLog, _chain, { problem }) {
+    refuseLogs(accessLog, problem);
+    return [];
+  },
+};
+
+function refuseLogs(accessLog: readonly AccessLog[], problem: LayerContext["problem"]): void {
+  accessLog.forEach(({ name }, index) => problem(`access_log[${index}]`, `no logger "${name}" is known here`));
+}

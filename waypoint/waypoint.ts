@@ -1,0 +1,335 @@
+/** The whole of a waypoint, in the order in which it starts; it stops in reverse. */
+import { CaClient } from "#shared/ca/ca-client.ts";
+import { CertificateManager, type CertificateSource } from "#shared/ca/certificate-manager.ts";
+import type { WorkloadCertificate } from "#shared/ca/workload-certificate.ts";
+import type { Clock } from "#shared/clock/clock.ts";
+import { MeshError } from "#shared/errors/mesh-error.ts";
+import {
+  parseEndpoint,
+  parseRootSource,
+  parseTokenSource,
+  type ChannelSettings,
+  type CallSettings,
+} from "#shared/grpc/control-plane-channel.ts";
+import { spiffeId, type SpiffeId } from "#shared/identity/spiffe-id.ts";
+import { Readiness } from "#shared/lifecycle/readiness.ts";
+import { tryIp, type Ip } from "#shared/net/ip.ts";
+import { adminRoutes } from "#shared/observe/http-servers/admin-routes.ts";
+import { metricsRoutes } from "#shared/observe/http-servers/metrics-routes.ts";
+import { openHttpServer } from "#shared/observe/http-servers/open-server.ts";
+import { readinessRoutes } from "#shared/observe/http-servers/readiness-routes.ts";
+import type { Logging } from "#shared/observe/logging.ts";
+import { MetricsRegistry } from "#shared/observe/metrics.ts";
+import { registerProcessMetrics, xdsMetrics } from "#shared/observe/process-metrics.ts";
+import { WorkloadStore } from "#shared/workload/workload-store.ts";
+import { DeltaClient } from "#shared/xds/delta-client.ts";
+import { waypointNode } from "#shared/xds/node.ts";
+import { typeUrls } from "#shared/xds/type-urls.ts";
+import type { ControlPlaneConfig, WaypointConfig } from "./config.ts";
+import { HboneIngress } from "./ingress/hbone-ingress.ts";
+import { ListenerSet } from "./ingress/listener-set.ts";
+import { layerKinds, networkLayerKinds } from "./layers/registry.ts";
+import { noTelemetry } from "./telemetry/telemetry-kinds.ts";
+import { ClusterSet } from "./upstream/cluster-set.ts";
+import { createConnector } from "./upstream/transport/connector.ts";
+import { createHttpPool } from "./upstream/transport/http-pool.ts";
+import { describeVersion } from "./version.ts";
+import { dumpConfig } from "./xds/config-dump.ts";
+import { WaypointState } from "./xds/waypoint-state.ts";
+
+export interface WaypointDeps {
+  readonly clock: Clock;
+  readonly logging: Logging;
+  /** Stops the process gracefully. */
+  readonly quit?: () => void;
+  /** Instead of the CA of the configuration, for tests. */
+  readonly certificates?: CertificateSource;
+  /** Where workloads take tunnels. Default 15008. */
+  readonly upstreamHbonePort?: number;
+}
+
+export interface Waypoint extends AsyncDisposable {
+  /** Resolves once configuration and certificate are there and connections are served. */
+  readonly ready: Promise<void>;
+  /** In use, where 0 was asked for. `hbone` is 0 before {@link ready}, and without tunnels. */
+  readonly ports: Readonly<Record<"hbone" | "admin" | "readiness" | "stats" | "prometheus", number>>;
+  readonly listeners: ListenerSet;
+  /** Connections that are served now. */
+  readonly connections: number;
+  /** Not ready any more; what is under way may end within the drain duration of the configuration. */
+  drain(): Promise<void>;
+}
+
+/** While a drain lasts, load balancers learn of it: connections are still accepted for so long. Milliseconds. */
+const acceptsWhileDrainingMs = 1_000;
+/** Where the pod's token is mounted. */
+const defaultTokenPath = "/var/run/secrets/tokens/istio-token";
+
+/** @throws where a port is taken */
+export async function startWaypoint(config: WaypointConfig, deps: WaypointDeps): Promise<Waypoint> {
+  const stack = new AsyncDisposableStack();
+  try {
+    return await start(config, deps, stack);
+  } catch (error) {
+    await stack.disposeAsync();
+    throw error;
+  }
+}
+
+async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDisposableStack): Promise<Waypoint> {
+  const { clock, logging } = deps;
+  const log = logging.scope("app");
+  const ports = { hbone: 0, admin: 0, readiness: 0, stats: 0, prometheus: 0 };
+
+  // Ready when nothing blocks any more.
+  const readiness = new Readiness();
+  const blockers = { xds: readiness.block("configuration"), certificate: readiness.block("certificate") };
+  const readinessServer = await openHttpServer(
+    { host: config.wildcard, port: config.ports.readiness },
+    readinessRoutes(readiness),
+  );
+  stack.use(readinessServer);
+  ports.readiness = readinessServer.port;
+
+  // What is counted.
+  const registry = new MetricsRegistry();
+  registerProcessMetrics(registry, "waypoint", config.istioVersion);
+
+  // Who we are.
+  const identity = spiffeId({
+    trustDomain: config.trustDomain,
+    namespace: config.podNamespace,
+    serviceAccount: config.serviceAccount,
+  });
+  const source = deps.certificates ?? openCa(config, logging, stack);
+  const certificates =
+    source === undefined
+      ? undefined
+      : stack.use(new CertificateManager({ source, clock, log: logging.scope("identity") }));
+  const certificate = certificateOf(certificates, identity);
+
+  // What the control plane tells.
+  const workloads = new WorkloadStore({ clock, localNode: config.nodeName });
+  const workloadAt = (ip: string) => workloads.workloadByAddress(config.network, ip as Ip);
+  const connector = stack.use(
+    createConnector({
+      clock,
+      certificate,
+      trustDomains: [config.trustDomain, ...config.trustDomainAliases],
+      expectedIdentity: (ip) => workloadAt(ip)?.identity,
+      ...(deps.upstreamHbonePort !== undefined && { hbonePort: deps.upstreamHbonePort }),
+    }),
+  );
+  const clusters = stack.use(
+    new ClusterSet({
+      clock,
+      log: logging.scope("upstream"),
+      makePool: (options) => createHttpPool(connector, options),
+      isTunnelled: (ip) => workloadAt(tryIp(ip) ?? ip)?.protocol === "HBONE",
+      onWanted: () => xds.resubscribe(typeUrls.endpoints),
+    }),
+  );
+  const listeners = new ListenerSet({
+    clock,
+    log: logging.scope("ingress"),
+    drainMs: config.drainMs,
+    sourceWorkload: (ip) => {
+      const workload = workloadAt(ip);
+      return workload === undefined ? undefined : `${workload.namespace}/${workload.workloadName}`;
+    },
+    context: {
+      clock,
+      log: logging.scope("layers"),
+      clusters,
+      random: Math.random,
+      layerKinds,
+      networkLayerKinds,
+      telemetry: noTelemetry,
+    },
+  });
+  stack.defer(() => listeners.close());
+  const hasTunnels = certificates !== undefined;
+  const state = new WaypointState({ clock, clusters, listeners, workloads, wantsAddresses: hasTunnels });
+  const xds = openXds(config, logging, state, registry, clock);
+  const ending = new AbortController();
+  const running = xds.run(ending.signal);
+  stack.defer(async () => {
+    ending.abort();
+    await running;
+  });
+
+  // Windows for people and machines.
+  const admin = adminRoutes({
+    name: "waypoint",
+    logging,
+    dump: () => ({
+      configs: dumpConfig(state),
+      listeners: listeners.states().map(({ name, bound, listener: { chains, skipped } }) => ({
+        name,
+        bound,
+        chains: [...chains.keys()],
+        skipped_filters: skipped,
+      })),
+      certificates: certificateStates(certificates),
+      version: describeVersion(config.istioVersion),
+    }),
+    quit: deps.quit ?? (() => {}),
+  });
+  const metrics = metricsRoutes(registry);
+  const open = async (name: keyof typeof ports, host: string, routes: typeof metrics) => {
+    const server = stack.use(await openHttpServer({ host, port: config.ports[name] }, routes));
+    ports[name] = server.port;
+  };
+  await open("admin", "127.0.0.1", { ...admin, ...metrics, ...readyRoute(readiness) });
+  await open("stats", config.wildcard, metrics);
+  await open("prometheus", config.wildcard, metrics);
+
+  // Tunnels are taken when it is known who we are and what to do with them.
+  let ingress: HboneIngress | undefined;
+  const ready = (async () => {
+    await state.synced();
+    blockers.xds[Symbol.dispose]();
+    if (certificates !== undefined) {
+      await certificateThere(certificates, identity);
+      if (ending.signal.aborted) return;
+      ingress = new HboneIngress({
+        address: config.wildcard,
+        port: config.ports.hbone,
+        clock,
+        log: logging.scope("ingress"),
+        certificate,
+        identity,
+        listener: () => listeners.forTunnels,
+      });
+      ports.hbone = ingress.port;
+    }
+    blockers.certificate[Symbol.dispose]();
+  })();
+  stack.defer(() => ingress?.close());
+
+  const drain = async (): Promise<void> => {
+    readiness.block("draining");
+    ingress?.drain();
+    const over = Promise.withResolvers<void>();
+    const cancelAll = clock.schedule(config.drainMs, over.resolve);
+    const lingering = Promise.withResolvers<void>();
+    const cancelLingering = clock.schedule(Math.min(acceptsWhileDrainingMs, config.drainMs), lingering.resolve);
+    await Promise.race([Promise.all([listeners.drain(config.drainMs), lingering.promise]), over.promise]);
+    cancelAll();
+    cancelLingering();
+    log.debug({ connections: listeners.connections }, "drained");
+  };
+  return {
+    ready,
+    ports,
+    listeners,
+    get connections() {
+      return listeners.connections;
+    },
+    drain,
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  };
+}
+
+/** The certificate to present now; waits for the first one. */
+function certificateOf(
+  certificates: CertificateManager | undefined,
+  identity: SpiffeId,
+): () => WorkloadCertificate | Promise<WorkloadCertificate> {
+  if (certificates === undefined) {
+    const why = "this waypoint was started without tunnels (WAYPOINT_TUNNELS=off)";
+    return () => Promise.reject(new MeshError("CERTIFICATE_UNAVAILABLE", `Cannot open a tunnel: ${why}`));
+  }
+  return () => certificates.current(identity) ?? certificates.certificateFor(identity);
+}
+
+/** A CA that refuses is asked again in the background. */
+async function certificateThere(certificates: CertificateManager, identity: SpiffeId): Promise<void> {
+  const arrived = Promise.withResolvers<void>();
+  const stop = certificates.onRotated(() => arrived.resolve());
+  await certificates.certificateFor(identity).catch(() => arrived.promise);
+  stop();
+}
+
+const certificateStates = (certificates: CertificateManager | undefined) =>
+  [...(certificates?.states() ?? [])].map(([identity, state]) =>
+    state.at === "available"
+      ? {
+          identity,
+          state: state.at,
+          serial_number: state.certificate.serial,
+          valid_from: new Date(state.certificate.notBeforeMs).toISOString(),
+          expiration_time: new Date(state.certificate.notAfterMs).toISOString(),
+        }
+      : { identity, state: state.at },
+  );
+
+/** Where Envoy answers the same question. */
+const readyRoute = (readiness: Readiness) => ({
+  "/ready": () => (readiness.isReady ? { body: "LIVE\n" } : { status: 503, body: "PRE_INITIALIZING\n" }),
+});
+
+function openCa(config: WaypointConfig, logging: Logging, stack: AsyncDisposableStack): CertificateSource | undefined {
+  if (config.ca === undefined) return undefined;
+  return stack.use(
+    new CaClient(
+      {
+        ...channelOf(config.ca, parseEndpoint(config.ca.address)),
+        ...callOf(config, config.ca),
+        ttlSeconds: Math.round(config.secretTtlMs / 1_000),
+        impersonate: false,
+      },
+      logging.scope("ca"),
+    ),
+  );
+}
+
+function openXds(
+  config: WaypointConfig,
+  logging: Logging,
+  state: WaypointState,
+  registry: MetricsRegistry,
+  clock: Clock,
+): DeltaClient {
+  const log = logging.scope("xds");
+  const { node, unreadable } = waypointNode({
+    instanceIp: config.instanceIps.join(","),
+    podName: config.podName,
+    podNamespace: config.podNamespace,
+    nodeName: config.nodeName,
+    serviceAccount: config.serviceAccount,
+    labels: config.labels,
+    metadata: { ...config.metadata, CLUSTER_ID: config.clusterId, NETWORK: config.network },
+    jsonMetadata: config.jsonMetadata,
+  });
+  if (unreadable.length > 0) log.warn({ unreadable }, "ISTIO_METAJSON_ variables are no JSON and were left out");
+  const endpoint = parseEndpoint(config.xds.address, { allowsLocalPlaintext: true });
+  return new DeltaClient({
+    channel: channelOf(config.xds, endpoint),
+    call: callOf(config, config.xds, endpoint.plaintext),
+    node,
+    subscriptions: state.subscriptions(),
+    clock,
+    log,
+    onEvent: xdsMetrics(registry),
+  });
+}
+
+const channelOf = (
+  { roots, alternativeHostname }: ControlPlaneConfig,
+  endpoint: ChannelSettings["endpoint"],
+): ChannelSettings => ({
+  endpoint,
+  roots: endpoint.plaintext === true ? { from: "system" } : parseRootSource(roots),
+  ...(alternativeHostname !== undefined && { alternativeHostname }),
+});
+
+const callOf = (
+  { authToken, clusterId }: WaypointConfig,
+  { headers }: ControlPlaneConfig,
+  plaintext = false,
+): CallSettings => ({
+  token: plaintext ? { from: "nowhere" } : parseTokenSource(authToken, defaultTokenPath),
+  clusterId,
+  headers,
+});
