@@ -470,11 +470,11 @@ export abstract class Http2Connection<Stream extends Http2Stream, Head> implemen
     const endsStream = (frameFlags & flags.endStream) !== 0;
     this.#receiveWindow -= length;
     if (this.#receiveWindow < 0) throw new ConnectionError(errorCodes.flowControlError, "data past the window");
-    if (length - overhead > 0) this.earn();
-    else if (!endsStream) this.spendIdle();
+    if (length - overhead === 0 && !endsStream) this.spendIdle();
     const stream = this.#streamForData(id, length);
     if (stream === undefined) this.consumed(undefined, overhead);
     else {
+      if (length - overhead > 0) this.earn();
       stream.receiveWindow -= length;
       this.consumed(stream, overhead);
     }

@@ -124,7 +124,7 @@ export class HpackEncoder {
     const nameIndex =
       habit.staticIndex > 0 ? habit.staticIndex : isThere ? staticCount + 1 + this.#insertions - habit.inserted : 0;
     habit.value = value;
-    if (habit.fickleness >= fickleFrom || size > this.#capacity / 4) {
+    if (habit.fickleness >= fickleFrom || size > this.#capacity / 4 || isWide(name) || isWide(value)) {
       // What was in the table stays there for its name only.
       habit.inserted = 0;
       return writeText(out, writeName(out, at, 0x00, 0x0f, nameIndex, name), value);
@@ -203,9 +203,12 @@ function writeText(out: Buffer, at: number, text: string): number {
   return all < 0x100 ? start + length : writeUtf8(out, at, text);
 }
 
+/** Such text is longer on the wire than here: tables would count differently. */
+// oxlint-disable-next-line no-control-regex
+const isWide = (text: string): boolean => /[^\0-\xff]/.test(text);
+
 function writeLongText(out: Buffer, at: number, text: string): number {
-  // oxlint-disable-next-line no-control-regex
-  if (/[^\0-\xff]/.test(text)) return writeUtf8(out, at, text);
+  if (isWide(text)) return writeUtf8(out, at, text);
   const start = writeInteger(out, at, 0x00, 0x7f, text.length);
   return start + latin1Write(out, text, start);
 }

@@ -1,0 +1,257 @@
+/**
+ * HTTP/2 as attackers speak it, frame by frame over real sockets, each flood alone. Whatever comes: the connection that
+ * floods is ended with ENHANCE_YOUR_CALM, memory stays flat, and other callers are served.
+ */
+import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import { once } from "node:events";
+import { connect as connectHttp2 } from "node:http2";
+import { FakeClock } from "#shared/clock/fake-clock.ts";
+import { connectLoopback, listenLoopback, until, type LoopbackServer } from "#shared/testing/loopback.ts";
+import { Headers } from "./headers.ts";
+import { frameTypes, settingIds } from "./http2-frames.ts";
+import { Http2ServerConnection } from "./http2-server.ts";
+import type { BodyReader, DownstreamStream } from "./streams.ts";
+import {
+  flag,
+  frame,
+  getFields,
+  hello,
+  latest,
+  literal,
+  postFields,
+  RawPeer,
+  remembered,
+  request,
+  setting,
+  times,
+  uint32,
+} from "./testing/raw-http2.ts";
+
+const mebibyte = 1024 * 1024;
+const ignored: BodyReader = { data() {}, end() {}, reset() {}, drained() {} };
+
+let clock: FakeClock;
+let listener: LoopbackServer;
+let connections: Http2ServerConnection[];
+let isOver: boolean[];
+let open: number;
+let onRequest: (stream: DownstreamStream) => void;
+
+/** Answers GET at once, and anything else when its body is complete. */
+function serve(stream: DownstreamStream): void {
+  const answer = () => {
+    stream.respond({ status: 200, headers: new Headers(["content-length", "5"]) }, false);
+    stream.write(Buffer.from("hello"));
+    stream.end();
+  };
+  stream.read({ ...ignored, end: answer });
+}
+
+beforeEach(async () => {
+  clock = new FakeClock();
+  connections = [];
+  isOver = [];
+  open = 0;
+  onRequest = serve;
+  listener = await listenLoopback((socket) => {
+    const index = connections.length;
+    const owner = {
+      onRequest: (stream: DownstreamStream) => onRequest(stream),
+      onClosed: () => {
+        isOver[index] = true;
+        open--;
+      },
+    };
+    open++;
+    connections.push(new Http2ServerConnection(socket, owner, {}, clock));
+  });
+});
+
+afterEach(async () => {
+  for (const connection of connections) connection.destroy();
+  await listener[Symbol.asyncDispose]();
+});
+
+async function dial(settings?: Uint8Array): Promise<RawPeer> {
+  const peer = new RawPeer(await connectLoopback(listener.port));
+  peer.write(hello(settings));
+  return peer;
+}
+
+/** Sends while the server takes it, and not more than there is. */
+async function flood(peer: RawPeer, chunks: Iterable<Uint8Array>): Promise<void> {
+  for (const chunk of chunks) {
+    if (peer.isOver || peer.duplex.destroyed) return;
+    if (!peer.duplex.write(chunk)) {
+      const drained = new Promise((resolve) => {
+        peer.duplex.once("drain", resolve);
+        peer.duplex.once("close", resolve);
+      });
+      await Promise.race([drained, until(() => isOver[0] === true, "the end", 60_000)]);
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+function* repeat(count: number, chunk: (round: number) => Uint8Array): Generator<Uint8Array> {
+  for (let round = 0; round < count; round++) yield chunk(round);
+}
+
+async function expectOthersServed(): Promise<void> {
+  const before = onRequest;
+  onRequest = serve;
+  const session = connectHttp2(`http://127.0.0.1:${listener.port}`);
+  session.on("error", () => {});
+  const stream = session.request({ ":path": "/" });
+  const [head] = (await once(stream, "response")) as [Record<string, unknown>];
+  expect(head[":status"]).toBe(200);
+  session.destroy();
+  onRequest = before;
+}
+
+const ids = (round: number, each: number) => (at: number) => 2 * (round * each + at) + 1;
+const reset = (stream: number) => frame(frameTypes.reset, 0, stream, uint32(8));
+const ping = frame(frameTypes.ping, 0, 0, Buffer.alloc(8));
+const settings = frame(frameTypes.settings, 0, 0);
+const priority = (stream: number) =>
+  frame(frameTypes.priority, 0, stream, Buffer.concat([uint32(0), Buffer.from([15])]));
+const continuation = (size: number) => frame(frameTypes.continuation, 0, 1, literal("x", "y".repeat(size)));
+const opening = frame(frameTypes.headers, 0, 1, getFields);
+const openPost = request(1, postFields, 0);
+const bigField = remembered("x-bomb", "b".repeat(3_900));
+
+// prettier-ignore
+const floods: Readonly<Record<string, { readonly chunks: () => Iterable<Uint8Array>; readonly isHeld?: boolean }>> = {
+  "rapid reset":                                 { isHeld: true, chunks: () => repeat(400, (round) => times(50, (at) => Buffer.concat([request(ids(round, 50)(at)), reset(ids(round, 50)(at))]))) },
+  "rapid reset of streams with bodies":          { isHeld: true, chunks: () => repeat(400, (round) => times(50, (at) => Buffer.concat([request(ids(round, 50)(at), postFields, 0), reset(ids(round, 50)(at))]))) },
+  "streams that make the server reset them":     { isHeld: true, chunks: () => repeat(400, (round) => times(50, (at) => Buffer.concat([request(ids(round, 50)(at), postFields, 0), frame(frameTypes.windowUpdate, 0, ids(round, 50)(at), uint32(0))]))) },
+  "requests that are none":                      { chunks: () => repeat(400, (round) => times(50, (at) => request(ids(round, 50)(at), literal("x", "y")))) },
+  "empty HEADERS":                               { chunks: () => repeat(400, (round) => times(50, (at) => request(ids(round, 50)(at), Buffer.alloc(0)))) },
+  "streams beyond the limit":                    { isHeld: true, chunks: () => repeat(400, (round) => times(50, (at) => request(ids(round, 50)(at)))) },
+  "heads that are too large":                    { chunks: () => repeat(400, (round) => times(50, (at) => request(ids(round, 50)(at), Buffer.concat([getFields, times(101, () => literal("a", ""))])))) },
+  "CONTINUATION without end":                    { chunks: () => [opening, ...repeat(400, () => times(8, () => continuation(10_000)))] },
+  "empty CONTINUATION without end":              { chunks: () => [opening, ...repeat(400, () => times(2_000, () => frame(frameTypes.continuation, 0, 1)))] },
+  "HEADERS that open nothing, again and again":  { chunks: () => [request(1), ...repeat(400, () => times(50, () => request(1, literal("a", "b"))))] },
+  "PING":                                        { chunks: () => repeat(400, () => times(500, () => ping)) },
+  "acknowledgements of PINGs that were not":     { chunks: () => repeat(400, () => times(500, () => frame(frameTypes.ping, flag.ack, 0, Buffer.alloc(8)))) },
+  "SETTINGS":                                    { chunks: () => repeat(400, () => times(500, () => settings)) },
+  "SETTINGS that move windows":                  { isHeld: true, chunks: () => [times(100, (at) => request(2 * at + 1)), ...repeat(400, (round) => times(500, () => frame(frameTypes.settings, 0, 0, setting(settingIds.initialWindowSize, 65_535 + (round % 2)))))] },
+  "empty DATA":                                  { chunks: () => [openPost, ...repeat(400, () => times(500, () => frame(frameTypes.data, 0, 1)))] },
+  "DATA of padding":                             { chunks: () => [openPost, ...repeat(400, () => times(500, () => frame(frameTypes.data, flag.padded, 1, Buffer.from([0]))))] },
+  "DATA for a stream that is over":              { chunks: () => [request(1), ...repeat(400, () => times(500, () => frame(frameTypes.data, 0, 1, Buffer.from("x"))))] },
+  "PRIORITY":                                    { chunks: () => repeat(400, (round) => times(500, (at) => priority(ids(round, 500)(at)))) },
+  "WINDOW_UPDATE":                               { chunks: () => repeat(400, () => times(500, () => frame(frameTypes.windowUpdate, 0, 0, uint32(1)))) },
+  "RST_STREAM of streams that are over":         { chunks: () => [request(1), ...repeat(400, () => times(500, () => reset(1)))] },
+  "frames of no known type":                     { chunks: () => repeat(400, () => times(500, () => frame(0xf0, 0xff, 1))) },
+  "a section that unpacks four thousand times":  { chunks: () => [request(1, Buffer.concat([getFields, bigField, Buffer.alloc(16, 0x80 | 62)])), ...repeat(400, (round) => request(2 * round + 3, Buffer.concat([getFields, Buffer.alloc(10_000, 0x80 | 62)])))] },
+  "sections that unpack, in pieces":             { chunks: () => [request(1, Buffer.concat([getFields, bigField])), ...repeat(400, (round) => Buffer.concat([frame(frameTypes.headers, 0, 2 * round + 3, getFields), times(8, () => frame(frameTypes.continuation, 0, 2 * round + 3, times(10_000, () => latest))), frame(frameTypes.continuation, 4, 2 * round + 3)]))] },
+};
+
+describe("a client is cut off for", () => {
+  test.each(Object.entries(floods))("%s", async (_what, { chunks, isHeld = false }) => {
+    if (isHeld) onRequest = (stream) => stream.read(ignored);
+    const peer = await dial();
+    const before = process.memoryUsage().rss;
+    await flood(peer, chunks());
+    expect(await peer.goaway()).toBe("ENHANCE_YOUR_CALM");
+    await expectOthersServed();
+    expect(process.memoryUsage().rss - before).toBeLessThan(128 * mebibyte);
+    peer.duplex.destroy();
+    await until(() => open === connections.length - isOver.filter(Boolean).length, "the books are right");
+  });
+
+  test("answers that it does not read: nothing more is read from it, and in the end it is let go", async () => {
+    const socket = await connectLoopback(listener.port);
+    socket.pause();
+    const before = process.memoryUsage().rss;
+    let streams = 0;
+    onRequest = (stream) => {
+      streams++;
+      stream.respond({ status: 200, headers: new Headers(["x", "y".repeat(1_000)]) }, true);
+    };
+    socket.write(hello());
+    // Each answer is far longer than its question.
+    for (let round = 0; round < 4_000 && !socket.writableNeedDrain; round++) {
+      socket.write(times(50, (at) => request(ids(round, 50)(at))));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(socket.writableNeedDrain).toBe(true);
+    const seen = streams;
+    for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect(streams).toBeLessThan(seen + 200);
+    expect(process.memoryUsage().rss - before).toBeLessThan(128 * mebibyte);
+    await expectOthersServed();
+    await clock.advance(600_000);
+    await until(() => isOver[0] === true, "it is let go");
+    socket.destroy();
+  });
+
+  test("windows that it never opens: writers wait, and in the end its streams are reset", async () => {
+    let refusedWrites = 0;
+    let resets = 0;
+    onRequest = (stream) => {
+      stream.read({ ...ignored, reset: () => resets++ });
+      stream.respond({ status: 200, headers: new Headers() }, false);
+      if (!stream.write(Buffer.alloc(10_000))) refusedWrites++;
+    };
+    const peer = await dial(setting(settingIds.initialWindowSize, 0));
+    const before = process.memoryUsage().rss;
+    peer.write(times(100, (at) => request(2 * at + 1)));
+    await until(() => refusedWrites === 100, "all writers wait");
+    await expectOthersServed();
+    expect(process.memoryUsage().rss - before).toBeLessThan(128 * mebibyte);
+    // Octet by octet it goes on, and that is in order.
+    await clock.advance(290_000);
+    peer.write(frame(frameTypes.windowUpdate, 0, 1, uint32(1)));
+    await until(() => peer.dataOf(1).length === 1, "one octet");
+    await clock.advance(290_000);
+    await until(() => resets === 99, "the others are reset");
+    expect(await peer.resetOf(3)).toBe("ENHANCE_YOUR_CALM");
+    await clock.advance(600_000);
+    await until(() => connections[0]?.size === 0, "the last one too");
+  });
+
+  test("octets in frames of one: what waits for a reader is packed", async () => {
+    onRequest = () => {};
+    const peer = await dial();
+    const before = process.memoryUsage();
+    const tiny = times(2_000, () => frame(frameTypes.data, 0, 1, Buffer.from("x")));
+    peer.write(openPost);
+    await flood(
+      peer,
+      repeat(100, () => tiny),
+    );
+    peer.write(ping);
+    await peer.next(frameTypes.ping);
+    const { heapUsed, external } = process.memoryUsage();
+    expect(heapUsed + external - before.heapUsed - before.external).toBeLessThan(48 * mebibyte);
+    await expectOthersServed();
+  });
+});
+
+test("honest clients are never cut off: pings to measure, cancelled calls, long streams of small messages", async () => {
+  const held = new Set<DownstreamStream>();
+  onRequest = (stream) => {
+    stream.respond({ status: 200, headers: new Headers() }, false);
+    stream.read({ ...ignored, data: (chunk) => void stream.write(chunk) });
+    held.add(stream);
+  };
+  const peer = await dial();
+  peer.write(openPost);
+  for (let round = 0; round < 100; round++) {
+    // For each message a ping and a window, as gRPC does.
+    const message = Buffer.concat([
+      frame(frameTypes.data, 0, 1, Buffer.from("message")),
+      ping,
+      frame(frameTypes.windowUpdate, 0, 0, uint32(7)),
+      frame(frameTypes.windowUpdate, 0, 1, uint32(7)),
+    ]);
+    peer.write(times(100, () => message));
+    // Calls given up, eighty a second.
+    peer.write(times(8, (at) => Buffer.concat([request(ids(round, 8)(at) + 2), reset(ids(round, 8)(at) + 2)])));
+    await until(() => peer.of(frameTypes.ping).length === 100 * (round + 1), "the pings are answered");
+    await clock.advance(100);
+  }
+  expect(peer.dataOf(1).length).toBe(70_000);
+  expect(peer.of(frameTypes.goaway)).toEqual([]);
+});
