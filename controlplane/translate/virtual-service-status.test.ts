@@ -123,6 +123,15 @@ test.each<[string, Json, string | undefined]>([
   );
 });
 
+test("a host whose waypoint is not there yet", () => {
+  const labels = { "istio.io/use-waypoint": "missing" };
+  const [reason] = told(
+    [service("shop/late", {}, { labels }), virtualService({ hosts: ["late"], http: [to("late")] }, "shop/late")],
+    "late",
+  ) as [string];
+  expect(reason).toContain('spec.hosts[0]: "late.shop.svc.cluster.local" is not bound to its waypoint: ');
+});
+
 test("a host without a waypoint, and one whose waypoint does not read this namespace", () => {
   const plain = service("other/plain", {});
   const spec = { hosts: ["plain"], http: [to("plain")] };

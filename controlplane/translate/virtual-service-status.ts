@@ -236,14 +236,16 @@ function hostProblems(
       return [namespace, binding.waypoint.namespace].includes(meta.namespace);
     });
     if (isServed) return [];
-    const isBound = meant.some(({ binding }) => binding.kind === "bound");
-    return [
-      {
-        reason: "WaypointMissing",
-        message: isBound
-          ? `${at}: the waypoint of "${host}" reads VirtualServices of its own namespace and the service's, not of "${meta.namespace}"`
-          : `${at}: "${host}" has no waypoint to do what is written here: set the label istio.io/use-waypoint`,
-      },
-    ];
+    return [{ reason: "WaypointMissing", message: `${at}: ${whyUnserved(host, meant, meta.namespace)}` }];
   });
+}
+
+function whyUnserved(host: string, meant: readonly ServiceInfo[], namespace: string): string {
+  if (meant.some(({ binding }) => binding.kind === "bound")) {
+    return `the waypoint of "${host}" reads VirtualServices of its own namespace and the service's, not of "${namespace}"`;
+  }
+  const [failed] = meant.flatMap(({ binding }) => (binding.kind === "error" ? [binding.error.message] : []));
+  return failed === undefined
+    ? `"${host}" has no waypoint to do what is written here: set the label istio.io/use-waypoint`
+    : `"${host}" is not bound to its waypoint: ${failed}`;
 }
