@@ -58,7 +58,7 @@ function table(isIn: (byte: number) => boolean, value: (byte: number) => number 
   return Uint8Array.from({ length: 256 }, (_, byte) => (isIn(byte) ? value(byte) : 0));
 }
 
-const symbols = new Set([..."!#$%&'*+-.^_`|~"].map((symbol) => symbol.charCodeAt(0)));
+const symbols = new Set(Buffer.from("!#$%&'*+-.^_`|~"));
 const isDigit = (byte: number) => byte >= 0x30 && byte <= 0x39;
 const isUpper = (byte: number) => byte >= 0x41 && byte <= 0x5a;
 const isLower = (byte: number) => byte >= 0x61 && byte <= 0x7a;

@@ -1,0 +1,81 @@
+/** Answers that the waypoint gives by itself, in the form that the client understands. */
+import type { Exchange, LocalReply } from "./exchange.ts";
+import { Headers } from "./headers.ts";
+import type { ResponseHead } from "./streams.ts";
+
+export interface RenderedReply {
+  readonly head: ResponseHead;
+  /** Undefined where there is none, or none may be sent. */
+  readonly body: Buffer | undefined;
+}
+
+/**
+ * Head and body of an answer; records its details, and its flag, in the exchange. A gRPC call gets status 200 and its
+ * outcome as `grpc-status`, without a body.
+ */
+export function renderLocalReply(exchange: Exchange, reply: LocalReply): RenderedReply {
+  exchange.responseCodeDetails = reply.details;
+  if (reply.flag !== undefined) exchange.flags.add(reply.flag);
+  return exchange.isGrpc ? renderGrpc(reply) : renderHttp(reply, exchange.request.method);
+}
+
+function renderHttp(reply: LocalReply, method: string): RenderedReply {
+  const headers = new Headers();
+  const body = reply.body === undefined || reply.body === "" ? undefined : Buffer.from(reply.body, "utf8");
+  if (body !== undefined) {
+    headers.append("content-length", String(body.length));
+    if (reply.headers?.has("content-type") !== true) headers.append("content-type", "text/plain");
+  }
+  addAll(headers, reply.headers);
+  // To HEAD the length is told, the bytes are not (RFC 9110 §9.3.2).
+  return { head: { status: reply.status, headers }, body: method === "HEAD" ? undefined : body };
+}
+
+function renderGrpc(reply: LocalReply): RenderedReply {
+  const headers = new Headers([
+    "content-type",
+    "application/grpc",
+    "grpc-status",
+    String(reply.grpcStatus ?? grpcStatusOf(reply.status)),
+  ]);
+  if (reply.body !== undefined && reply.body !== "") headers.append("grpc-message", encodeGrpcMessage(reply.body));
+  addAll(headers, reply.headers, "content-type");
+  return { head: { status: 200, headers }, body: undefined };
+}
+
+function addAll(headers: Headers, added: Headers | undefined, but?: string): void {
+  if (added === undefined) return;
+  for (const [name, value] of added) if (name !== "content-length" && name !== but) headers.append(name, value);
+}
+
+/** gRPC's mapping from the status of HTTP (doc/http-grpc-status-mapping.md). */
+export function grpcStatusOf(httpStatus: number): number {
+  switch (httpStatus) {
+    case 400:
+      return 13;
+    case 401:
+      return 16;
+    case 403:
+      return 7;
+    case 404:
+      return 12;
+    case 429:
+    case 502:
+    case 503:
+    case 504:
+      return 14;
+    default:
+      return 2;
+  }
+}
+
+/** Printable ASCII but `%` stays; every other byte of the UTF-8 text is escaped (gRPC over HTTP/2, "Percent-Encoded"). */
+export function encodeGrpcMessage(text: string): string {
+  if (/^[\x20-\x24\x26-\x7e]*$/.test(text)) return text;
+  let encoded = "";
+  for (const byte of Buffer.from(text, "utf8")) {
+    const isPlain = byte >= 0x20 && byte <= 0x7e && byte !== 0x25;
+    encoded += isPlain ? String.fromCharCode(byte) : `%${byte.toString(16).toUpperCase().padStart(2, "0")}`;
+  }
+  return encoded;
+}
