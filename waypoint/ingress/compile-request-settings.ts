@@ -82,7 +82,7 @@ function escapedSlashesOf({
     case EscapedSlashes.UNESCAPE_AND_REDIRECT:
       return "redirect";
     case EscapedSlashes.UNESCAPE_AND_FORWARD:
-      return "unescape";
+      return "forward";
   }
 }
 

@@ -331,8 +331,6 @@ class ExchangeRun implements BodyReader, RequestBody {
     if (this.#at === "over") return;
     this.#at = "answering";
     const { exchange, stream } = this;
-    exchange.responseCodeDetails = reply.details;
-    if (reply.flag !== undefined) exchange.flags.add(reply.flag);
     const { head, body } = renderLocalReply(exchange, reply);
     exchange.route?.editResponse(exchange, head);
     const isEmpty = body === undefined || body.length === 0;
