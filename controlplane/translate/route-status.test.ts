@@ -116,6 +116,13 @@ describe("parents", () => {
     expect(parentsOf([...world, route([toCart], [{ sessionPersistence: {} }])])).toEqual([
       [toCart, accepted, ...resolved, "PartiallyInvalid=True/UnsupportedValue"],
     ]);
+    const regex = { matches: [{ path: { type: "RegularExpression", value: "/a" } }] };
+    expect(parentsOf([...world, route([toCart], [regex, { matches: [{ path: { value: "/" } }] }])])).toEqual([
+      [toCart, accepted, ...resolved, "PartiallyInvalid=True/UnsupportedValue"],
+    ]);
+    expect(parentsOf([...world, route([toCart], [regex, { matches: [{ path: { value: "/b" } }] }])])).toEqual([
+      [toCart, accepted, ...resolved],
+    ]);
   });
 
   test("a route of another revision is not ours", () => {

@@ -142,17 +142,41 @@ function backendFault(context: RouteContext, route: Route, ref: BackendRef): Bac
 }
 
 /** Said only where a rule does less than it says. */
-function partiallyInvalid({ rules }: Route): readonly StatusCondition[] {
+function partiallyInvalid(route: Route): readonly StatusCondition[] {
+  const messages = [...hiddenMatches(route), ...missingSessions(route)];
+  if (messages.length === 0) return [];
+  return [{ type: "PartiallyInvalid", status: "True", reason: "UnsupportedValue", message: messages.join("; ") }];
+}
+
+/** A prefix goes before any regular expression, and the shortest prefix takes every request. */
+function hiddenMatches({ rules }: Route): readonly string[] {
+  const matches = rules.flatMap((rule, index) =>
+    rule.matches.map((match, of) => ({ ...match, at: `rules[${index}].matches[${of}]` })),
+  );
+  const takesAll =
+    rules.some((rule) => rule.matches.length === 0) ||
+    matches.some(
+      ({ path, grpc, method, headers, queryParams }) =>
+        (path === undefined || (path.type === "PathPrefix" && path.value === "/")) &&
+        grpc === undefined &&
+        method === undefined &&
+        headers.length + queryParams.length === 0,
+    );
+  const hidden = takesAll ? matches.filter(({ path }) => path?.type === "RegularExpression").map(({ at }) => at) : [];
+  return hidden.length === 0
+    ? []
+    : [
+        `Dropped Rule: ${hidden.join(", ")} is never reached, for prefixes go before regular expressions, and "/" takes all`,
+      ];
+}
+
+function missingSessions({ rules }: Route): readonly string[] {
   const missing = rules.flatMap(({ hasSessionPersistence }, index) =>
     hasSessionPersistence ? [`rules[${index}].sessionPersistence`] : [],
   );
-  if (missing.length === 0) return [];
-  return [
-    {
-      type: "PartiallyInvalid",
-      status: "True",
-      reason: "UnsupportedValue",
-      message: `Fall Back: ${missing.join(", ")} is not supported, requests of a session go to any backend: use consistentHash of a DestinationRule`,
-    },
-  ];
+  return missing.length === 0
+    ? []
+    : [
+        `Fall Back: ${missing.join(", ")} is not supported, requests of a session go to any backend: use consistentHash of a DestinationRule`,
+      ];
 }

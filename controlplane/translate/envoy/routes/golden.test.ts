@@ -18,7 +18,8 @@ import { translate } from "#controlplane/translate/translate.ts";
 import { clusterOf } from "../cluster-names.ts";
 import type { Destination, EnvoyContext } from "../context.ts";
 import { envoyContext, proxyFacts } from "../view.ts";
-import { httpRoutesFor, tcpRoutesFor } from "./routes-for.ts";
+import { httpRoutesFor } from "./routes-for.ts";
+import { tcpRoutesFor } from "./tcp-routes.ts";
 
 const folder = join(import.meta.dirname, "../../testdata/envoy/routes");
 const registry = createRegistry(

@@ -9,8 +9,6 @@ import { isCatchAll, type RouteEntry } from "./route-entry.ts";
 import { findDelegate, routeObjects, type RouteObject } from "./selection.ts";
 import { entriesOf } from "./virtual-service-entries.ts";
 
-export { tcpRoutesFor, type TcpRoutes, type WeightedCluster } from "./tcp-routes.ts";
-
 export interface HttpRoutes {
   /** Empty: nobody has written a route, and requests go to the port of the service itself. */
   readonly routes: Route[];

@@ -9,7 +9,8 @@ import { World } from "#controlplane/mesh/world.ts";
 import { defaultOptions } from "#controlplane/translate/options.ts";
 import { translate } from "#controlplane/translate/translate.ts";
 import { envoyContext, proxyFacts } from "../view.ts";
-import { httpRoutesFor, tcpRoutesFor } from "./routes-for.ts";
+import { httpRoutesFor } from "./routes-for.ts";
+import { tcpRoutesFor } from "./tcp-routes.ts";
 
 const shop = join(import.meta.dirname, "../../../../manifests/samples/bookshop");
 const always = ["routing/waypoint.yaml", "routing/reviews-v2.yaml"];
