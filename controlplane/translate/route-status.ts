@@ -90,7 +90,7 @@ function judge(
           }
         : { type: "Accepted", status: "True", reason: "Accepted", message: "Route was valid", observedGeneration },
       { ...resolvedRefs(context, route), observedGeneration },
-      resolved(waypointMessage(world, target)),
+      resolved(waypointMessage(world, target, route.meta)),
       ...partiallyInvalid(route).map((condition) => ({ ...condition, observedGeneration })),
     ],
   };
@@ -108,12 +108,16 @@ function waypointOf(world: WorldView, { labels, namespace }: Meta): Gateway | un
   return wanted === undefined || wanted === "none" ? undefined : world.get("Gateway", wanted.namespace, wanted.name);
 }
 
-function waypointMessage(world: WorldView, target: Meta | undefined): string {
+function waypointMessage(world: WorldView, target: Meta | undefined, { namespace }: Meta): string {
   if (target === undefined) return "The parent was not found, and so no waypoint either";
   const inherited = world.get("Namespace", "", target.namespace)?.meta.labels;
-  return target.labels.has(useWaypointLabel) || inherited?.has(useWaypointLabel) === true
+  if (!target.labels.has(useWaypointLabel) && inherited?.has(useWaypointLabel) !== true) {
+    return `Neither the parent nor its namespace has the label ${useWaypointLabel}: the ambient mesh ignores the route`;
+  }
+  const waypoint = waypointOf(world, target);
+  return namespace === target.namespace || waypoint === undefined || waypoint.meta.namespace === namespace
     ? "All waypoints resolved"
-    : `Neither the parent nor its namespace has the label ${useWaypointLabel}: the ambient mesh ignores the route`;
+    : `The waypoint applies routes of namespace "${target.namespace}" and of its own, "${waypoint.meta.namespace}", not of "${namespace}": it ignores the route`;
 }
 
 /** The first fault that no backend can mend, else the last one. */
