@@ -17,6 +17,7 @@ const ownImages: Readonly<Record<string, string>> = {
   "ambit/ztunnel": "ztunnel/main.ts",
   "ambit/node-agent": "ztunnel/agent/main.ts",
   "ambit/waypoint": "waypoint/main.ts",
+  "ambit/rate-limit-service": "waypoint/rate-limit-service/main.ts",
   "ambit/bookshop": "e2e/demo/bookshop/main.ts",
 };
 

@@ -3,6 +3,7 @@ import { describe, expect, test } from "@jest/globals";
 import { RateLimitFilterSchema } from "#shared/proto/gen/ambit/policy/v1alpha1/rate_limit_filter_pb.js";
 import {
   RateLimitRequestSchema,
+  RateLimitResponse_Code as Code,
   RateLimitResponseSchema,
   type RateLimitRequest,
 } from "#shared/proto/gen/envoy/service/ratelimit/v3/rls_pb.js";
@@ -269,7 +270,10 @@ describe("a rate limit service", () => {
     limit({ name: "g", scope: "GLOBAL", key: [{ sourcePrincipal: {} }], ...fields });
 
   test("is asked with the limit's name, the key and the rate", async () => {
-    const { asked, clusters } = service(() => ({ overallCode: 1, statuses: [{ code: 1, limitRemaining: 1 }] }));
+    const { asked, clusters } = service(() => ({
+      overallCode: Code.OK,
+      statuses: [{ code: Code.OK, limitRemaining: 1 }],
+    }));
     const { layer } = layerOf([{ global, limits: [counted()] }], clusters);
     expect(await ask(layer, from(ann)).promised).toBeUndefined();
     expect(toJson(RateLimitRequestSchema, asked[0] as RateLimitRequest)).toEqual({
@@ -289,8 +293,8 @@ describe("a rate limit service", () => {
 
   test("over the limit is refused, with the time until it is not", async () => {
     const { clusters } = service(() => ({
-      overallCode: 2,
-      statuses: [{ code: 2, limitRemaining: 0, durationUntilReset: { seconds: 17n } }],
+      overallCode: Code.OVER_LIMIT,
+      statuses: [{ code: Code.OVER_LIMIT, limitRemaining: 0, durationUntilReset: { seconds: 17n } }],
     }));
     const { layer } = layerOf([{ global, limits: [counted()] }], clusters);
     const reply = await ask(layer).promised;
@@ -308,7 +312,7 @@ describe("a rate limit service", () => {
   });
 
   test("is not asked when a local limit refuses", () => {
-    const { asked, clusters } = service(() => ({ overallCode: 1 }));
+    const { asked, clusters } = service(() => ({ overallCode: Code.OK }));
     const local = limit({ rates: [{ requests: 1, perMs: "60000" }], cost: { value: 5 } });
     const { layer } = layerOf([{ global, limits: [local, counted()] }], clusters);
     expect(statuses(layer, [{}])).toEqual([429]);
@@ -328,5 +332,5 @@ test.each([ // policy, what is said
 });
 
 test("a field that is not known refuses the configuration", () => {
-  expect(layerOf([{ limit: [] } as JsonObject]).problems.join()).toContain("limit");
+  expect(layerOf([{ limit: [] }]).problems.join()).toContain("limit");
 });
