@@ -22,7 +22,7 @@ import { RouterSchema } from "#shared/proto/gen/envoy/extensions/filters/http/ro
 import { HttpConnectionManagerSchema } from "#shared/proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import type { Collected } from "#controlplane/translate/collected.ts";
 import type { PortInfo, ServiceInfo } from "#controlplane/translate/services.ts";
-import { clusterName } from "./cluster-names.ts";
+import { clusterName, unknownService } from "./cluster-names.ts";
 import { balancing, connecting, limits, outliers } from "./cluster-policy.ts";
 import type { EnvoyContext, ProxyFacts } from "./context.ts";
 import { defaultRoutes } from "./default-route.ts";
@@ -153,9 +153,11 @@ const regex = (text: string) => create(RegexMatcherSchema, { regex: text });
 
 const quoted = (text: string): string => text.replaceAll(/[\\^$.*+?()[\]{}|]/g, String.raw`\$&`);
 
-/** Answers that a proxy would give itself make a call fail. */
+/** Answers that a proxy would give itself make a call fail: it goes to a cluster without endpoints. */
 function clientAction(route: Route): NonNullable<MessageInitShape<typeof RouteSchema>["action"]> {
-  if (route.action.case !== "route") return { case: "nonForwardingAction", value: {} };
+  if (route.action.case !== "route") {
+    return { case: "route", value: { clusterSpecifier: { case: "cluster", value: unknownService } } };
+  }
   const { clusterSpecifier, retryPolicy, hashPolicy, timeout } = route.action.value;
   const isTimed = timeout !== undefined && (timeout.seconds !== 0n || timeout.nanos !== 0);
   return {
@@ -179,15 +181,20 @@ const withoutPredicates = ({
   ...(retryBackOff === undefined ? {} : { retryBackOff }),
 });
 
-export function proxylessCluster(context: EnvoyContext, name: string): Cluster | undefined {
+const byEds = (serviceName: string) => ({
+  clusterDiscoveryType: { case: "type", value: DiscoveryType.EDS } as const,
+  edsClusterConfig: { edsConfig: ads, serviceName },
+});
+
+/** One without endpoints where nothing is known by that name: a client waits long for a cluster that never comes. */
+export function proxylessCluster(context: EnvoyContext, name: string): Cluster {
   const target = named(context, name);
-  if (target === undefined) return undefined;
+  if (target === undefined) return create(ClusterSchema, { name, ...byEds(name), lbPolicy: LbPolicy.ROUND_ROBIN });
   const policy = effectivePolicy(ruleFor(context, target.service), target.port.port, target.subset);
   const balanced = balancing(policy.loadBalancer);
   return create(ClusterSchema, {
     name,
-    clusterDiscoveryType: { case: "type", value: DiscoveryType.EDS },
-    edsClusterConfig: { edsConfig: ads, serviceName: name },
+    ...byEds(name),
     ...connecting(policy.connectionPool, context.meshConfig),
     circuitBreakers: limits(policy),
     ...outliers(policy.outlierDetection),
@@ -196,9 +203,9 @@ export function proxylessCluster(context: EnvoyContext, name: string): Cluster |
   });
 }
 
-export function proxylessEndpoints(context: EnvoyContext, name: string): ClusterLoadAssignment | undefined {
+export function proxylessEndpoints(context: EnvoyContext, name: string): ClusterLoadAssignment {
   const target = named(context, name);
-  if (target === undefined) return undefined;
+  if (target === undefined) return create(ClusterLoadAssignmentSchema, { clusterName: name });
   const { service, port, subset } = target;
   const rule = ruleFor(context, service);
   const wanted = rule?.subsets.find((each) => each.name === subset);
