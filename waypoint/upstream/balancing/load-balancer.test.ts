@@ -36,7 +36,7 @@ describe("EDF", () => {
     ];
     const weightOf = ({ weight }: { readonly weight: number }) => weight;
     const scheduler = new EdfScheduler(items, weightOf);
-    expect([...tally(1000, () => scheduler.pick(weightOf))].toSorted()).toEqual([
+    expect([...tally(1000, () => scheduler.pick(weightOf))].toSorted(([a], [b]) => a.localeCompare(b))).toEqual([
       ["a", 500],
       ["b", 300],
       ["c", 200],
