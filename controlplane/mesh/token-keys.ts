@@ -1,4 +1,5 @@
 /** Where the keys for tokens come from, and whether they are there. */
+import { createHash, createPublicKey } from "node:crypto";
 import type { JwtRule } from "./request-authentication.ts";
 
 /** A document to fetch. */
@@ -26,15 +27,79 @@ export function keySource(rule: JwtRule): KeySource | undefined {
   return { url: `${issuer}/.well-known/openid-configuration`, isDiscovery: true, timeoutMs };
 }
 
-/** No token is valid by it. */
-export const noKeys = '{"keys":[]}';
+/**
+ * A key set by which no token is valid: its one key is the hash of a sentence, and nobody has the private part. Proxies
+ * refuse a configuration with an empty set.
+ */
+export const noKeys = JSON.stringify({
+  keys: [
+    {
+      kty: "OKP",
+      crv: "Ed25519",
+      alg: "EdDSA",
+      kid: "ambit.dev/no-keys",
+      x: createHash("sha256").update("ambit: a key that nobody has").digest("base64url"),
+    },
+  ],
+});
 
-export type RuleKeys = { readonly jwks: string; readonly problem: string | undefined };
+export interface RuleKeys {
+  readonly jwks: string;
+  readonly problem: string | undefined;
+}
 
 export function keysOf(rule: JwtRule, fetched: ReadonlyMap<string, FetchedKeys>): RuleKeys {
   const source = keySource(rule);
-  if (source === undefined) return { jwks: rule.jwks, problem: undefined };
+  if (source === undefined) {
+    const jwks = usableKeys(rule.jwks);
+    return { jwks: jwks ?? noKeys, problem: jwks === undefined ? "jwks holds no key that can be used" : undefined };
+  }
   const found = fetched.get(source.url);
   if (found?.jwks !== undefined) return { jwks: found.jwks, problem: found.error };
   return { jwks: noKeys, problem: found?.error ?? `keys from ${source.url} are not fetched yet` };
+}
+
+/** Of one issuer. */
+const mostKeys = 256;
+const algorithms: Readonly<Record<string, RegExp>> = {
+  RSA: /^[RP]S(256|384|512)$/,
+  EC: /^ES(256|384|512)$/,
+  OKP: /^EdDSA$/,
+  oct: /^HS(256|384|512)$/,
+};
+/** What proxies need of a key; private parts are not among it. */
+const members = ["kty", "kid", "alg", "use", "key_ops", "crv", "n", "e", "x", "y", "x5c", "x5t"];
+
+/** A key set with only the keys that proxies can use; undefined where there is none. */
+export function usableKeys(text: string): string | undefined {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  const list = typeof parsed === "object" && parsed !== null && "keys" in parsed ? parsed.keys : undefined;
+  if (!Array.isArray(list)) return undefined;
+  const keys = (list as unknown[]).slice(0, mostKeys).flatMap(usableKey);
+  return keys.length === 0 ? undefined : JSON.stringify({ keys });
+}
+
+function usableKey(value: unknown): readonly object[] {
+  if (typeof value !== "object" || value === null) return [];
+  const jwk = value as Readonly<Record<string, unknown>>;
+  const { kty, alg } = jwk;
+  const crv = typeof jwk["crv"] === "string" ? jwk["crv"] : "";
+  if (typeof kty !== "string" || !Object.hasOwn(algorithms, kty)) return [];
+  if (alg !== undefined && !(typeof alg === "string" && algorithms[kty]?.test(alg) === true)) return [];
+  if (kty === "EC" && !["P-256", "P-384", "P-521"].includes(crv)) return [];
+  if (kty === "OKP" && crv !== "Ed25519") return [];
+  const wanted = kty === "oct" ? [...members, "k"] : members;
+  const key = Object.fromEntries(Object.entries(jwk).filter(([name]) => wanted.includes(name)));
+  if (kty === "oct") return typeof jwk["k"] === "string" && jwk["k"] !== "" ? [key] : [];
+  try {
+    createPublicKey({ key, format: "jwk" });
+    return [key];
+  } catch {
+    return [];
+  }
 }
