@@ -78,7 +78,7 @@ export function announceTimeout(
 ): void {
   let expected = perTryMs === 0 ? routeMs : perTryMs;
   if (expected === 0) return;
-  if (routeMs > 0) expected = Math.max(1, Math.min(expected, Math.floor(routeMs - options.elapsedMs)));
+  if (routeMs > 0) expected = Math.max(1, Math.min(expected, routeMs - Math.floor(options.elapsedMs)));
   if (options.announces) request.headers.set("x-envoy-expected-rq-timeout-ms", String(expected));
   if (options.setsGrpcTimeout) request.headers.set("grpc-timeout", formatGrpcTimeout(expected));
 }

@@ -6,7 +6,7 @@ import { compileString, type Problem } from "#waypoint/matching/string-matcher.t
 export function queryParameter(path: string, name: string): string | undefined {
   const mark = path.indexOf("?");
   if (mark < 0) return undefined;
-  const hash = path.indexOf("#", mark);
+  const hash = path.indexOf("#");
   const end = hash < 0 ? path.length : hash;
   let start = mark + 1;
   while (start < end) {
