@@ -7,6 +7,9 @@ import { faultLayer } from "./fault/fault-layer.ts";
 import { extAuthzLayer } from "./ext-authz/ext-authz-layer.ts";
 import { extAuthzNetworkLayer } from "./ext-authz/ext-authz-network-layer.ts";
 import { jwtLayer } from "./jwt/jwt-layer.ts";
+import { forwardProxyLayer } from "./forward-proxy/forward-proxy-layer.ts";
+import { grpcStatsLayer } from "./grpc/grpc-stats-layer.ts";
+import { headerMutationLayer } from "./header-mutation/header-mutation-layer.ts";
 import type { LayerKind } from "./layer.ts";
 import type { NetworkLayerKind } from "./network-layer.ts";
 import { globalRateLimitLayer } from "./rate-limit/global-rate-limit.ts";
@@ -25,6 +28,9 @@ export const layerKinds: readonly LayerKind[] = [
   faultLayer,
   corsLayer,
   rateLimitPolicyLayer,
+  headerMutationLayer,
+  forwardProxyLayer,
+  grpcStatsLayer,
 ];
 
 /** Network filters besides the connection manager and the TCP proxy, which end a chain. */
