@@ -22,15 +22,15 @@ export interface Http2ClientOwner {
 export interface Http2ClientLimits extends Http2ConnectionLimits {
   /** Streams that we open at most at once. The server's own limit may be lower. */
   readonly maxConcurrentStreams: number;
+  /** Streams to open before the server has said how many it takes; what it said last time, or what RFC 9113 §6.5.2 hopes for. */
+  readonly streamsBeforeSettings: number;
 }
 
 export const clientLimitsDefault: Http2ClientLimits = {
   ...connectionLimitsDefault,
   maxConcurrentStreams: 2 ** 31 - 1,
+  streamsBeforeSettings: 100,
 };
-
-/** Streams to open before the server has said how many it takes (RFC 9113 §6.5.2 recommends to allow no fewer). */
-const streamsBeforeSettings = 100;
 
 export class Http2ClientConnection extends Http2Connection<Http2ClientStream, RequestHead> {
   readonly #owner: Http2ClientOwner;
@@ -64,9 +64,16 @@ export class Http2ClientConnection extends Http2Connection<Http2ClientStream, Re
   /** Whether {@link send} may be called now. */
   get hasRoom(): boolean {
     if (this.#isDraining || !this.isOpen || this.#nextStream > maxWindow) return false;
-    const { maxConcurrentStreams } = this.#limits;
-    const allowed = this.hasPeerSettings ? this.peer.maxConcurrentStreams : streamsBeforeSettings;
-    return this.streams.size < Math.min(maxConcurrentStreams, allowed);
+    return this.streams.size < this.maxStreams;
+  }
+
+  /** Streams that may be open at once. */
+  get maxStreams(): number {
+    const { maxConcurrentStreams, streamsBeforeSettings } = this.#limits;
+    return Math.min(
+      maxConcurrentStreams,
+      this.hasPeerSettings ? this.peer.maxConcurrentStreams : streamsBeforeSettings,
+    );
   }
 
   /** Whether the server takes WebSocket and its like (RFC 8441); known once its settings have come. */

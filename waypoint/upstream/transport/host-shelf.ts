@@ -24,7 +24,7 @@ export interface ShelfOwner {
   lookAt(atMs: number): void;
 }
 
-/** Streams that one HTTP/2 connection is trusted to take while it is being made. */
+/** Streams that a server's HTTP/2 connection is trusted to take before it was ever heard. */
 const assumedStreams = 100;
 
 class Http1Connection extends Http1ClientConnection {
@@ -46,10 +46,17 @@ class Http2Connection extends Http2ClientConnection {
   readonly madeMs: number;
   idleSinceMs = 0;
 
-  constructor(duplex: Duplex, owner: Http2ClientOwner, clock: Clock, limits: PoolLimits) {
+  constructor(
+    duplex: Duplex,
+    owner: Http2ClientOwner,
+    clock: Clock,
+    limits: PoolLimits,
+    streamsBeforeSettings: number,
+  ) {
     const { maxResponseHeaderBytes, maxResponseHeaders, maxConcurrentStreams, http2KeepAlive } = limits;
     super(duplex, owner, clock, {
       maxConcurrentStreams,
+      streamsBeforeSettings,
       keepAlive: http2KeepAlive,
       ...(maxResponseHeaderBytes !== undefined && { maxHeaderBytes: maxResponseHeaderBytes }),
       ...(maxResponseHeaders !== undefined && { maxHeaders: maxResponseHeaders }),
@@ -71,6 +78,8 @@ export class HostShelf implements Http1ClientOwner, Http2ClientOwner {
   readonly #http2 = new Set<Http2Connection>();
   readonly #pending = new Set<PendingRequest>();
   #connecting = 0;
+  /** Streams that the host took on its last HTTP/2 connection. */
+  #streamsKnown = assumedStreams;
   #isDraining = false;
   readonly #closed = new AbortController();
   readonly #onGone = (request: PendingRequest): void => this.#forgetPending(request);
@@ -182,7 +191,7 @@ export class HostShelf implements Http1ClientOwner, Http2ClientOwner {
   #grow(): void {
     const { counts, options } = this.#owner;
     const perConnection =
-      this.protocol === "HTTP/1.1" ? 1 : Math.min(assumedStreams, options.limits.maxConcurrentStreams);
+      this.protocol === "HTTP/1.1" ? 1 : Math.min(this.#streamsKnown, options.limits.maxConcurrentStreams);
     while (this.#pending.size > this.#connecting * perConnection) {
       const hasNone = this.#connecting + this.#http1.size + this.#http2.size === 0;
       if (counts.connections >= options.limits.maxConnections && !hasNone) {
@@ -228,7 +237,7 @@ export class HostShelf implements Http1ClientOwner, Http2ClientOwner {
     const { maxConnectionDurationMs } = options.limits;
     if (maxConnectionDurationMs > 0) this.#owner.lookAt(clock.now() + maxConnectionDurationMs);
     if (this.protocol === "HTTP/2") {
-      const connection = new Http2Connection(duplex, this, clock, options.limits);
+      const connection = new Http2Connection(duplex, this, clock, options.limits, this.#streamsKnown);
       this.#http2.add(connection);
       this.connectionHasRoom(connection);
     } else {
@@ -286,6 +295,7 @@ export class HostShelf implements Http1ClientOwner, Http2ClientOwner {
   // ---- HTTP/2
 
   connectionHasRoom(connection: Http2ClientConnection): void {
+    if (connection.hasSettings) this.#streamsKnown = Math.max(1, Math.min(assumedStreams, connection.maxStreams));
     while (connection.hasRoom && this.#pending.size > 0) {
       const request = this.#nextPendingFor(connection);
       if (request === undefined) break;
