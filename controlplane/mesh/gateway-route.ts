@@ -166,6 +166,9 @@ function readParentRef(ref: Field): ParentRef {
   };
 }
 
+/** Where a rule wants retries and does not say how many. */
+const defaultAttempts = 2;
+
 function readRule(rule: Field): RouteRule {
   const timeouts = rule.at("timeouts");
   const retry = rule.at("retry");
@@ -181,8 +184,8 @@ function readRule(rule: Field): RouteRule {
           codes: retry
             .at("codes")
             .list()
-            .map((code) => code.whole()),
-          attempts: retry.at("attempts").whole(2),
+            .map((code) => code.uint32()),
+          attempts: retry.at("attempts").isPresent ? retry.at("attempts").uint32() : defaultAttempts,
           backoffMs: durationMs(retry.at("backoff")),
         }
       : undefined,
@@ -234,7 +237,7 @@ function readBackendRef(ref: Field): BackendRef {
     namespace: ref.at("namespace").text(),
     name: ref.at("name").text(),
     port: ref.at("port").isPresent ? ref.at("port").port() : undefined,
-    weight: ref.at("weight").whole(1),
+    weight: ref.at("weight").isPresent ? ref.at("weight").uint32() : 1,
     filters: ref.at("filters").list().map(readFilter),
   };
 }

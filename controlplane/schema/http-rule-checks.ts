@@ -61,6 +61,9 @@ export function checkDestination(destination: Field): void {
   else if (!/^[\d.]+$/.test(host.text ?? "")) checkHost(host);
 }
 
+/** Envoy counts shares in 32 bits. */
+const largestTotal = 4_294_967_295;
+
 export function checkWeights(route: Field): void {
   const entries = route.items();
   for (const entry of entries) checkDestination(entry.at("destination"));
@@ -69,6 +72,8 @@ export function checkWeights(route: Field): void {
   if (entries.length > 1 && total === 0) {
     route.error(`total weight is 0 with ${entries.length} destinations`, "give at least one a weight");
   }
+  if (total > largestTotal)
+    route.error(`total weight is ${total}`, `write weights that add up to ${largestTotal} at most`);
 }
 
 function checkActions(route: Field, isDelegate: boolean): void {

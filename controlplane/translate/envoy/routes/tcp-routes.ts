@@ -66,12 +66,13 @@ function tlsShares(context: EnvoyContext, object: RouteObject, service: ServiceI
       object.routes.filter(({ kind }) => kind === "TLSRoute"),
     );
   const { virtualService } = object;
-  const rule = virtualService.tls.find(({ matches }) =>
-    matches.some(
-      (match) =>
+  const rule = virtualService.tls.find(
+    ({ matches }) =>
+      matches.length === 0 ||
+      matches.some(
         // A connection is known by the service that it is for, whatever name it asks for.
-        match.sniHosts.includes(service.hostname) && takes(context, match, service, port),
-    ),
+        (match) => match.sniHosts.includes(service.hostname) && takes(context, match, service, port),
+      ),
   );
   return rule === undefined ? undefined : ruleShares(context, virtualService, rule);
 }
