@@ -15,7 +15,7 @@ export interface HeadLimits {
 /** Result of {@link HeadParser.feed} that is not a position. */
 export const refused = -1;
 
-export type FirstLine = "request" | "response" | "none";
+export type FirstLine = "request" | "response";
 
 const space = 0x20;
 const tab = 0x09;
@@ -93,7 +93,6 @@ export class HeadParser {
     this.#kind = kind;
     this.#limits = limits;
     this.#keepsSpelling = keepsSpelling;
-    this.#beforeFields = kind !== "none";
   }
 
   /** Nothing of a message has been seen yet. */
@@ -112,7 +111,6 @@ export class HeadParser {
     this.expectsContinue = false;
     this.acceptsTrailers = false;
     this.#hadEmptyLine = false;
-    this.#beforeFields = this.#kind !== "none";
   }
 
   /** Gets ready for the trailers of the message whose head was read. */
@@ -124,6 +122,7 @@ export class HeadParser {
     this.pairs = [];
     this.spelling = undefined;
     this.#inTrailers = inTrailers;
+    this.#beforeFields = !inTrailers;
     this.#fields = 0;
     this.#bytes = 0;
     this.#searched = 0;

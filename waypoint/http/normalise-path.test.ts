@@ -118,11 +118,13 @@ describe("normalisePath", () => {
     fc.assert(
       fc.property(paths, fc.constantFrom(pathModes.BASE, pathModes.MERGE_SLASHES), (path, rules) => {
         const once = run(path, rules);
-        if (typeof once === "number") return;
-        expect(once).toMatch(/^\//);
-        expect(once.split("?")[0]).not.toMatch(/\/\.\.?(?:;[^/]*)?(?:\/|$)|\\/);
-        // An escape may come into being from what was unescaped; it is then left alone once, not twice.
-        if (!/%(?:25|.?%)/.test(path) && !once.includes("%%")) expect(run(once, rules)).toBe(once);
+        fc.pre(typeof once === "string");
+        const text = String(once);
+        expect(text).toMatch(/^\//);
+        expect(text.split("?")[0]).not.toMatch(/\/\.\.?(?:;[^/]*)?(?:\/|$)|\\/);
+        // An escape that comes into being from what was unescaped is left alone.
+        const isStable = /%(?:25|.?%)/.test(path) || text.includes("%%") || run(text, rules) === text;
+        expect(isStable).toBe(true);
       }),
     );
   });
