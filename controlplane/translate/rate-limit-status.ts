@@ -39,7 +39,7 @@ function accepted(
   waypoints: Waypoints,
   services: ServicesByName,
 ): StatusCondition {
-  const base = { type: "Accepted", observedGeneration: String(policy.meta.generation) };
+  const base = { type: "Accepted", observedGeneration: policy.meta.generation };
   if (conflict !== undefined) return { ...base, status: "False", reason: "Conflicted", message: conflict };
   const targets = policy.targets.map((target): Target => {
     if (target.kind !== "HTTPRoute" && target.kind !== "GRPCRoute") {
@@ -80,7 +80,7 @@ function resolved({ meta, body: { service } }: RateLimitPolicy, services: Servic
   const namespace = service.namespace || meta.namespace;
   const found = services.get(`Service/${namespace}/${service.name}`);
   const hasPort = found?.ports.some(({ port }) => port === service.port) === true;
-  const base = { type: "ResolvedRefs", observedGeneration: String(meta.generation) };
+  const base = { type: "ResolvedRefs", observedGeneration: meta.generation };
   if (hasPort) {
     return [{ ...base, status: "True", reason: "ResolvedRefs", message: "The rate limit service was found" }];
   }
