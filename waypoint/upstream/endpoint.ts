@@ -45,10 +45,6 @@ export class Endpoint implements Host, Candidate {
   /** Since when it takes load; slow start counts from here. */
   readySinceMs: number;
   readonly outlier = new OutlierRecord();
-  /** Active health checks: `undefined` where there are none. */
-  passesChecks: boolean | undefined = undefined;
-  /** Awaits its first health check and is left out of shares until then. */
-  isPending = false;
   /** What picking this host answers; made once. */
   readonly asPick: Pick = { kind: "host", host: this };
   readonly stats: HostStats = { requests: 0, succeeded: 0, failed: 0, timeouts: 0, connectFailures: 0 };
@@ -81,7 +77,7 @@ export class Endpoint implements Host, Candidate {
   }
 
   get health(): Health {
-    if (this.outlier.isEjected || this.passesChecks === false) return "unhealthy";
+    if (this.outlier.isEjected) return "unhealthy";
     switch (this.status) {
       case "unknown":
       case "healthy":

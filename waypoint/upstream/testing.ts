@@ -34,7 +34,6 @@ export function fakeHost(key: string, facts: Partial<FakeHost> = {}): FakeHost {
     hashKey: undefined,
     health: "healthy",
     priority: 0,
-    isPending: false,
     ...facts,
   };
 }

@@ -200,15 +200,6 @@ describe("load balancer", () => {
     expect([...tally(500, () => lb.pick({})).keys()].every((key) => key.startsWith("10.0"))).toBe(true);
   });
 
-  test("hosts that await their first check take nothing and weigh nothing", () => {
-    const [ready] = hosts(1);
-    const waiting = hosts(9, { isPending: true }, "10.4.0");
-    const lb = balancer();
-    lb.update(levels([group([ready as FakeHost, ...waiting])]));
-    expect(lb.load.panic).toEqual([false]);
-    expect(tally(10, () => lb.pick({})).get("10.0.0.0:80")).toBe(10);
-  });
-
   test("without hosts picks nobody", () => {
     const lb = balancer();
     expect(lb.pick({})).toBeUndefined();

@@ -10,8 +10,6 @@ import { loadWithout, priorityLoad, type PriorityHealth, type PriorityLoad } fro
 export interface BalancedHost extends Candidate {
   readonly health: "healthy" | "degraded" | "unhealthy";
   readonly priority: number;
-  /** Not yet checked: counts for nothing. */
-  readonly isPending: boolean;
 }
 
 /** The hosts of one locality in one priority. */
@@ -192,18 +190,16 @@ function compileLevel<T extends BalancedHost>(
 }
 
 const ofKind = <T extends BalancedHost>(hosts: readonly T[], kind: Kind): readonly T[] =>
-  kind === "all" ? hosts : hosts.filter((host) => host.health === kind && !host.isPending);
+  kind === "all" ? hosts : hosts.filter((host) => host.health === kind);
 
 function healthOf<T extends BalancedHost>({ hosts }: Level<T>, { countsWeights, ...rest }: HostLevels<T>) {
-  const pending = hosts.all.filter(({ isPending }) => isPending);
   const size = (list: readonly T[]) =>
     countsWeights ? list.reduce((sum, { weight }) => sum + weight, 0) : list.length;
   return {
     hosts: hosts.all.length,
     healthy: hosts.healthy.length,
     degraded: hosts.degraded.length,
-    excluded: pending.length,
-    totalWeight: size(hosts.all) - size(pending),
+    totalWeight: size(hosts.all),
     healthyWeight: size(hosts.healthy),
     degradedWeight: size(hosts.degraded),
     overprovisioningFactor: rest.overprovisioningFactor,
@@ -224,7 +220,7 @@ function scheduleLocalities<T extends BalancedHost>(level: Level<T>, kind: Kind)
   const weights = level.groups.map(({ hosts, weight }) => {
     const counts = {
       eligible: ofKind(hosts, kind).length,
-      total: hosts.filter(({ isPending }) => !isPending).length,
+      total: hosts.length,
     };
     return effectiveLocalityWeight(weight, counts, level.overprovisioningFactor);
   });

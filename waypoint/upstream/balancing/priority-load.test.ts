@@ -10,7 +10,6 @@ function level(text: string): PriorityHealth {
   const counts = { hosts: Number(total), healthy: Number(healthy), degraded: Number(degraded) };
   return {
     ...counts,
-    excluded: 0,
     totalWeight: counts.hosts,
     healthyWeight: counts.healthy,
     degradedWeight: counts.degraded,

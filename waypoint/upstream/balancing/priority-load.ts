@@ -4,8 +4,6 @@ export interface PriorityHealth {
   readonly hosts: number;
   readonly healthy: number;
   readonly degraded: number;
-  /** Not counted among `hosts` for shares of health: not yet checked. */
-  readonly excluded: number;
   /** The same by weight, where an assignment counts health by weight; equal to the counts otherwise. */
   readonly totalWeight: number;
   readonly healthyWeight: number;
@@ -58,10 +56,8 @@ function availability({ totalWeight, overprovisioningFactor }: PriorityHealth, w
   return totalWeight === 0 ? 0 : Math.min(100, Math.floor((overprovisioningFactor * weight) / totalWeight));
 }
 
-function isBelow({ hosts, excluded, healthy, degraded }: PriorityHealth, threshold: number): boolean {
-  const counted = hosts - excluded;
-  const percent = counted <= 0 ? 0 : (100 * (healthy + degraded)) / counted;
-  return percent < threshold;
+function isBelow({ hosts, healthy, degraded }: PriorityHealth, threshold: number): boolean {
+  return (hosts === 0 ? 0 : (100 * (healthy + degraded)) / hosts) < threshold;
 }
 
 /** Healthy hosts first, in order of priority; then degraded ones; what rounding leaves goes to the first available. */

@@ -92,7 +92,6 @@ function compileCommon(
       "localityWeightedLbConfig",
       // How long updates are gathered; they are applied at once here.
       "updateMergeWindow",
-      "ignoreNewHostsUntilFirstHc",
       "closeConnectionsOnHostSetChange",
       "consistentHashingLbConfig",
       "overrideHostStatus",

@@ -194,7 +194,8 @@ function trustOf(secret: SdsSecretConfig, path: string, readFile: ReadFile, prob
 }
 
 function pemTrust(pem: string, path: string, problem: Problem): UpstreamTls["trust"] {
-  if (!pem.includes("-----BEGIN CERTIFICATE-----")) problem(path, "holds no certificate in PEM form");
+  // What could not be read is told already.
+  if (pem !== "" && !pem.includes("-----BEGIN CERTIFICATE-----")) problem(path, "holds no certificate in PEM form");
   return { kind: "pem", pem };
 }
 
