@@ -18,6 +18,9 @@ import { openDebugServer, type AuthorityFacts } from "#controlplane/debug/debug-
 import { controlPlaneMetrics } from "#controlplane/debug/metrics.ts";
 import { LiveWorld } from "#controlplane/live-world.ts";
 import { meshConfigPlace } from "#controlplane/mesh/mesh-config.ts";
+import { fetchDocument } from "#controlplane/token-keys/fetch-document.ts";
+import { KeyFetcher } from "#controlplane/token-keys/key-fetcher.ts";
+import { wantedKeys } from "#controlplane/token-keys/wanted-keys.ts";
 import { translate } from "#controlplane/translate/translate.ts";
 import type { AddressSource } from "#controlplane/xds/address-source.ts";
 import { listenPlain, listenSecure } from "#controlplane/xds/grpc-listener.ts";
@@ -69,6 +72,17 @@ export async function startDiscovery(
   );
 
   const world = new LiveWorld(logging.scope("config"), meshConfigPlace(config.translate));
+  const keys = stack.use(
+    new KeyFetcher({
+      fetch: fetchDocument,
+      onChange: (fetched) => {
+        world.setFetchedKeys(fetched);
+        publisher.changed();
+      },
+      clock,
+      log: logging.scope("keys"),
+    }),
+  );
   const waypoints = new WaypointViews({ clock, log: logging.scope("waypoints") });
   const proxyless = new ProxylessViews(logging.scope("xds"));
   const publisher = stack.use(
@@ -79,6 +93,7 @@ export async function startDiscovery(
         proxyless.publish(collected);
         backend.wantStatuses(withWaypointProblems(statuses, backend.waypointProblems()));
         backend.wantWaypoints(world.view);
+        keys.want(wantedKeys(world.view));
       },
       onAttempt: (durationMs, outcome) => metrics.onTranslation(durationMs, outcome),
       clock,

@@ -1,5 +1,6 @@
 import type { Logger } from "#shared/observe/logger.ts";
 import type { MeshConfigPlace } from "#controlplane/mesh/mesh-config.ts";
+import type { FetchedKeys } from "#controlplane/mesh/token-keys.ts";
 import { World, type WorldView } from "#controlplane/mesh/world.ts";
 import type { SourceFacts } from "#controlplane/debug/debug-server.ts";
 import { refKey, type ObjectRef, type SourceEvent } from "#controlplane/sources/source.ts";
@@ -26,6 +27,11 @@ export class LiveWorld {
 
   get view(): WorldView {
     return this.#world;
+  }
+
+  /** Keys for tokens, fetched beside the objects that name them. */
+  setFetchedKeys(keys: ReadonlyMap<string, FetchedKeys>): void {
+    this.#world.setFetchedKeys(keys);
   }
 
   /** Takes an event in; what is returned may change what is served. */

@@ -45,6 +45,8 @@ export const noKeys = JSON.stringify({
 
 export interface RuleKeys {
   readonly jwks: string;
+  /** Whether any token can be valid. */
+  readonly hasKeys: boolean;
   readonly problem: string | undefined;
 }
 
@@ -52,11 +54,12 @@ export function keysOf(rule: JwtRule, fetched: ReadonlyMap<string, FetchedKeys>)
   const source = keySource(rule);
   if (source === undefined) {
     const jwks = usableKeys(rule.jwks);
-    return { jwks: jwks ?? noKeys, problem: jwks === undefined ? "jwks holds no key that can be used" : undefined };
+    if (jwks !== undefined) return { jwks, hasKeys: true, problem: undefined };
+    return { jwks: noKeys, hasKeys: false, problem: "jwks holds no key that can be used" };
   }
   const found = fetched.get(source.url);
-  if (found?.jwks !== undefined) return { jwks: found.jwks, problem: found.error };
-  return { jwks: noKeys, problem: found?.error ?? `keys from ${source.url} are not fetched yet` };
+  if (found?.jwks !== undefined) return { jwks: found.jwks, hasKeys: true, problem: found.error };
+  return { jwks: noKeys, hasKeys: false, problem: found?.error ?? `keys from ${source.url} are not fetched yet` };
 }
 
 /** Of one issuer. */

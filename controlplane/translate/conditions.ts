@@ -179,7 +179,7 @@ export type ServicesByName = ReadonlyMap<string, ServiceInfo>;
 /** Condition `WaypointAccepted` of a policy with targetRefs. */
 export function waypointAccepted(
   world: WorldView,
-  policy: AuthorizationPolicy,
+  policy: { readonly meta: Meta; readonly targetRefs: readonly TargetRef[] },
   waypoints: Waypoints,
   services: ServicesByName,
 ): StatusCondition {

@@ -32,6 +32,7 @@ export interface StatusUpdate {
     | "ServiceEntry"
     | "WorkloadEntry"
     | "AuthorizationPolicy"
+    | "RequestAuthentication"
     | "RateLimitPolicy"
     | "Gateway"
     | "GatewayClass"

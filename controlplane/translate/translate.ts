@@ -10,13 +10,7 @@ import type { WorldView } from "#controlplane/mesh/world.ts";
 import { networkLabel, revisionLabel, sliceServiceLabel } from "./annotations.ts";
 import { convertPolicy } from "./authorization-policies.ts";
 import { allocateAutoVips, type AutoVips } from "./auto-vips.ts";
-import {
-  policyUpdate,
-  serviceEntryUpdate,
-  serviceUpdate,
-  waypointAccepted,
-  workloadEntryUpdate,
-} from "./conditions.ts";
+import { policyUpdate, serviceEntryUpdate, serviceUpdate, workloadEntryUpdate } from "./conditions.ts";
 import { entryEndpoints, entryEndpointWorkload, entryLabels, entryWorkload } from "./entry-workloads.ts";
 import { classUpdates } from "./gateway-classes.ts";
 import { collectEndpointPorts, effectiveAddresses, gatewayStatus } from "./gateway-status.ts";
@@ -28,6 +22,7 @@ import { podWorkload } from "./pod-workloads.ts";
 import { rateLimitUpdates } from "./rate-limit-status.ts";
 import { requiredPolicy } from "./required-waypoints.ts";
 import { routeUpdates } from "./route-status.ts";
+import { authenticationUpdate, policyCondition } from "./security-status.ts";
 import { SelectorIndex } from "./selector-index.ts";
 import { collectServices, serviceHostname, type ServiceInfo } from "./services.ts";
 import { sliceWorkloads } from "./slice-workloads.ts";
@@ -167,12 +162,16 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
     services.map((service) => [`${service.source}/${service.meta.namespace}/${service.meta.name}`, service]),
   );
   const hostnames = new Set(services.map(({ hostname }) => hostname));
+  const collected: Collected = { world, options, network, waypoints, services, workloads };
   const statuses = options.writeStatus
     ? [
         ...converted.map(({ policy, condition }) => policyUpdate(policy, condition)),
         ...policies
           .filter(({ targetRefs }) => targetRefs.length > 0)
-          .map((policy) => policyUpdate(policy, waypointAccepted(world, policy, waypoints, servicesByName))),
+          .map((policy) => policyUpdate(policy, policyCondition(collected, policy, servicesByName))),
+        ...ours(world.all("RequestAuthentication")).map((each) =>
+          authenticationUpdate(collected, each, servicesByName),
+        ),
         ...serviceUpdates(world, services),
         ...serviceEntryUpdates(world, serviceEntries, entryHosts, autoVips),
         ...workloadEntryUpdates,
@@ -191,7 +190,7 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
     addresses,
     authorizations,
     statuses: [...statuses, ...[...gatewayUpdates.values()].filter((update) => update !== undefined)],
-    collected: { world, options, network, waypoints, services, workloads },
+    collected,
   };
 }
 

@@ -19,6 +19,7 @@ import type { EnvoyContext } from "#controlplane/translate/envoy/context.ts";
 import { duration, pack } from "#controlplane/translate/envoy/messages.ts";
 import { policyRules, type RbacInit } from "./authorization-filters.ts";
 import { authorizer, byProvider, type Authorizer } from "./authorizers.ts";
+import { errorStatus } from "./find-authorizer.ts";
 import { httpFilter, networkFilter, type Chain, type HttpFilterInit, type NetworkFilterInit } from "./filters.ts";
 import { stringMatch } from "./string-match.ts";
 
@@ -102,9 +103,6 @@ const whenMatched = (filter: string, prefix: string): MessageInitShape<typeof Me
   value: { matchPattern: { case: "stringMatch", value: { matchPattern: { case: "prefix", value: prefix } } } },
 });
 
-const statusCode = (written: string): StatusCode =>
-  written === "" ? StatusCode.Forbidden : (Number(written) as StatusCode);
-
 const hostOf = ({ destination }: Usable): string => destination.service.hostname;
 
 function grpcService(found: Usable): MessageInitShape<typeof GrpcServiceSchema> {
@@ -124,7 +122,7 @@ function httpConfig(
     failureModeAllow: provider.failOpen,
     clearRouteCache: provider.clearRouteCache,
     includePeerCertificate: true,
-    statusOnError: { code: statusCode(provider.statusOnError) },
+    statusOnError: { code: errorStatus(provider) ?? StatusCode.Forbidden },
     filterEnabledMetadata,
     ...(provider.body === undefined
       ? {}

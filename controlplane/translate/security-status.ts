@@ -1,0 +1,121 @@
+/** What is said of the policies that waypoints enforce: where they are in force, and what of them is not. */
+import type { AuthorizationPolicy, Meta, RequestAuthentication, TargetRef } from "#controlplane/mesh/objects.ts";
+import { keysOf } from "#controlplane/mesh/token-keys.ts";
+import type { Collected } from "./collected.ts";
+import { waypointAccepted, type ServicesByName } from "./conditions.ts";
+import { findAuthorizer } from "./envoy/security/find-authorizer.ts";
+import { convertRule } from "./envoy/security/rbac-rules.ts";
+import { inspection } from "./protocol.ts";
+import type { ServiceInfo } from "./services.ts";
+import type { StatusCondition, StatusUpdate } from "./status.ts";
+
+type SecurityPolicy = { readonly meta: Meta; readonly targetRefs: readonly TargetRef[] };
+
+/** Condition of an AuthorizationPolicy with targetRefs. */
+export function policyCondition(
+  collected: Collected,
+  policy: AuthorizationPolicy,
+  services: ServicesByName,
+): StatusCondition {
+  const accepted = waypointAccepted(collected.world, policy, collected.waypoints, services);
+  return withProblems(accepted, [
+    ...authorizerProblems(collected, policy),
+    ...connectionProblems(collected, policy, services),
+  ]);
+}
+
+/** It is in force, but for what is told here. */
+function withProblems(condition: StatusCondition, problems: readonly string[]): StatusCondition {
+  if (problems.length === 0) return condition;
+  const message = [condition.message, ...problems].join("; ");
+  const reason = condition.status === "True" ? "PartiallyInvalid" : condition.reason;
+  return { ...condition, reason, message };
+}
+
+/** Where an authorizer cannot be asked, nobody may pass. */
+function authorizerProblems(collected: Collected, policy: AuthorizationPolicy): readonly string[] {
+  if (policy.action !== "CUSTOM") return [];
+  const { world, services } = collected;
+  const find = (hostname: string, namespace: string): ServiceInfo | undefined => {
+    const named = services.filter((service) => service.hostname === hostname);
+    return (
+      named.find(({ meta }) => meta.namespace === namespace) ?? named.find(({ message }) => message.canonical === true)
+    );
+  };
+  const found = findAuthorizer(world.meshConfig, policy.provider, policy.meta.namespace, find);
+  return "problem" in found ? [`${found.problem}; until then, what its rules match is refused`] : [];
+}
+
+/** Rules that mean something else on the TCP ports of what the policy is attached to. */
+function connectionProblems(
+  { services: all, world }: Collected,
+  policy: AuthorizationPolicy,
+  services: ServicesByName,
+): readonly string[] {
+  const { namespace } = policy.meta;
+  const targets = policy.targetRefs.flatMap(({ kind, name }) => {
+    if (kind === "Gateway") return all.filter(({ binding }) => isBoundTo(binding, `${namespace}/${name}`));
+    const service = services.get(`${kind}/${namespace}/${name}`);
+    return service === undefined ? [] : [service];
+  });
+  const ports = new Set(
+    targets.flatMap((service) =>
+      service.ports
+        .filter(({ protocol }) => inspection(protocol) === "tcp")
+        .map(({ port }) => `${service.hostname}:${port}`),
+    ),
+  );
+  if (ports.size === 0) return [];
+  const scope = { namespace, trustDomains: [world.meshConfig.trustDomain] };
+  const lost = new Set(policy.rules.flatMap((rule) => convertRule(rule, policy, "tcp", scope).lost));
+  if (lost.size === 0) return [];
+  const effect =
+    policy.action === "ALLOW"
+      ? "rules that ask for them allow nothing there"
+      : "rules go without them there, and hold for more than written";
+  return [
+    `${[...lost].sort().join(", ")} are not known of connections to TCP ports (${[...ports].sort().slice(0, mostPorts).join(", ")}): ${effect}`,
+  ];
+}
+
+const mostPorts = 5;
+
+function isBoundTo(binding: ServiceInfo["binding"], key: string): boolean {
+  return binding.kind === "bound" && (binding.waypoint.key === key || binding.canary?.waypoint.key === key);
+}
+
+/** Condition of a RequestAuthentication, which nothing but a waypoint enforces. */
+export function authenticationUpdate(
+  { world, waypoints }: Collected,
+  authentication: RequestAuthentication,
+  services: ServicesByName,
+): StatusUpdate {
+  const { meta, targetRefs, rules } = authentication;
+  const problems = rules.flatMap((rule) => {
+    const { hasKeys, problem } = keysOf(rule, world.fetchedKeys);
+    if (problem === undefined) return [];
+    const effect = hasKeys ? "the keys from before stay in use" : "its tokens are refused";
+    return [`issuer "${rule.issuer}": ${problem}; ${effect}`];
+  });
+  const condition =
+    targetRefs.length === 0
+      ? notAttached(authentication)
+      : waypointAccepted(world, authentication, waypoints, services);
+  return {
+    apiVersion: "security.istio.io/v1",
+    kind: "RequestAuthentication",
+    namespace: meta.namespace,
+    name: meta.name,
+    fieldManager: "istio-ambient-waypoint-policy",
+    ownedConditions: ["WaypointAccepted"],
+    status: { conditions: [withProblems(condition, problems)] },
+  };
+}
+
+const notAttached = ({ meta }: SecurityPolicy): StatusCondition => ({
+  type: "WaypointAccepted",
+  status: "False",
+  reason: "Invalid",
+  message: "Tokens are looked at by waypoints: name one, or services behind one, in targetRefs",
+  observedGeneration: String(meta.generation),
+});
