@@ -110,7 +110,7 @@ export function proxylessRoutes(context: EnvoyContext, name: string): RouteConfi
   const target = named(context, name);
   if (target === undefined || target.subset !== "") return undefined;
   const { service, port } = target;
-  const { routes } = httpRoutesFor(context, service, port);
+  const { routes } = httpRoutesFor(context, service, port, "client");
   const written =
     routes.length > 0
       ? routes

@@ -6,7 +6,7 @@ import { withDelegates } from "./delegates.ts";
 import { emitRoute } from "./emit-route.ts";
 import { gatewayEntries } from "./gateway-entries.ts";
 import { isCatchAll, type RouteEntry } from "./route-entry.ts";
-import { findDelegate, routeObjects, type RouteObject } from "./selection.ts";
+import { findDelegate, routeObjects, type Perspective, type RouteObject, type Selection } from "./selection.ts";
 import { entriesOf } from "./virtual-service-entries.ts";
 
 export interface HttpRoutes {
@@ -16,7 +16,13 @@ export interface HttpRoutes {
   readonly destinations: readonly Destination[];
 }
 
-export function httpRoutesFor(context: EnvoyContext, service: ServiceInfo, port: PortInfo): HttpRoutes {
+/** `client`: a client without a proxy routes for itself, as its own namespace sees the mesh. */
+export function httpRoutesFor(
+  context: EnvoyContext,
+  service: ServiceInfo,
+  port: PortInfo,
+  perspective: Perspective = "waypoint",
+): HttpRoutes {
   const destinations = new Map<string, Destination>();
   const arrival = {
     context,
@@ -26,18 +32,22 @@ export function httpRoutesFor(context: EnvoyContext, service: ServiceInfo, port:
       destinations.set(destinationKey(each), each);
     },
   };
-  const routes = entriesFor(context, service, port.port).map((entry) => emitRoute(arrival, entry));
+  const routes = entriesFor(context, { service, port: port.port, kinds, perspective }).map((entry) =>
+    emitRoute(arrival, entry),
+  );
   return { routes, destinations: [...destinations.values()] };
 }
 
-export const destinationKey = ({ service, port, subset, protocol }: Destination): string =>
+const kinds = ["HTTPRoute", "GRPCRoute"] as const;
+
+const destinationKey = ({ service, port, subset, protocol }: Destination): string =>
   `${service.key}|${port.port}|${subset}|${protocol}`;
 
 /** In the order in which they are tried, up to the first that takes every request. */
-export function entriesFor(context: EnvoyContext, service: ServiceInfo, port: number): readonly RouteEntry[] {
+function entriesFor(context: EnvoyContext, selection: Selection): readonly RouteEntry[] {
   const entries: RouteEntry[] = [];
-  for (const object of routeObjects(context, service, port, ["HTTPRoute", "GRPCRoute"])) {
-    for (const entry of entriesOfObject(context, object, port)) {
+  for (const object of routeObjects(context, selection)) {
+    for (const entry of entriesOfObject(context, object, selection)) {
       entries.push(entry);
       if (isCatchAll(entry.match)) return entries;
     }
@@ -45,8 +55,12 @@ export function entriesFor(context: EnvoyContext, service: ServiceInfo, port: nu
   return entries;
 }
 
-function entriesOfObject(context: EnvoyContext, object: RouteObject, port: number): readonly RouteEntry[] {
-  const { world, options, waypoint } = context;
+function entriesOfObject(
+  context: EnvoyContext,
+  object: RouteObject,
+  { port, perspective }: Selection,
+): readonly RouteEntry[] {
+  const { world, options, waypoint, proxy } = context;
   if (object.kind === "routes") {
     const hasHost = (hostname: string): boolean => context.findService(hostname, waypoint.namespace) !== undefined;
     return gatewayEntries({ world, options, hasHost }, object.routes);
@@ -55,5 +69,6 @@ function entriesOfObject(context: EnvoyContext, object: RouteObject, port: numbe
   const rules = withDelegates(virtualService, (namespace, name) =>
     findDelegate(context, virtualService.meta.namespace, namespace, name),
   );
-  return entriesOf(rules, { port, namespace: waypoint.namespace, options });
+  const labels = perspective === "client" ? proxy.labels : undefined;
+  return entriesOf(rules, { port, namespace: waypoint.namespace, labels, options });
 }

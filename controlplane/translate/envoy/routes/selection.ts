@@ -1,4 +1,4 @@
-/** Which route objects hold for a port of a service at a waypoint, in the order in which they are asked. */
+/** Which route objects hold for a port of a service, in the order in which they are asked. */
 import type { Route, RouteKind } from "#controlplane/mesh/gateway-route.ts";
 import type { Meta } from "#controlplane/mesh/objects.ts";
 import type { VirtualService } from "#controlplane/mesh/virtual-service.ts";
@@ -15,33 +15,77 @@ export type RouteObject =
   | { readonly kind: "virtual-service"; readonly meta: Meta; readonly virtualService: VirtualService }
   | { readonly kind: "routes"; readonly meta: Meta; readonly routes: readonly Route[] };
 
-export function routeObjects(
-  context: EnvoyContext,
-  service: ServiceInfo,
-  port: number,
-  kinds: readonly RouteKind[],
-): readonly RouteObject[] {
+/** Who routes: a waypoint for everybody who calls a service, or a client for itself. */
+export type Perspective = "waypoint" | "client";
+
+export interface Selection {
+  readonly service: ServiceInfo;
+  readonly port: number;
+  readonly kinds: readonly RouteKind[];
+  readonly perspective: Perspective;
+}
+
+export function routeObjects(context: EnvoyContext, selection: Selection): readonly RouteObject[] {
+  const { service, port, kinds, perspective } = selection;
+  const own = context.waypoint.namespace;
   const index = indexOf(context.collected);
-  const namespaces = new Set([service.meta.namespace, context.waypoint.namespace]);
   const virtualServices = index
     .virtualServicesFor(service.hostname)
-    .filter(
-      (each) =>
-        namespaces.has(each.meta.namespace) &&
-        isExportedTo(context.waypoint.namespace, each, context.meshConfig.defaultVirtualServiceExportTo),
-    )
-    .map((virtualService) => ({ kind: "virtual-service" as const, meta: virtualService.meta, virtualService }));
-  const routes = index.attachments
+    .filter((each) => isExportedTo(own, each, context.meshConfig.defaultVirtualServiceExportTo));
+  const attached = index.attachments
     .to(parentKey(service.source, service.meta.namespace, service.meta.name))
-    .filter((each) => each.port === undefined || each.port === port)
-    .map(({ route }) => route)
-    .filter(({ kind, meta }) => kinds.includes(kind) && namespaces.has(meta.namespace));
+    .filter((each) => kinds.includes(each.route.kind) && (each.port === undefined || each.port === port))
+    .map(({ route }) => route);
   // Two references of one route to one service may both hold for the port.
-  const groups = [...Map.groupBy(new Set(routes), ({ meta }) => meta.namespace).values()].flatMap((group) => {
-    const [oldest] = group;
-    return oldest === undefined ? [] : [{ kind: "routes" as const, meta: oldest.meta, routes: group }];
-  });
-  return [...virtualServices, ...groups].sort(byAge);
+  const groups = Map.groupBy(new Set(attached), ({ meta }) => meta.namespace);
+  if (perspective === "client") return clientChoice(context, service, virtualServices, groups);
+  const namespaces = [...new Set([service.meta.namespace, own])];
+  return [
+    ...virtualServices.filter(({ meta }) => namespaces.includes(meta.namespace)).map(ofVirtualService),
+    ...namespaces.flatMap((namespace) => ofRoutes(groups.get(namespace))),
+  ].sort(byAge);
+}
+
+const ofVirtualService = (virtualService: VirtualService): RouteObject => ({
+  kind: "virtual-service",
+  meta: virtualService.meta,
+  virtualService,
+});
+
+function ofRoutes(routes: readonly Route[] | undefined): readonly RouteObject[] {
+  const [oldest] = routes ?? [];
+  return routes === undefined || oldest === undefined ? [] : [{ kind: "routes", meta: oldest.meta, routes }];
+}
+
+/**
+ * For a client one object counts: the oldest of those that name the service most closely. Routes of the client's own
+ * namespace take the place of those of the service's.
+ */
+function clientChoice(
+  { waypoint, options }: EnvoyContext,
+  service: ServiceInfo,
+  virtualServices: readonly VirtualService[],
+  groups: ReadonlyMap<string, readonly Route[]>,
+): readonly RouteObject[] {
+  const closeness = ({ hosts, meta }: VirtualService): number =>
+    Math.max(
+      ...hosts.map((written) => {
+        const host = fullHost(written, meta.namespace, options.domain);
+        if (host === service.hostname) return Number.POSITIVE_INFINITY;
+        return hostCovers(host, service.hostname) ? host.length : 0;
+      }),
+    );
+  const routes = ofRoutes(groups.get(waypoint.namespace) ?? groups.get(service.meta.namespace));
+  const ranked = [
+    ...virtualServices.map((each) => ({ object: ofVirtualService(each), rank: closeness(each) })),
+    ...routes.map((object) => ({ object, rank: Number.POSITIVE_INFINITY })),
+  ];
+  const closest = Math.max(...ranked.map(({ rank }) => rank));
+  return ranked
+    .filter(({ rank }) => rank === closest)
+    .map(({ object }) => object)
+    .sort(byAge)
+    .slice(0, 1);
 }
 
 /** The VirtualService that a root may hand on to: one without hosts, for the eyes of the root's namespace. */

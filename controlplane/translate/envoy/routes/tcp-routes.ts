@@ -33,7 +33,12 @@ interface Share {
 
 /** TLS rules of all objects come before TCP rules of any. */
 export function tcpRoutesFor(context: EnvoyContext, service: ServiceInfo, port: PortInfo): TcpRoutes {
-  const objects = routeObjects(context, service, port.port, ["TLSRoute", "TCPRoute"]);
+  const objects = routeObjects(context, {
+    service,
+    port: port.port,
+    kinds: ["TLSRoute", "TCPRoute"],
+    perspective: "waypoint",
+  });
   const shares =
     firstOf(objects, (object) => tlsShares(context, object, service, port.port)) ??
     firstOf(objects, (object) => tcpShares(context, object, service, port.port)) ??
@@ -91,7 +96,7 @@ function tcpShares(context: EnvoyContext, object: RouteObject, service: ServiceI
 }
 
 function takes({ waypoint }: EnvoyContext, match: L4Match, service: ServiceInfo, port: number): boolean {
-  if (!applies(match, { port, namespace: waypoint.namespace })) return false;
+  if (!applies(match, { port, namespace: waypoint.namespace, labels: undefined })) return false;
   return match.destinationSubnets.length === 0 || match.destinationSubnets.some((subnet) => holds(subnet, service));
 }
 

@@ -9,7 +9,7 @@ import type {
   VirtualService,
 } from "#controlplane/mesh/virtual-service.ts";
 import type { TranslateOptions } from "#controlplane/translate/options.ts";
-import { applies } from "./applicability.ts";
+import { applies, type Standpoint } from "./applicability.ts";
 import { claimPath } from "./claim-path.ts";
 import { fullHost } from "../hosts.ts";
 import {
@@ -27,10 +27,7 @@ import {
   type ValueMatch,
 } from "./route-entry.ts";
 
-export interface Place {
-  readonly port: number;
-  /** That of the waypoint. */
-  readonly namespace: string;
+export interface Place extends Standpoint {
   readonly options: TranslateOptions;
 }
 
