@@ -24,6 +24,8 @@ const lf = 0x0a;
 const colon = 0x3a;
 
 const maxMethodLength = 64;
+/** Lines up to this are read anew with every piece of them that comes. */
+const shortLine = 1_024;
 /** Header text is cut out of one string at a time; a body behind it need not be in that. */
 const windowBytes = 2_048;
 
@@ -86,7 +88,7 @@ export class HeadParser {
   #inTrailers = false;
   #fields = 0;
   #bytes = 0;
-  /** How far the line that waits has been searched for its end. */
+  /** Length of the line that waits, when it was last looked at. */
   #searched = 0;
 
   constructor(kind: FirstLine, limits: HeadLimits, keepsSpelling = false) {
@@ -134,12 +136,15 @@ export class HeadParser {
    */
   feed(buffer: Buffer, start: number, end: number): number {
     this.isWaiting = false;
-    // A line that comes in drops is looked at once, when it is whole: no byte is read again and again.
-    if (this.#searched > 0) {
-      const at = buffer.indexOf(lf, start + this.#searched);
-      if (at === -1 || at >= end) return this.#wait(start, end);
-      this.#searched = 0;
+    // A long line that comes in drops is looked at when it has doubled or is whole: no byte is read again and again.
+    if (this.#searched > shortLine && end - start < 2 * this.#searched) {
+      const at = buffer.indexOf(lf, start);
+      if (at === -1 || at >= end) {
+        this.isWaiting = true;
+        return this.#bytes + end - start > this.#limits.maxHeadBytes ? this.#tooLarge() : start;
+      }
     }
+    this.#searched = 0;
     let at = start;
     if (this.#beforeFields) {
       at = this.#kind === "request" ? this.#requestLine(buffer, at, end) : this.#statusLine(buffer, at, end);
