@@ -96,8 +96,7 @@ export class Attempt implements ResponseReader {
 
   reset(reason: ResetReason, detail: string): void {
     if (this.isOver) return;
-    if (reason === "connect-failure") this.#report({ kind: "connect-failure" });
-    else if (reason === "connect-timeout") this.#report({ kind: "timeout" });
+    if (reason === "connect-failure" || reason === "connect-timeout") this.#report({ kind: "connect-failure" });
     else if (reason !== "overflow" && reason !== "local-reset") this.#report({ kind: "reset" });
     this.#finish();
     this.#owner.onReset(this, reason, detail);

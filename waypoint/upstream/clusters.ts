@@ -39,7 +39,7 @@ export type Pick =
   /** Ask again after `ready`, which never rejects and has a deadline: endpoints are on their way, or a name is being resolved. */
   | { readonly kind: "wait"; readonly ready: Promise<void> };
 
-/** How an attempt went, for outlier detection and statistics. */
+/** How an attempt went, for outlier detection and statistics. A timeout on the way to a connection is a `connect-failure`. */
 export type AttemptOutcome =
   | { readonly kind: "answered"; readonly status: number; readonly grpcStatus?: number | undefined }
   | { readonly kind: "reset" }

@@ -75,9 +75,11 @@ describe("ejection", () => {
     ["refused connections are 503",                {},      times(5, connectFailure),         ["0 ejected: consecutive_5xx"]],
     ["split: connections count apart",             split,   [...times(4, connectFailure), ...times(4, 500)], []],
     ["split: five failures to connect",            split,   times(5, connectFailure),         ["0 ejected: consecutive_local_origin_failure"]],
-    ["split: timeouts are local",                  split,   times(5, timeout),                ["0 ejected: consecutive_local_origin_failure"]],
+    ["split: timeouts need a connection first",    split,   times(9, timeout),                []],
+    ["split: so do resets",                        split,   times(9, reset),                  []],
     ["split: a connection begins anew",            split,   [...times(4, connectFailure), connected, connectFailure], []],
-    ["split: answers do not reset connections",    split,   [...times(4, connectFailure), 200, connectFailure], ["0 ejected: consecutive_local_origin_failure"]],
+    ["split: an answer needs a connection, too",   split,   [...times(4, connectFailure), 200, connectFailure], []],
+    ["split: a timeout counts against it, too",    { ...split, consecutiveLocalOriginFailures: { threshold: 2, enforcing: 100 } }, [timeout, connectFailure], ["0 ejected: consecutive_local_origin_failure"]],
     ["enforcing 0 only finds",                     { consecutive5xx: { threshold: 5, enforcing: 0 } }, times(9, 500), []],
     ["ejected once only",                          {},      times(30, 500),                   ["0 ejected: consecutive_5xx"]],
   ])("%s", (_, config, outcomes, events) => {

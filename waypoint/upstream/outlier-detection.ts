@@ -88,15 +88,22 @@ export class OutlierDetector<T extends Watched> implements Disposable {
   }
 
   report(host: T, outcome: AttemptOutcome): void {
-    if (outcome.kind === "answered") {
-      this.#reportStatus(host, statusOf(outcome));
-    } else if (outcome.kind === "connected") {
-      if (this.#options.config.splitsLocalOrigin) this.#reportLocalSuccess(host);
-      else this.#reportStatus(host, 200);
-    } else if (this.#options.config.splitsLocalOrigin) {
-      this.#reportLocalFailure(host);
-    } else {
-      this.#reportStatus(host, outcome.kind === "timeout" ? 504 : 503);
+    const { splitsLocalOrigin } = this.#options.config;
+    // What went wrong on a connection says that there was one, which ends a run of failures to connect.
+    if (splitsLocalOrigin && outcome.kind !== "connect-failure") this.#reportLocalSuccess(host);
+    switch (outcome.kind) {
+      case "answered":
+        this.#reportStatus(host, statusOf(outcome));
+        break;
+      case "connected":
+        if (!splitsLocalOrigin) this.#reportStatus(host, 200);
+        break;
+      case "connect-failure":
+      case "reset":
+      case "timeout":
+        if (splitsLocalOrigin) this.#reportLocalFailure(host);
+        else this.#reportStatus(host, outcome.kind === "timeout" ? 504 : 503);
+        break;
     }
   }
 

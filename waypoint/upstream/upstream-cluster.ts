@@ -12,7 +12,7 @@ import { emptyAssignment, type Assignment } from "./compile/compile-endpoints.ts
 import type { Endpoint } from "./endpoint.ts";
 import type { Host } from "./host.ts";
 import { HostRegistry } from "./host-registry.ts";
-import { ConnectOverflow, ConnectTimeout } from "./transport/connect-error.ts";
+import { ConnectOverflow } from "./transport/connect-error.ts";
 import { OutlierDetector } from "./outlier-detection.ts";
 import type { ClusterTools } from "./cluster-tools.ts";
 import { startSource, type HostSource } from "./host-source.ts";
@@ -159,9 +159,7 @@ export class UpstreamCluster implements Cluster, Disposable {
       return duplex;
     } catch (error) {
       // Somebody who left, and a limit of our own, say nothing of the host.
-      if (!signal.aborted && !(error instanceof ConnectOverflow)) {
-        this.report(host, { kind: error instanceof ConnectTimeout ? "timeout" : "connect-failure" });
-      }
+      if (!signal.aborted && !(error instanceof ConnectOverflow)) this.report(host, { kind: "connect-failure" });
       throw error;
     }
   }

@@ -10,7 +10,7 @@ import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import { readMs } from "#waypoint/routing/durations.ts";
 import type { OutlierConfig } from "../outlier-detection.ts";
 import { compileBalancing, type CompiledBalancing } from "./compile-balancer.ts";
-import { compileDiscovery, type Discovery } from "./compile-discovery.ts";
+import { compileDiscovery, dnsJitterField, type Discovery } from "./compile-discovery.ts";
 import { filterMetadata } from "./compile-endpoints.ts";
 import { compileHttp, type HttpConfig } from "./compile-http.ts";
 import { compileBreakers, compileOutlierDetection, type Breakers } from "./compile-limits.ts";
@@ -97,7 +97,7 @@ const statuses: Readonly<Record<number, EndpointStatus>> = {
 
 export function compileCluster(cluster: Cluster, readFile: ReadFile, problem: Problem): ClusterConfig {
   if (cluster.name === "") problem("name", "is missing");
-  checkFields(ClusterSchema, cluster, supported, "", problem);
+  checkFields(ClusterSchema, cluster, supported, "", problem, [dnsJitterField]);
   if (cluster.trackClusterStats !== undefined) {
     checkFields(
       TrackClusterStatsSchema,

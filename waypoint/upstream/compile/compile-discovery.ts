@@ -20,7 +20,7 @@ import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import { readMs } from "#waypoint/routing/durations.ts";
 import { typeNameOf, unpack } from "./any.ts";
 import { compileAssignment, emptyAssignment, isNamed, type Assignment } from "./compile-endpoints.ts";
-import { checkFields } from "./set-fields.ts";
+import { checkFields, newerDuration } from "./set-fields.ts";
 
 export type Discovery =
   | { readonly kind: "static"; readonly assignment: Assignment }
@@ -49,6 +49,8 @@ export interface DnsConfig {
   readonly family: LookupFamily;
   readonly refreshMs: number;
   readonly respectsTtl: boolean;
+  /** Up to so much is added to each wait, so that a fleet does not ask in step. */
+  readonly jitterMs: number;
   /** Waits between failures: grows from base to max. */
   readonly failure: { readonly baseMs: number; readonly maxMs: number };
   /** Instead of those of the system; `ip:port`. */
@@ -62,6 +64,9 @@ export interface DnsCacheSettings extends DnsConfig {
   readonly maxPending: number;
   readonly queryTimeoutMs: number;
 }
+
+/** `dns_jitter`, newer than the schema. */
+export const dnsJitterField = 58;
 
 const warmTimeoutDefaultMs = 15_000;
 const refreshDefaultMs = 5_000;
@@ -193,6 +198,7 @@ function compileDns(cluster: Cluster, problem: Problem): DnsConfig {
   return {
     ...compileLookup(cluster, "", refreshDefaultMs, problem),
     respectsTtl: cluster.respectDnsTtl,
+    jitterMs: newerDuration(cluster, dnsJitterField, "dns_jitter", problem),
     servers: [...readServers(cluster.dnsResolvers, "dns_resolvers", problem), ...resolution(cluster, "", problem)],
   };
 }
@@ -214,6 +220,7 @@ function compileCache(config: DnsCacheConfig, path: string, problem: Problem): D
   return {
     ...compileLookup(config, `${path}.`, 60_000, problem),
     respectsTtl: true,
+    jitterMs: 0,
     servers: resolution(config, `${path}.`, problem),
     hostTtlMs: readMs(config.hostTtl, `${path}.host_ttl`, problem) ?? 300_000,
     minRefreshMs: readMs(config.dnsMinRefreshRate, `${path}.dns_min_refresh_rate`, problem) ?? 5_000,

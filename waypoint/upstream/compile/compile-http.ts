@@ -52,7 +52,6 @@ export function compileHttp(cluster: Cluster, problem: Problem): HttpConfig {
 /** The older way: options beside each other in the cluster. */
 function fromCluster(cluster: Cluster, problem: Problem): HttpConfig {
   const { http2ProtocolOptions: http2, httpProtocolOptions: http1 } = cluster;
-  checkHttp1(http1, "http_protocol_options", problem);
   const usesDownstream = cluster.protocolSelection === Cluster_ClusterProtocolSelection.USE_DOWNSTREAM_PROTOCOL;
   const common = compileCommon(cluster.commonHttpProtocolOptions, "common_http_protocol_options", problem);
   return {
@@ -60,6 +59,7 @@ function fromCluster(cluster: Cluster, problem: Problem): HttpConfig {
     limits: {
       ...common,
       maxRequestsPerConnection: cluster.maxRequestsPerConnection ?? common.maxRequestsPerConnection,
+      ...compileHttp1(http1, "http_protocol_options", problem),
       ...compileHttp2(http2, "http2_protocol_options", problem),
     },
     ...compileSni(cluster.upstreamHttpProtocolOptions, "upstream_http_protocol_options", problem),
@@ -84,11 +84,11 @@ function fromOptions(options: HttpProtocolOptions, problem: Problem): HttpConfig
     problem(`${path}.http_filters[${index}]`, `upstream filters such as "${name}" are not supported`);
   }
   const { protocol, http2, http1, at } = compileProtocol(options, path, problem);
-  checkHttp1(http1, `${at}.http_protocol_options`, problem);
   return {
     protocol,
     limits: {
       ...compileCommon(options.commonHttpProtocolOptions, `${path}.common_http_protocol_options`, problem),
+      ...compileHttp1(http1, `${at}.http_protocol_options`, problem),
       ...compileHttp2(http2, `${at}.http2_protocol_options`, problem),
     },
     ...compileSni(options.upstreamHttpProtocolOptions, `${path}.upstream_http_protocol_options`, problem),
@@ -152,11 +152,33 @@ function compileCommon(common: CommonOptions | undefined, path: string, problem:
   };
 }
 
-function checkHttp1(http1: Http1ProtocolOptions | undefined, path: string, problem: Problem): void {
-  if (http1 === undefined) return;
+const preservedCaseType = "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig";
+
+function compileHttp1(http1: Http1ProtocolOptions | undefined, path: string, problem: Problem): Partial<PoolLimits> {
+  if (http1 === undefined) return {};
   // Those that speak of requests mean nothing towards a server; trailers pass in any case.
-  const supported = ["allowAbsoluteUrl", "acceptHttp10", "enableTrailers", "useBalsaParser", "allowCustomMethods"];
+  const supported = [
+    "allowAbsoluteUrl",
+    "acceptHttp10",
+    "enableTrailers",
+    "useBalsaParser",
+    "allowCustomMethods",
+    "headerKeyFormat",
+  ];
   checkFields(Http1ProtocolOptionsSchema, http1, supported, path, problem);
+  const format = http1.headerKeyFormat?.headerFormat;
+  switch (format?.case) {
+    case undefined:
+      return {};
+    case "properCaseWords":
+      return { headerCase: "proper" };
+    case "statefulFormatter": {
+      const type = typeNameOf(format.value.typedConfig);
+      if (type !== preservedCaseType)
+        problem(`${path}.header_key_format.stateful_formatter`, `${type} is not supported`);
+      return { headerCase: "preserve" };
+    }
+  }
 }
 
 function compileHttp2(http2: Http2ProtocolOptions | undefined, path: string, problem: Problem): Partial<PoolLimits> {

@@ -1,6 +1,4 @@
 /** Circuit breakers and outlier detection, with Envoy's defaults. */
-import { fromBinary } from "@bufbuild/protobuf";
-import { DurationSchema } from "@bufbuild/protobuf/wkt";
 import {
   CircuitBreakersSchema,
   CircuitBreakers_ThresholdsSchema,
@@ -13,14 +11,13 @@ import {
   type OutlierDetection,
 } from "#shared/proto/gen/envoy/config/cluster/v3/outlier_detection_pb.js";
 import { RoutingPriority as PriorityEnum } from "#shared/proto/gen/envoy/config/core/v3/base_pb.js";
-import { explain } from "#shared/errors/mesh-error.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import { readMs } from "#waypoint/routing/durations.ts";
 import { thresholdsDefault, type RetryBudget, type Thresholds } from "../circuit-breaker.ts";
 import type { RoutingPriority } from "../routing-priority.ts";
 import type { OutlierConfig } from "../outlier-detection.ts";
 import { readPercent } from "./balancer-settings.ts";
-import { checkFields, newerMessage } from "./set-fields.ts";
+import { checkFields, newerDuration } from "./set-fields.ts";
 
 export type Breakers = Readonly<Record<RoutingPriority, Thresholds>>;
 
@@ -75,18 +72,8 @@ function compileBudget(
   return {
     percent: readPercent(budget.budgetPercent, `${path}.budget_percent`, problem) ?? 20,
     minConcurrency: budget.minRetryConcurrency ?? 3,
-    intervalMs: readInterval(newerMessage(budget, budgetIntervalField), `${path}.budget_interval`, problem),
+    intervalMs: newerDuration(budget, budgetIntervalField, `${path}.budget_interval`, problem),
   };
-}
-
-function readInterval(bytes: Uint8Array | undefined, path: string, problem: Problem): number {
-  if (bytes === undefined) return 0;
-  try {
-    return readMs(fromBinary(DurationSchema, bytes), path, problem) ?? 0;
-  } catch (error) {
-    problem(path, `cannot be read: ${explain(error)}`);
-    return 0;
-  }
 }
 
 const notSupportedByOutlierDetection = new Set(["monitors"]);

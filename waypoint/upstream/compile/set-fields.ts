@@ -1,6 +1,9 @@
 /** Whatever a message says that this proxy would not do is told, never passed over. */
-import { isFieldSet, type DescMessage, type MessageShape } from "@bufbuild/protobuf";
+import { fromBinary, isFieldSet, type DescMessage, type MessageShape } from "@bufbuild/protobuf";
+import { DurationSchema } from "@bufbuild/protobuf/wkt";
+import { explain } from "#shared/errors/mesh-error.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
+import { readMs } from "#waypoint/routing/durations.ts";
 
 /**
  * Reports each field that is set but not `supported` (names as in TypeScript), and each that the schema does not know
@@ -31,7 +34,7 @@ export function newerFlag(message: { readonly $unknown?: readonly NewerField[] |
 }
 
 /** The bytes of a newer message field, without their length. */
-export function newerMessage(
+function newerMessage(
   message: { readonly $unknown?: readonly NewerField[] | undefined },
   no: number,
 ): Uint8Array | undefined {
@@ -39,6 +42,23 @@ export function newerMessage(
   if (data === undefined) return undefined;
   const lengthBytes = data.findIndex((byte) => byte < 0x80) + 1;
   return data.subarray(lengthBytes);
+}
+
+/** A newer field of the type Duration, in milliseconds; 0 where it is not set. */
+export function newerDuration(
+  message: { readonly $unknown?: readonly NewerField[] | undefined },
+  no: number,
+  path: string,
+  problem: Problem,
+): number {
+  const bytes = newerMessage(message, no);
+  if (bytes === undefined) return 0;
+  try {
+    return readMs(fromBinary(DurationSchema, bytes), path, problem) ?? 0;
+  } catch (error) {
+    problem(path, `cannot be read: ${explain(error)}`);
+    return 0;
+  }
 }
 
 interface NewerField {

@@ -33,6 +33,7 @@ const config: DnsConfig = {
   family: "v4",
   refreshMs: 5_000,
   respectsTtl: true,
+  jitterMs: 0,
   failure: { baseMs: 1_000, maxMs: 8_000 },
   servers: [],
 };
@@ -111,6 +112,14 @@ describe("DNS clusters", () => {
     expect(resolver.asked).toHaveLength(1);
     await clock.advance(1);
     expect(hosts.at(-1)).toEqual(["10.0.0.3:5432"]);
+  });
+
+  test("jitter is added to each wait", async () => {
+    const { clock, resolver } = start("strict-dns", { db: { 4: ["10.0.0.1"], ttl: 30 } }, ["db"], { jitterMs: 1_000 });
+    await clock.advance(30_499);
+    expect(resolver.asked).toHaveLength(1);
+    await clock.advance(1);
+    expect(resolver.asked).toHaveLength(2);
   });
 
   test("a name that no longer exists has no hosts; a server that fails changes nothing", async () => {

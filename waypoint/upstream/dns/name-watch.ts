@@ -6,7 +6,7 @@ import type { Resolver } from "./resolver.ts";
 
 export interface NameWatchOptions {
   readonly name: string;
-  readonly config: Pick<DnsConfig, "family" | "refreshMs" | "respectsTtl" | "failure">;
+  readonly config: Pick<DnsConfig, "family" | "refreshMs" | "respectsTtl" | "jitterMs" | "failure">;
   readonly resolver: Resolver;
   readonly clock: Clock;
   /** [0, 1). */
@@ -57,9 +57,10 @@ export class NameWatch implements Disposable {
   }
 
   #refreshMs({ ttlMs }: Resolved): number {
-    const { config, minRefreshMs = minRefreshDefaultMs } = this.#options;
-    if (!config.respectsTtl || ttlMs === undefined || ttlMs === 0) return config.refreshMs;
-    return Math.max(ttlMs, minRefreshMs);
+    const { config, random, minRefreshMs = minRefreshDefaultMs } = this.#options;
+    const jitterMs = config.jitterMs === 0 ? 0 : random() * config.jitterMs;
+    if (!config.respectsTtl || ttlMs === undefined || ttlMs === 0) return config.refreshMs + jitterMs;
+    return Math.max(ttlMs, minRefreshMs) + jitterMs;
   }
 
   /** Doubles up to the largest; spread, so that a fleet does not ask in step. */
