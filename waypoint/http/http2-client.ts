@@ -4,7 +4,7 @@ import type { Clock } from "#shared/clock/clock.ts";
 import type { Headers } from "./headers.ts";
 import { connectionLimitsDefault, Http2Connection, type Http2ConnectionLimits } from "./http2-connection.ts";
 import { errorCodes, errorName, maxWindow, preface, reasonOf, settingIds } from "./http2-frames.ts";
-import { fieldOverhead, roomFor } from "./http2-hpack-encoder.ts";
+import { fieldOverhead, roomFor, type HpackEncoder } from "./http2-hpack-encoder.ts";
 import { readResponse, readTrailers, type ReadResponse } from "./http2-messages.ts";
 import { Http2Stream, type StreamHost } from "./http2-stream.ts";
 import type { RequestHead, ResetReason, ResponseReader, UpstreamStream } from "./streams.ts";
@@ -104,7 +104,7 @@ export class Http2ClientConnection extends Http2Connection<Http2ClientStream, Re
     this.streams.set(id, stream);
     // What switches protocols has no body of its own: its stream stays open for the bytes to come.
     const endsStream = endsWithHead && !isUpgrade && head.method !== "CONNECT";
-    this.sendSection(id, endsStream, head, head.headers.pairs);
+    this.sendSection(id, endsStream, head, head.headers);
     if (endsStream) stream.sentAll();
     return stream;
   }
@@ -113,7 +113,7 @@ export class Http2ClientConnection extends Http2Connection<Http2ClientStream, Re
   close(): void {
     this.#isDraining = true;
     if (this.streams.size === 0 && this.isOpen) {
-      this.goaway(errorCodes.noError);
+      this.writer.goaway(0, errorCodes.noError, "");
       this.finish();
     }
   }
@@ -122,7 +122,7 @@ export class Http2ClientConnection extends Http2Connection<Http2ClientStream, Re
     return 0; // servers open none
   }
 
-  protected override onSection(id: number, endsStream: boolean): void {
+  protected override onFields(id: number, endsStream: boolean): void {
     const stream = this.streams.get(id);
     if (stream === undefined) {
       if (this.isUnopened(id)) this.failWith(errorCodes.protocolError, `an answer on stream ${id}, which is not open`);
@@ -169,8 +169,7 @@ export class Http2ClientConnection extends Http2Connection<Http2ClientStream, Re
     return id % 2 === 0 || id >= this.#nextStream;
   }
 
-  protected override writeHead(out: Buffer, at: number, head: RequestHead): number {
-    const { encoder } = this;
+  override writeHead(encoder: HpackEncoder, out: Buffer, at: number, head: RequestHead): number {
     if (head.upgrade !== undefined) {
       at = encoder.method(out, at, "CONNECT");
       at = encoder.field(out, at, ":protocol", head.upgrade);
@@ -182,7 +181,7 @@ export class Http2ClientConnection extends Http2Connection<Http2ClientStream, Re
     return head.authority === "" ? at : encoder.field(out, at, ":authority", head.authority);
   }
 
-  protected override roomForHead({ method, scheme, path, authority, upgrade = "" }: RequestHead): number {
+  override roomForHead({ method, scheme, path, authority, upgrade = "" }: RequestHead): number {
     return (
       roomFor(method) + roomFor(scheme) + roomFor(path) + roomFor(authority) + roomFor(upgrade) + 8 * fieldOverhead
     );

@@ -105,3 +105,17 @@ export class ConnectionError extends Error {
     this.code = code;
   }
 }
+
+/** Who is told of what comes in. Each may throw a {@link ConnectionError}. */
+export interface FrameSink<Stream> {
+  /** Where frames begin, at the start of a server's connection; -1 where there is too little to tell. */
+  onPreface(bytes: Buffer, at: number, end: number): number;
+  /** HEADERS with all of its CONTINUATION, compressed. */
+  onSection(id: number, endsStream: boolean, bytes: Buffer, at: number, end: number): void;
+  /** A DATA frame begins, `length` octets long of which `overhead` are padding. Returns who wants its data. */
+  onData(id: number, length: number, overhead: number, endsStream: boolean): Stream | undefined;
+  onDataPart(stream: Stream | undefined, bytes: Buffer, at: number, end: number, isOwned: boolean): void;
+  onDataEnd(stream: Stream): void;
+  /** Any other frame, whole. */
+  onControl(type: number, flags: number, id: number, bytes: Buffer, at: number, end: number): void;
+}

@@ -13,6 +13,7 @@ import {
   reasonOf,
   settingIds,
 } from "./http2-frames.ts";
+import type { HpackEncoder } from "./http2-hpack-encoder.ts";
 import { readRequest, readTrailers, type ReadRequest } from "./http2-messages.ts";
 import { Http2Stream, type StreamHost } from "./http2-stream.ts";
 import type { BodyReader, DownstreamStream, RequestHead, ResetReason, ResponseHead } from "./streams.ts";
@@ -85,16 +86,16 @@ export class Http2ServerConnection extends Http2Connection<Http2ServerStream, Re
   drain(): void {
     if (this.#state !== "serving" || !this.isOpen) return;
     this.#state = "noticed";
-    this.goaway(errorCodes.noError, "", maxWindow);
+    this.writer.goaway(maxWindow, errorCodes.noError, "");
     const settle = () => {
       this.#cancelNotice?.();
       if (this.#state !== "noticed" || !this.isOpen) return;
       this.#state = "draining";
-      this.goaway(errorCodes.noError);
+      this.writer.goaway(this.#lastStream, errorCodes.noError, "");
       if (this.streams.size === 0) this.finish();
     };
     // Whatever the client sent before it heard of it arrives before the answer to this PING.
-    this.ping(settle);
+    this.pinger.ping(settle);
     this.#cancelNotice = this.clock.schedule(drainNoticeMs, settle);
   }
 
@@ -102,7 +103,7 @@ export class Http2ServerConnection extends Http2Connection<Http2ServerStream, Re
     return this.#lastStream;
   }
 
-  protected override onPreface(bytes: Buffer, at: number, end: number): number {
+  override onPreface(bytes: Buffer, at: number, end: number): number {
     if (this.#prefaceRead) return at;
     const length = Math.min(end - at, preface.length);
     if (preface.compare(bytes, at, at + length, 0, length) !== 0) {
@@ -113,7 +114,7 @@ export class Http2ServerConnection extends Http2Connection<Http2ServerStream, Re
     return at + length;
   }
 
-  protected override onSection(id: number, endsStream: boolean): void {
+  protected override onFields(id: number, endsStream: boolean): void {
     const stream = this.streams.get(id);
     if (stream !== undefined) {
       this.#onTrailers(stream, endsStream);
@@ -155,12 +156,11 @@ export class Http2ServerConnection extends Http2Connection<Http2ServerStream, Re
   #onTrailers(stream: Http2ServerStream, endsStream: boolean): void {
     const trailers = readTrailers(this.decoder);
     if (stream.hasReceivedEnd) {
-      this.spendBroken();
-      stream.fail(errorCodes.streamClosed, "fields after the end of the stream");
-    } else if (!endsStream || trailers === undefined) {
-      this.spendBroken();
-      stream.fail(errorCodes.protocolError, endsStream ? "malformed trailers" : "fields in the middle of a stream");
-    } else stream.receiveEnd(trailers);
+      this.breakStream(stream, errorCodes.streamClosed, "fields after the end of the stream");
+    } else if (!endsStream) {
+      this.breakStream(stream, errorCodes.protocolError, "fields in the middle of a stream");
+    } else if (trailers === undefined) this.breakStream(stream, errorCodes.protocolError, "malformed trailers");
+    else stream.receiveEnd(trailers);
   }
 
   #refuseTooLarge(id: number, request: ReadRequest, endsStream: boolean): void {
@@ -185,11 +185,11 @@ export class Http2ServerConnection extends Http2Connection<Http2ServerStream, Re
     return id % 2 === 0 || id > this.#lastStream;
   }
 
-  protected override writeHead(out: Buffer, at: number, head: ResponseHead): number {
-    return this.encoder.status(out, at, head.status);
+  override writeHead(encoder: HpackEncoder, out: Buffer, at: number, head: ResponseHead): number {
+    return encoder.status(out, at, head.status);
   }
 
-  protected override roomForHead(): number {
+  override roomForHead(): number {
     return 16;
   }
 
@@ -218,7 +218,7 @@ export class Http2ServerConnection extends Http2Connection<Http2ServerStream, Re
 
   /** For the streams: the head of an answer, interim ones and final. */
   sendHead(id: number, head: ResponseHead, endsStream: boolean): void {
-    this.sendSection(id, endsStream, head, head.headers.pairs);
+    this.sendSection(id, endsStream, head, head.headers);
   }
 }
 

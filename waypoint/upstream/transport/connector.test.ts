@@ -96,9 +96,7 @@ describe("TCP", () => {
     );
     const outcome = attempt.catch((error: unknown) => error);
     await clock.advance(5_000);
-    const error = await outcome;
-    expect(codeOf(error)).toBe("UPSTREAM_CONNECT_FAILED");
-    if (error instanceof ConnectTimeout) expect(error.message).toMatch(/timed out after 5000 ms/);
+    expect(codeOf(await outcome)).toBe("UPSTREAM_CONNECT_FAILED");
   });
 
   test("given up", async () => {
@@ -195,7 +193,9 @@ describe("TLS", () => {
     expect(await ask(port, tlsOf({ serverName: "" }))).toBe("- - TLSv1.3 - hi");
     expect(await ask(port, tlsOf({ serverName: "127.0.0.1" }))).toBe("- - TLSv1.3 - hi");
     expect(await ask(port, tlsOf({ usesHostName: true }), "pod-1.example")).toBe("pod-1.example - TLSv1.3 - hi");
-    await expect(ask(await tlsServer({ maxVersion: "TLSv1.2" }), tlsOf({ minVersion: "TLSv1.3" }))).rejects.toThrow();
+    await expect(ask(await tlsServer({ maxVersion: "TLSv1.2" }), tlsOf({ minVersion: "TLSv1.3" }))).rejects.toThrow(
+      "Cannot set up TLS",
+    );
   });
 
   test("a certificate of ours where the server asks for one", async () => {

@@ -237,6 +237,7 @@ describe("HTTP/1.1", () => {
     const pool = poolOf({ limits: { maxRequestsPerConnection: 2 } });
     for (let round = 0; round < 5; round++) await send(pool, host).reader.done();
     await until(() => accepted.length === 3, "three connections");
+    expect(pool.counts.connectionsMade).toBe(3);
   });
 
   test("idle for too long, or too old, a connection is closed", async () => {
@@ -388,6 +389,7 @@ describe("HTTP/2", () => {
     await clock.advance(1_000);
     await clock.advance(1_000);
     await until(() => pool.counts.connections === 0, "nothing is left");
+    expect(pool.counts.connectionsMade).toBe(2);
   });
 
   test("a server that goes away: what it has not begun may be sent again, on another connection", async () => {
