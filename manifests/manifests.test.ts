@@ -238,6 +238,19 @@ describe("rights", () => {
       "create /configmaps",
       "update /configmaps",
       "create authentication.k8s.io/tokenreviews",
+      // What runs for waypoints.
+      ...readRights("", "serviceaccounts"),
+      ...readRights("apps", "deployments"),
+      "get autoscaling/horizontalpodautoscalers",
+      "get policy/poddisruptionbudgets",
+      ...[
+        "/services",
+        "/serviceaccounts",
+        "apps/deployments",
+        "autoscaling/horizontalpodautoscalers",
+        "policy/poddisruptionbudgets",
+      ].flatMap((resource) => [`create ${resource}`, `patch ${resource}`]),
+      "create gateway.networking.k8s.io/gatewayclasses",
     ];
     expect(rightsOf("istiod", "ClusterRole")).toEqual(wanted.toSorted());
   });
