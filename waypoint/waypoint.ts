@@ -32,6 +32,7 @@ import { layerKinds, networkLayerKinds } from "./layers/registry.ts";
 import { noTelemetry } from "./telemetry/telemetry-kinds.ts";
 import { ClusterSet } from "./upstream/cluster-set.ts";
 import { createConnector } from "./upstream/transport/connector.ts";
+import { withAlternatives } from "./upstream/connect-alternatives.ts";
 import { createHttpPool } from "./upstream/transport/http-pool.ts";
 import { describeVersion } from "./version.ts";
 import { dumpConfig } from "./xds/config-dump.ts";
@@ -120,11 +121,12 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
       ...(deps.upstreamHbonePort !== undefined && { hbonePort: deps.upstreamHbonePort }),
     }),
   );
+  const dialer = withAlternatives(connector);
   const clusters = stack.use(
     new ClusterSet({
       clock,
       log: logging.scope("upstream"),
-      makePool: (options) => createHttpPool(connector, options),
+      makePool: (options) => createHttpPool(dialer, options),
       isTunnelled: (ip) => workloadAt(tryIp(ip) ?? ip)?.protocol === "HBONE",
       onWanted: () => xds.resubscribe(typeUrls.endpoints),
     }),

@@ -1,6 +1,6 @@
 /** The hosts of a cluster. Whoever stays at its address stays the same object, whatever else an update says. */
 import type { HostGroup, HostLevels } from "./balancing/load-balancer.ts";
-import { emptyAssignment, isNamed, type Assignment, type EndpointGroup } from "./compile/compile-endpoints.ts";
+import { isNamed, type Assignment, type EndpointGroup } from "./compile/compile-endpoints.ts";
 import { Endpoint, type EndpointSpec } from "./endpoint.ts";
 
 export interface RegistryChange {
@@ -54,10 +54,6 @@ export class HostRegistry {
     const { overprovisioningFactor, countsWeights } = assignment;
     this.#levels = { levels, overprovisioningFactor, countsWeights };
     return { added, removed: [...before].flatMap(([id, host]) => (hosts.get(id) === host ? [] : [host])) };
-  }
-
-  clear(nowMs: number): RegistryChange {
-    return this.assign(emptyAssignment, nowMs, false);
   }
 }
 
