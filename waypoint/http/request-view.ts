@@ -63,6 +63,8 @@ export interface LocalReply {
   readonly flag?: ResponseFlag;
   /** Instead of what the HTTP status would become for a gRPC call. */
   readonly grpcStatus?: number;
+  /** The route's operations on answers leave it as it is. */
+  readonly isFinal?: boolean;
   /** Send no body and close afterwards, for protocol errors. */
   readonly closes?: boolean;
 }

@@ -332,7 +332,7 @@ class ExchangeRun implements BodyReader, RequestBody {
     this.#at = "answering";
     const { exchange, stream } = this;
     const { head, body } = renderLocalReply(exchange, reply);
-    exchange.route?.editResponse(exchange, head);
+    if (reply.isFinal !== true) exchange.route?.editResponse(exchange, head);
     const isEmpty = body === undefined || body.length === 0;
     this.#respond(head, isEmpty);
     if (!isEmpty) {

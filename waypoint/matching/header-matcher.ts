@@ -17,6 +17,7 @@ export function compileHeader(matcher: HeaderMatcher, path: string, problem: Pro
   const specifier = matcher.headerMatchSpecifier;
   if (specifier.case === undefined || specifier.case === "presentMatch") {
     const present = (specifier.case === undefined || specifier.value) !== invert;
+    if (missingIsEmpty) return () => present;
     const pseudo = pseudoHeader(name);
     return pseudo === undefined ? (head) => head.headers.has(name) === present : () => present;
   }
@@ -73,7 +74,7 @@ function compileTest(specifier: Specifier, path: string, problem: Problem): Text
       return compilePart("contains", specifier.value, false);
     case "rangeMatch": {
       const { start, end } = specifier.value;
-      return (value) => /^-?\d{1,18}$/.test(value) && BigInt(value) >= start && BigInt(value) < end;
+      return (value) => /^[+-]?\d{1,18}$/.test(value) && BigInt(value) >= start && BigInt(value) < end;
     }
   }
 }

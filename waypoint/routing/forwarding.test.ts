@@ -160,13 +160,7 @@ describe("one attempt", () => {
 
 describe("answers of our own", () => {
   test.each<[ResetReason, string, number, string, string]>([
-    [
-      "connect-failure",
-      "delayed connect error: Connection refused",
-      503,
-      "UF",
-      "remote connection failure, transport failure reason: delayed connect error: Connection refused",
-    ],
+    ["connect-failure", "delayed connect error: Connection refused", 503, "UF", "remote connection failure"],
     ["connect-timeout", "", 503, "UF", "connection timeout"],
     ["connection-termination", "", 503, "UC", "connection termination"],
     ["remote-reset", "", 503, "UR", "remote reset"],
@@ -310,7 +304,7 @@ describe("retries", () => {
     await clock.advance(50);
     cluster.last.reader.reset("connect-failure", "refused");
     expect(client.reply_?.body).toBe(
-      "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: remote connection failure, transport failure reason: refused",
+      "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: remote connection failure",
     );
     const next = forward(retry(istioDefault));
     next.cluster.last.answer(503);

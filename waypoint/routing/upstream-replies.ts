@@ -27,15 +27,10 @@ export const transportReason = (reason: ResetReason, detail: string): string =>
   reason === "connect-failure" ? detail : "";
 
 export function resetReply(reason: ResetReason, detail: string, isRetried: boolean): LocalReply {
-  const transport = transportReason(reason, detail);
   return {
     status: reason === "protocol-error" ? 502 : 503,
-    body: [
-      "upstream connect error or disconnect/reset before headers. ",
-      isRetried ? "retried and the latest " : "",
-      `reset reason: ${reasons[reason].text}`,
-      transport === "" ? "" : `, transport failure reason: ${transport}`,
-    ].join(""),
+    // What exactly failed is the log's: it names addresses.
+    body: `upstream connect error or disconnect/reset before headers. ${isRetried ? "retried and the latest " : ""}reset reason: ${reasons[reason].text}`,
     details: resetDetails(reason, detail, false),
     flag: reasons[reason].flag,
     ...(reason === "overflow" ? { headers: new Headers(["x-envoy-overloaded", "true"]) } : {}),

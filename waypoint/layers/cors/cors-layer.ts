@@ -87,10 +87,12 @@ export class CorsLayer implements Layer {
     const asked = method === "OPTIONS" ? headers.get("access-control-request-method") : undefined;
     const isPreflight = asked !== undefined && asked !== "";
     if (!rules.allows(origin))
-      return isPreflight && !rules.forwardsOtherPreflights ? { status: 200, details: "cors_response" } : undefined;
+      return isPreflight && !rules.forwardsOtherPreflights
+        ? { status: 200, details: "cors_response", isFinal: true }
+        : undefined;
     this.#allowed.set(exchange, { rules, origin });
     if (!isPreflight) return undefined;
-    return { status: 200, headers: preflightHeaders(rules, asked, headers), details: "cors_response" };
+    return { status: 200, headers: preflightHeaders(rules, asked, headers), details: "cors_response", isFinal: true };
   }
 
   onResponse(exchange: Exchange, head: ResponseHead): void {
