@@ -43,8 +43,6 @@ export interface MeshConfig {
   readonly defaultVirtualServiceExportTo: readonly string[];
   readonly defaultDestinationRuleExportTo: readonly string[];
   readonly proxyHeaders: ProxyHeaders;
-  /** Of connections between waypoints and workloads. */
-  readonly hboneIdleTimeoutMs: number | undefined;
 }
 
 export type PathNormalization = "NONE" | "BASE" | "MERGE_SLASHES" | "DECODE_AND_MERGE_SLASHES";
@@ -98,7 +96,6 @@ export const defaultMeshConfig: MeshConfig = {
     forwardedPort: false,
     preserveHttp1HeaderCase: false,
   },
-  hboneIdleTimeoutMs: undefined,
 };
 
 /**
@@ -169,7 +166,6 @@ function readTrafficDefaults(mesh: Field) {
     defaultVirtualServiceExportTo: exportTo(mesh.at("defaultVirtualServiceExportTo")),
     defaultDestinationRuleExportTo: exportTo(mesh.at("defaultDestinationRuleExportTo")),
     proxyHeaders: readProxyHeaders(mesh.at("defaultConfig").at("proxyHeaders")),
-    hboneIdleTimeoutMs: durationMs(mesh.at("hboneIdleTimeout")),
   };
 }
 

@@ -62,6 +62,7 @@ export function connectionManager(context: EnvoyContext, chain: HttpChain): Filt
       value: {
         name: chain.name,
         validateClusters: false,
+        ignorePortInHostMatching: chain.forwardsByName,
         maxDirectResponseBodySizeBytes: maxDirectResponseBytes,
         virtualHosts: [
           {

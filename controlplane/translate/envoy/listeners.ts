@@ -78,6 +78,9 @@ class ChainBuilder {
   /** Addresses and ports that have a chain: of two services that share one, the older keeps it. */
   readonly #taken = new Map<string, ServiceInfo>();
 
+  /** Names of clusters and chains are made of hostnames: of services with one name, the oldest has it. */
+  readonly #hostnames = new Map<string, ServiceInfo>();
+
   constructor(context: EnvoyContext) {
     this.#context = context;
   }
@@ -86,6 +89,12 @@ class ChainBuilder {
     const ranges = serviceRanges(this.#context, service);
     // Reached by no address of its own.
     if (ranges.length === 0) return;
+    const namesake = this.#hostnames.get(service.hostname);
+    if (namesake !== undefined) {
+      this.problems.push(`${service.key}: its name belongs to the older ${namesake.key}; it stays without traffic`);
+      return;
+    }
+    this.#hostnames.set(service.hostname, service);
     this.destinations.push(
       ...securityDestinations(this.#context, { service }),
       ...rateLimitDestinations(this.#context, service),
@@ -147,7 +156,7 @@ class ChainBuilder {
           protocol: port.protocol,
           routes: routes.length > 0 ? routes : defaultRoutes(context, own),
           virtualHost: `inbound|http|${port.port}`,
-          domains: forwardsByName ? [service.hostname, `${service.hostname}:*`] : ["*"],
+          domains: [forwardsByName ? service.hostname : "*"],
           forwardsByName,
         }),
       ],
