@@ -1,4 +1,5 @@
 /** The client's side of HTTP/2: a connection that we opened, with prior knowledge or by ALPN, and requests on it. */
+import { createHash } from "node:crypto";
 import type { Duplex } from "node:stream";
 import type { Clock } from "#shared/clock/clock.ts";
 import type { Headers } from "./headers.ts";
@@ -98,7 +99,7 @@ export class Http2ClientConnection extends Http2Connection<Http2ClientStream, Re
       this.peer.initialWindow,
       this.#limits.streamWindow,
       isUpgrade ? "CONNECT" : head.method,
-      isUpgrade,
+      isUpgrade ? (head.headers.get("sec-websocket-key") ?? "") : undefined,
       reader,
     );
     this.streams.set(id, stream);
@@ -198,10 +199,15 @@ export class Http2ClientConnection extends Http2Connection<Http2ClientStream, Re
   }
 }
 
+/** What proves to a client of HTTP/1.1 that its handshake was understood (RFC 6455 §4.2.2); HTTP/2 has no such thing. */
+const acceptOf = (key: string): string =>
+  createHash("sha1").update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest("base64");
+
 class Http2ClientStream extends Http2Stream implements UpstreamStream {
   readonly method: string;
   readonly #reader: ResponseReader;
-  readonly #isUpgrade: boolean;
+  /** Of a request to switch protocols; empty where there is none. */
+  readonly #webSocketKey: string | undefined;
   #hasHead = false;
 
   constructor(
@@ -210,12 +216,12 @@ class Http2ClientStream extends Http2Stream implements UpstreamStream {
     sendWindow: number,
     receiveWindow: number,
     method: string,
-    isUpgrade: boolean,
+    webSocketKey: string | undefined,
     reader: ResponseReader,
   ) {
     super(host, id, sendWindow, receiveWindow);
     this.method = method;
-    this.#isUpgrade = isUpgrade;
+    this.#webSocketKey = webSocketKey;
     this.#reader = reader;
     this.reader = reader;
   }
@@ -233,7 +239,10 @@ class Http2ClientStream extends Http2Stream implements UpstreamStream {
     this.#hasHead = true;
     this.expectedBytes = expectedBytes;
     // What HTTP/1.1 calls switching protocols (RFC 8441 §5).
-    if (this.#isUpgrade && head.status === 200 && !endsStream) head.status = 101;
+    if (this.#webSocketKey !== undefined && head.status === 200 && !endsStream) {
+      head.status = 101;
+      if (this.#webSocketKey !== "") head.headers.set("sec-websocket-accept", acceptOf(this.#webSocketKey));
+    }
     this.#reader.head(head, endsStream);
     if (endsStream && !this.isClosed) this.receiveEnd(undefined);
   }

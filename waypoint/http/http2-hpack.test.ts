@@ -85,7 +85,7 @@ test.each<readonly [string, string]>([
   ["40",                        "no string at all"],
   ["3fe21f",                    "a table larger than allowed"],
   ["8220",                      "a table resized within a section"],
-  ["008100" + "8100",           "Huffman padding of zeros"],
+  ["0081008100"  ,           "Huffman padding of zeros"],
   ["0085ffffffffff00",          "Huffman padding longer than seven bits"],
   ["0084fffffffc00",            "the end-of-string symbol"],
 ])("%s is refused: %s", (hex) => {
@@ -186,11 +186,13 @@ test("octets of any kind are decoded or refused, and nothing else happens", () =
   fc.assert(
     fc.property(fc.array(fc.uint8Array({ maxLength: 200 }), { maxLength: 10 }), (blocks) => {
       const decoder = new HpackDecoder(limits);
+      let failure: unknown;
       try {
         for (const block of blocks) decoder.decode(Buffer.from(block), 0, block.length);
       } catch (error) {
-        expect(error).toBeInstanceOf(HpackError);
+        failure = error;
       }
+      expect(failure === undefined || failure instanceof HpackError).toBe(true);
     }),
   );
 });

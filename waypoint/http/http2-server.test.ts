@@ -259,6 +259,7 @@ describe("with Node's client", () => {
     await until(() => served[1]?.hasEnded === true, "the other request is there");
     other.destroy();
     await until(() => served[1]?.isReset === "connection-termination", "the end of the connection");
+    expect(served).toHaveLength(2);
   });
 
   test("extended CONNECT looks like an upgrade and is answered with 200", async () => {

@@ -5,18 +5,16 @@ import {
   createServer as createHttp1,
   type IncomingMessage,
   type RequestListener,
-  type Server,
   type ServerResponse,
 } from "node:http";
 import {
   createSecureServer,
   createServer as createHttp2,
-  type Http2Server,
   type IncomingHttpHeaders,
   type ServerHttp2Stream,
 } from "node:http2";
 import { createServer as createHttps } from "node:https";
-import type { AddressInfo, Socket } from "node:net";
+import type { AddressInfo, Server as NetServer, Socket } from "node:net";
 import { FakeClock } from "#shared/clock/fake-clock.ts";
 import { spiffeId } from "#shared/identity/spiffe-id.ts";
 import { parseIp } from "#shared/net/ip.ts";
@@ -91,7 +89,7 @@ function send(
 /** Sockets that the server has accepted, in order. */
 let accepted: Socket[];
 
-async function listening(server: Server | Http2Server): Promise<Host> {
+async function listening(server: NetServer): Promise<Host> {
   accepted = [];
   server.on("connection", (socket: Socket) => {
     accepted.push(socket);
@@ -445,7 +443,7 @@ describe("over TLS the server chooses", () => {
     const server = canHttp2
       ? createSecureServer({ ...certificate, allowHTTP1: true }, onRequest)
       : createHttps(certificate, onRequest);
-    const host = await listening(server as unknown as Http2Server);
+    const host = await listening(server);
     const pool = poolOf({ protocol: "alpn", transport: { connectTimeoutMs: 5_000, tls } });
     const all = [send(pool, host), send(pool, host)];
     for (const { reader } of all) expect((await reader.done()).text).toBe(canHttp2 ? "2.0" : "1.1");

@@ -79,5 +79,5 @@ export function hostAt(port: number, kind: HostAddress["kind"] = "socket", wish:
     metadata: new Map(),
     active: 0,
     ...wish,
-  } as Host;
+  };
 }
