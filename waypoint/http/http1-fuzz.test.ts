@@ -8,7 +8,7 @@ import type { DownstreamStream } from "./streams.ts";
 
 /** Strings of these characters. */
 const text = (characters: string, minLength: number, maxLength: number) =>
-  fc.string({ unit: fc.constantFrom(...characters), minLength, maxLength });
+  fc.string({ unit: fc.constantFrom(...characters.split("")), minLength, maxLength });
 const range = (from: number, to: number) =>
   Array.from({ length: to - from + 1 }, (_, i) => String.fromCharCode(from + i)).join("");
 
@@ -133,7 +133,7 @@ describe("whatever comes", () => {
 
   test("byte for byte", async () => {
     const sent = textOf({ method: "POST", path: "/a", fields: [["X-A", "b"]], body: ["hello", "!"], isChunked: true });
-    expect(await readAll([...sent])).toEqual(await readAll([sent]));
+    expect(await readAll(sent.split(""))).toEqual(await readAll([sent]));
   });
 
   test("random bytes neither throw nor hang", async () => {

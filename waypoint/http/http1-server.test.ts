@@ -74,7 +74,7 @@ describe("requests", () => {
 
   test("reading stops when too much waits, and goes on", async () => {
     const { duplex, streams } = serve();
-    duplex.feed(request("POST / HTTP/1.1", `Content-Length: ${200_000}`));
+    duplex.feed(request("POST / HTTP/1.1", "Content-Length: 200000"));
     for (let i = 0; i < 4; i++) duplex.feed("x".repeat(50_000));
     await turns();
     expect(duplex.isPaused()).toBe(true);
@@ -259,8 +259,8 @@ describe("answers", () => {
     });
     const write = duplex._write.bind(duplex);
     duplex._write = (chunk, encoding, done) => {
-      writes.push((chunk as Buffer).length);
-      write(chunk as Buffer, encoding, done);
+      writes.push(chunk.length);
+      write(chunk, encoding, done);
     };
     duplex.feed(get());
     await turns();
@@ -327,7 +327,7 @@ describe("the connection", () => {
 
   test("a request refused before its body came is the last one", async () => {
     const { duplex } = serve({}, (stream) => stream.respond({ status: 403, headers: new Headers() }, true));
-    duplex.feed(`${request("POST / HTTP/1.1", "Content-Length: 10", "Expect: 100-continue")}`);
+    duplex.feed(request("POST / HTTP/1.1", "Content-Length: 10", "Expect: 100-continue"));
     await turns();
     expect(duplex.written).toMatch(closeLine);
     expect(duplex.isEnded).toBe(true);

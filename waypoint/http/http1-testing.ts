@@ -172,6 +172,7 @@ export interface TestProxy extends AsyncDisposable {
 export async function openProxy(originPort: number, options: Partial<Http1ServerOptions> = {}): Promise<TestProxy> {
   const idle: Http1ClientConnection[] = [];
   const sockets = new Set<Socket>();
+  const connections = new Set<Http1ServerConnection>();
   const pool = {
     connectionIdle: (connection: Http1ClientConnection) => void idle.push(connection),
     connectionClosed: (connection: Http1ClientConnection) => {
@@ -189,7 +190,7 @@ export async function openProxy(originPort: number, options: Partial<Http1Server
   const owner: Http1ServerOwner = { onRequest: (stream) => void new Forwarding(stream, take()) };
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket);
-    new Http1ServerConnection(socket, owner, { ...http1ServerDefaults, ...options }, sweeper);
+    connections.add(new Http1ServerConnection(socket, owner, { ...http1ServerDefaults, ...options }, sweeper));
   });
   const port = await listen(server);
   return {
