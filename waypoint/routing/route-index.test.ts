@@ -2,6 +2,7 @@ import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import type { JsonObject } from "@bufbuild/protobuf";
 import { anExchange } from "#waypoint/layers/testing.ts";
+import { RouteIndex } from "./route-index.ts";
 import { pathOnly } from "./route-table.ts";
 import { aTable } from "./testing.ts";
 import { compileMatch } from "./route-match.ts";
@@ -49,5 +50,29 @@ describe("the index of routes", () => {
       }),
       { numRuns: 300 },
     );
+  });
+
+  test.each<[string, (index: number) => JsonObject, string, readonly string[]]>([
+    ["exact paths", (index) => ({ path: `/item${index}` }), "/item999", []],
+    ["prefixes", (index) => ({ path_separated_prefix: `/item${index}` }), "/item999/x", []],
+    ["expressions", (index) => ({ safe_regex: { regex: `/item${index}/[a-z]+` } }), "/item999/x", []],
+    [
+      "values of a header",
+      (index) => ({ prefix: "/", headers: [{ name: "user", string_match: { exact: `u${index}` } }] }),
+      "/",
+      ["user", "u999"],
+    ],
+  ])("tries a handful of a thousand routes: %s", (_name, form, path, headers) => {
+    let tried = 0;
+    const matches = Array.from({ length: 1000 }, (_, index) => {
+      const match = compileMatch(fromJson(RouteMatchSchema, form(index)), "", () => undefined);
+      const counting: typeof match.matches = (exchange, plain) => {
+        tried++;
+        return match.matches(exchange, plain);
+      };
+      return { ...match, matches: counting };
+    });
+    expect(new RouteIndex(matches).find(anExchange({ path, headers }), path)).toBe(999);
+    expect(tried).toBeLessThan(5);
   });
 });

@@ -20,10 +20,16 @@ interface HeaderNode {
 }
 
 interface PathNodes {
-  readonly exact: Map<string, Node>;
-  readonly prefixes: Map<string, Node>;
-  /** Lengths of `prefixes`, ascending. */
-  readonly lengths: readonly number[];
+  readonly exact: ReadonlyMap<string, Node>;
+  /** In the order of their texts. */
+  readonly prefixes: readonly PrefixNode[];
+}
+
+interface PrefixNode {
+  readonly text: string;
+  readonly node: Node;
+  /** The longest shorter prefix with which this one begins. */
+  readonly parent: PrefixNode | undefined;
 }
 
 export class RouteIndex {
@@ -59,11 +65,10 @@ export class RouteIndex {
     let best = limit;
     const exact = nodes.exact.get(key);
     if (exact !== undefined) best = this.#search(exact, exchange, path, best);
-    for (const length of nodes.lengths) {
-      if (length > key.length) break;
-      const node = nodes.prefixes.get(key.slice(0, length));
-      if (node !== undefined) best = this.#search(node, exchange, path, best);
-    }
+    // Whatever is a prefix of the path is one of the greatest text that does not come after it, too.
+    let prefix = lastNotAfter(nodes.prefixes, key);
+    for (; prefix !== undefined; prefix = prefix.parent)
+      if (key.startsWith(prefix.text)) best = this.#search(prefix.node, exchange, path, best);
     return best;
   }
 
@@ -105,9 +110,7 @@ export class RouteIndex {
       );
       return new Map([...groups].map(([text, group]) => [text, this.#node(group, maxDepth)]));
     };
-    const prefixes = nodesOf("prefix");
-    const lengths = [...new Set([...prefixes.keys()].map(({ length }) => length))].sort((a, b) => a - b);
-    return { exact: nodesOf("exact"), prefixes, lengths };
+    return { exact: nodesOf("exact"), prefixes: linkPrefixes(nodesOf("prefix")) };
   }
 
   #node(positions: readonly number[], depth: number): Node {
@@ -145,6 +148,27 @@ export class RouteIndex {
     for (const [name, { size }] of values) if (size > most) [best, most] = [name, size];
     return best;
   }
+}
+
+function linkPrefixes(nodes: ReadonlyMap<string, Node>): PrefixNode[] {
+  const linked: PrefixNode[] = [];
+  for (const text of [...nodes.keys()].sort((a, b) => (a < b ? -1 : 1))) {
+    let parent = linked.at(-1);
+    while (parent !== undefined && !text.startsWith(parent.text)) ({ parent } = parent);
+    linked.push({ text, node: nodes.get(text) as Node, parent });
+  }
+  return linked;
+}
+
+function lastNotAfter(prefixes: readonly PrefixNode[], key: string): PrefixNode | undefined {
+  let low = 0;
+  let high = prefixes.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((prefixes[middle] as PrefixNode).text <= key) low = middle + 1;
+    else high = middle;
+  }
+  return prefixes[low - 1];
 }
 
 const isLeaf = (node: Node): node is Leaf => Array.isArray(node);
