@@ -1,0 +1,212 @@
+/** Web services behind a waypoint, and callers with curl: what the L7 scenarios start from. */
+import { join } from "node:path";
+import type { Cluster, Manifest, PodName } from "./cluster.ts";
+import { projectRoot } from "./mesh.ts";
+import { webPorts, type Echo } from "./web.ts";
+
+const webProgram = join(projectRoot, "e2e/support/web.ts");
+
+export interface WebOptions {
+  readonly namespace: string;
+  readonly node?: string;
+  /** Label `app`, which services select. Default: the name. */
+  readonly app?: string;
+  readonly version?: string;
+  readonly labels?: Readonly<Record<string, string>>;
+}
+
+/** A pod of `e2e/support/web.ts` with a service account of its name. */
+export function webPod(name: string, { namespace, node, app = name, version = "v1", labels }: WebOptions): string {
+  return documents(
+    { apiVersion: "v1", kind: "ServiceAccount", metadata: { name, namespace } },
+    {
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name, namespace, labels: { app, version, ...labels } },
+      spec: {
+        ...(node === undefined ? {} : { nodeName: node }),
+        serviceAccountName: name,
+        terminationGracePeriodSeconds: 1,
+        containers: [
+          {
+            name: "web",
+            image: "ambit/tools",
+            command: ["node", webProgram],
+            env: [{ name: "NAME", value: name }],
+            readinessProbe: { tcpSocket: { port: webPorts.grpc }, periodSeconds: 1 },
+          },
+        ],
+      },
+    },
+  );
+}
+
+/** A Service over its ports: `http`, `http2`, `grpc`, `tcp`, and one whose name says nothing. */
+export function webService(
+  name: string,
+  namespace: string,
+  {
+    app = name,
+    selector = {},
+    labels = {},
+  }: {
+    readonly app?: string;
+    readonly selector?: Readonly<Record<string, string>>;
+    readonly labels?: Readonly<Record<string, string>>;
+  } = {},
+): string {
+  return documents({
+    apiVersion: "v1",
+    kind: "Service",
+    metadata: { name, namespace, labels },
+    spec: {
+      selector: { app, ...selector },
+      ports: [
+        { name: "http", port: 80, targetPort: webPorts.http },
+        { name: "http2", port: webPorts.http2 },
+        { name: "grpc", port: webPorts.grpc },
+        { name: "tcp", port: webPorts.tcp },
+        { name: "auto", port: webPorts.auto },
+      ],
+    },
+  });
+}
+
+/** A pod from which to call. */
+export function callerPod(name: string, namespace: string, node?: string): string {
+  return documents(
+    { apiVersion: "v1", kind: "ServiceAccount", metadata: { name, namespace } },
+    {
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name, namespace, labels: { app: name } },
+      spec: {
+        ...(node === undefined ? {} : { nodeName: node }),
+        serviceAccountName: name,
+        terminationGracePeriodSeconds: 0,
+        containers: [{ name: "caller", image: "ambit/tools", command: ["sleep", "infinity"] }],
+      },
+    },
+  );
+}
+
+export const waypointGateway = (
+  name: string,
+  namespace: string,
+  {
+    serves = "service",
+    className = "istio-waypoint",
+    from,
+  }: { readonly serves?: string; readonly className?: string; readonly from?: unknown } = {},
+): string =>
+  documents({
+    apiVersion: "gateway.networking.k8s.io/v1",
+    kind: "Gateway",
+    metadata: { name, namespace, labels: { "istio.io/waypoint-for": serves } },
+    spec: {
+      gatewayClassName: className,
+      listeners: [
+        {
+          name: "mesh",
+          port: 15_008,
+          protocol: "HBONE",
+          ...(from === undefined ? {} : { allowedRoutes: { namespaces: from } }),
+        },
+      ],
+    },
+  });
+
+export const documents = (...objects: readonly unknown[]): string =>
+  objects.map((object) => JSON.stringify(object)).join("\n---\n");
+
+/** Waits until the waypoint's pods are ready and its Gateway has an address. */
+export async function waypointReady(cluster: Cluster, namespace: string, name = "waypoint", replicas = 1) {
+  await cluster.until(
+    `waypoint ${namespace}/${name}`,
+    async () => {
+      const pods = await cluster.pods(namespace, `gateway.networking.k8s.io/gateway-name=${name}`);
+      const ready = pods.filter(
+        ({ metadata, status }) =>
+          metadata?.deletionTimestamp === undefined &&
+          status?.conditions?.some(({ type, status }) => type === "Ready" && status === "True"),
+      );
+      const gateway = await cluster.get<Manifest & { readonly status?: { readonly addresses?: readonly unknown[] } }>(
+        "gateway.networking.k8s.io/v1",
+        "Gateway",
+        name,
+        namespace,
+      );
+      return ready.length === replicas && (gateway.status?.addresses?.length ?? 0) > 0;
+    },
+    60_000,
+  );
+}
+
+export interface Answer {
+  /** 0 where there was none. */
+  readonly status: number;
+  /** The last head; names in lower case. */
+  readonly headers: ReadonlyMap<string, readonly string[]>;
+  readonly text: string;
+  /** What `e2e/support/web.ts` says; undefined where somebody else answered. */
+  readonly echo: Echo | undefined;
+  /** Of curl. */
+  readonly exitCode: number;
+}
+
+/** One request by curl, from a pod. */
+export async function curl(cluster: Cluster, pod: PodName, ...args: readonly string[]): Promise<Answer> {
+  const { stdout, exitCode } = await cluster.exec(pod, ["curl", "-sS", "-i", "-m", "15", ...args]);
+  return parseAnswer(stdout, exitCode);
+}
+
+/** Many requests to one URL, over one connection each: their statuses and who answered. */
+export async function curlMany(
+  cluster: Cluster,
+  pod: PodName,
+  count: number,
+  ...args: readonly string[]
+): Promise<readonly { readonly status: number; readonly servedBy: string }[]> {
+  const script = `for i in $(seq ${count}); do curl -s -m 15 -o /dev/null -w '%{http_code} %header{x-served-by}\\n' ${args
+    .map((each) => `'${each.replaceAll("'", "'\\''")}'`)
+    .join(" ")}; done`;
+  const { stdout } = await cluster.exec(pod, ["sh", "-c", script]);
+  return stdout
+    .trim()
+    .split("\n")
+    .map((line) => {
+      const [status = "0", servedBy = ""] = line.trim().split(" ");
+      return { status: Number(status), servedBy };
+    });
+}
+
+function parseAnswer(text: string, exitCode: number): Answer {
+  let rest = text;
+  let status = 0;
+  const headers = new Map<string, string[]>();
+  // Interim answers come before the last head.
+  for (let head = /^HTTP\/[\d.]+ (\d{3})[^\r\n]*\r?\n/.exec(rest); head !== null;) {
+    const end = rest.indexOf("\r\n\r\n");
+    status = Number(head[1]);
+    headers.clear();
+    for (const line of rest.slice(head[0].length, end < 0 ? undefined : end).split("\r\n")) {
+      const colon = line.indexOf(":");
+      if (colon <= 0) continue;
+      const name = line.slice(0, colon).toLowerCase();
+      headers.set(name, [...(headers.get(name) ?? []), line.slice(colon + 1).trim()]);
+    }
+    rest = end < 0 ? "" : rest.slice(end + 4);
+    head = status >= 200 ? null : /^HTTP\/[\d.]+ (\d{3})[^\r\n]*\r?\n/.exec(rest);
+  }
+  return { status, headers, text: rest, echo: echoOf(rest), exitCode };
+}
+
+function echoOf(text: string): Echo | undefined {
+  if (!text.startsWith("{")) return undefined;
+  try {
+    const value = JSON.parse(text) as Partial<Echo>;
+    return typeof value.protocol === "string" ? (value as Echo) : undefined;
+  } catch {
+    return undefined;
+  }
+}
