@@ -119,7 +119,7 @@ describe("normalisePath", () => {
       fc.property(paths, fc.constantFrom(pathModes.BASE, pathModes.MERGE_SLASHES), (path, rules) => {
         const once = run(path, rules);
         fc.pre(typeof once === "string");
-        const text = String(once);
+        const text = once;
         expect(text).toMatch(/^\//);
         expect(text.split("?")[0]).not.toMatch(/\/\.\.?(?:;[^/]*)?(?:\/|$)|\\/);
         // An escape that comes into being from what was unescaped is left alone.
