@@ -18,9 +18,6 @@ class Piece {
 
 const nothing = Buffer.alloc(0);
 
-/** Octets that fit at once; a section of fields that is longer is cut into frames. */
-export const largestWrite = pieceBytes;
-
 export class FrameOutput {
   /** What {@link reserve} found room in. */
   bytes: Buffer = nothing;
@@ -52,7 +49,7 @@ export class FrameOutput {
     this.#onBlocked = onBlocked;
   }
 
-  /** Makes room for `length` octets at {@link at}; at most {@link largestWrite}. Whoever writes them moves `at`. */
+  /** Makes room for `length` octets at {@link at}; at most three of the largest frames. Whoever writes them moves `at`. */
   reserve(length: number): void {
     if (this.#piece !== undefined && this.at + length > pieceBytes) this.flush();
     if (this.#piece === undefined) {
