@@ -2,6 +2,7 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { CompiledRoute } from "#waypoint/routing/compiled-route.ts";
 import type { Host } from "#waypoint/upstream/host.ts";
+import { isGrpcContentType } from "./grpc-content-type.ts";
 import type { DownstreamConnection, RequestView, ResponseFlag, SocketAddress } from "./request-view.ts";
 import type { DownstreamStream, RequestHead, ResponseHead } from "./streams.ts";
 
@@ -57,7 +58,6 @@ export class Exchange implements RequestView {
   }
 
   get isGrpc(): boolean {
-    const type = this.request.headers.get("content-type");
-    return type !== undefined && /^application\/grpc(?:[+;]|$)/.test(type);
+    return isGrpcContentType(this.request.headers.get("content-type"));
   }
 }

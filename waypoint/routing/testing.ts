@@ -1,7 +1,6 @@
 /** What tests of routing need: tables from JSON, and clusters whose hosts say what the test says. */
 import { fromJson, type JsonValue } from "@bufbuild/protobuf";
 import { RouteConfigurationSchema } from "#shared/proto/gen/envoy/config/route/v3/route_pb.js";
-import type { FakeClock } from "#shared/clock/fake-clock.ts";
 import type { Exchange, LocalReply } from "#waypoint/http/exchange.ts";
 import { Headers } from "#waypoint/http/headers.ts";
 import type { RequestHead, ResetReason, ResponseHead, ResponseReader, UpstreamStream } from "#waypoint/http/streams.ts";
@@ -235,5 +234,3 @@ export function routed(table: CompiledTable, facts: RequestFacts): { exchange: E
   exchange.route.editRequest(exchange);
   return { exchange, route: exchange.route as ForwardRoute };
 }
-
-export type { FakeClock };
