@@ -76,6 +76,7 @@ const envoyFiles = [
   "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
 ];
 const ambitFiles = ["policy/v1alpha1/rate_limit_filter.proto"];
+const telemetryFiles = ["collector/trace/v1/trace_service.proto"];
 const xdsFiles = ["udpa/type/v1/typed_struct.proto", "xds/type/v3/typed_struct.proto"];
 const istioFiles = ["workload/workload.proto", "security/authorization.proto", "zds/zds.proto", "ca/ca.proto"];
 
@@ -85,6 +86,7 @@ const workspace = mkdtempSync(join(cache, "proto-"));
 try {
   cpSync(join(here, "istio"), join(workspace, "istio"), { recursive: true });
   cpSync(join(here, "ambit"), join(workspace, "ambit-api/ambit"), { recursive: true });
+  cpSync(join(here, "opentelemetry"), join(workspace, "otlp/opentelemetry"), { recursive: true });
   for (const folder of ["envoy-api", "xds", "googleapis"]) {
     cpSync(join(envoyDeps, folder), join(workspace, folder), {
       recursive: true,
@@ -92,7 +94,7 @@ try {
   }
   writeValidateWithIgnoreEmpty(workspace);
   symlinkSync(join(root, "node_modules"), join(workspace, "node_modules"));
-  const modules = ["istio", "ambit-api", "envoy-api", "xds", "googleapis", "validate-patched"];
+  const modules = ["istio", "ambit-api", "otlp", "envoy-api", "xds", "googleapis", "validate-patched"];
   writeFileSync(
     join(workspace, "buf.yaml"),
     JSON.stringify({
@@ -118,6 +120,7 @@ try {
     ...istioFiles.map((file) => join("istio", file)),
     ...envoyFiles.map((file) => join("envoy-api", file)),
     ...ambitFiles.map((file) => join("ambit-api/ambit", file)),
+    ...telemetryFiles.map((file) => join("otlp/opentelemetry/proto", file)),
     ...xdsFiles.map((file) => join("xds", file)),
   ].flatMap((file) => ["--path", file]);
   execFileSync(process.execPath, [join(root, "node_modules/@bufbuild/buf/bin/buf"), "generate", ...paths], {

@@ -1,0 +1,168 @@
+/** Text → {@link Expression}, or what is wrong with it. */
+import { functions, methods, type BinaryOperator, type Expression, type FunctionName } from "./syntax.ts";
+import { ExpressionError, tokenize, type Sign, type Token } from "./tokens.ts";
+
+/** Nobody writes longer ones by hand; trees are walked recursively. */
+const longest = 4_096;
+const deepest = 64;
+
+/** @throws ExpressionError in words for the author */
+export function parseExpression(text: string): Expression {
+  if (text.length > longest) throw new ExpressionError(`it has ${text.length} characters, limit ${longest}`);
+  return new Parser(tokenize(text)).whole();
+}
+
+/** Weakest first. */
+const levels: readonly (readonly BinaryOperator[])[] = [
+  ["||"],
+  ["&&"],
+  ["==", "!=", "<", "<=", ">", ">=", "in"],
+  ["+", "-"],
+  ["*", "/", "%"],
+];
+
+const constants = new Map<string, boolean | null>([
+  ["true", true],
+  ["false", false],
+  ["null", null],
+]);
+
+class Parser {
+  readonly #tokens: readonly Token[];
+  #next = 0;
+  #depth = 0;
+
+  constructor(tokens: readonly Token[]) {
+    this.#tokens = tokens;
+  }
+
+  whole(): Expression {
+    const expression = this.#choice();
+    if (this.#peek().kind !== "end") throw this.#unexpected("the end");
+    return expression;
+  }
+
+  #choice(): Expression {
+    if (++this.#depth > deepest) throw new ExpressionError(`it is nested deeper than ${deepest}`);
+    const test = this.#binary(0);
+    if (!this.#takes("?")) {
+      this.#depth--;
+      return test;
+    }
+    const yes = this.#binary(0);
+    this.#expect(":");
+    const no = this.#choice();
+    this.#depth--;
+    return { kind: "choice", test, yes, no };
+  }
+
+  #binary(level: number): Expression {
+    const operators = levels[level];
+    if (operators === undefined) return this.#unary();
+    let left = this.#binary(level + 1);
+    for (;;) {
+      const { kind, value } = this.#peek();
+      const operator = kind === "sign" || kind === "name" ? operators.find((each) => each === value) : undefined;
+      if (operator === undefined) return left;
+      this.#next++;
+      left = { kind: "binary", operator, left, right: this.#binary(level + 1) };
+    }
+  }
+
+  #unary(): Expression {
+    let signs = 0;
+    const first = this.#peek();
+    const mark = first.kind === "sign" && (first.value === "!" || first.value === "-") ? first.value : undefined;
+    if (mark === undefined) return this.#postfix();
+    while (this.#takes(mark)) signs++;
+    const of = this.#postfix();
+    if (signs > deepest) throw new ExpressionError(`it is nested deeper than ${deepest}`);
+    let whole = of;
+    for (; signs > 0; signs--) whole = { kind: mark === "!" ? "not" : "minus", of: whole };
+    return whole;
+  }
+
+  #postfix(): Expression {
+    let of = this.#primary();
+    for (;;) {
+      if (this.#takes(".")) {
+        const name = this.#name();
+        of = this.#takes("(") ? this.#call(name, of) : { kind: "member", of, name };
+      } else if (this.#takes("[")) {
+        const at = this.#choice();
+        this.#expect("]");
+        of = { kind: "index", of, at };
+      } else return of;
+    }
+  }
+
+  #primary(): Expression {
+    const token = this.#peek();
+    if (token.kind === "text" || token.kind === "number") {
+      this.#next++;
+      return { kind: "literal", value: token.value };
+    }
+    if (this.#takes("(")) {
+      const inner = this.#choice();
+      this.#expect(")");
+      return inner;
+    }
+    if (this.#takes("[")) return { kind: "list", items: this.#list("]") };
+    if (token.kind !== "name") throw this.#unexpected("a value");
+    this.#next++;
+    const constant = constants.get(token.value);
+    if (constant !== undefined) return { kind: "literal", value: constant };
+    return this.#takes("(") ? this.#call(token.value, undefined) : { kind: "name", name: token.value };
+  }
+
+  #call(name: string, target: Expression | undefined): Expression {
+    const args = this.#list(")");
+    if (target === undefined && name === "has") {
+      const [member] = args;
+      if (member?.kind === "member" && args.length === 1) return { kind: "has", member };
+      throw new ExpressionError("has() takes one member of something, such as has(request.host)");
+    }
+    const known: Readonly<Record<string, number>> = target === undefined ? functions : methods;
+    const count = Object.hasOwn(known, name) ? known[name] : undefined;
+    if (count === undefined) throw new ExpressionError(`function "${name}" is not known`);
+    if (count !== args.length) throw new ExpressionError(`${name}() takes ${count} arguments, not ${args.length}`);
+    return { kind: "call", target, name: name as FunctionName, args };
+  }
+
+  #list(end: Sign): readonly Expression[] {
+    const items: Expression[] = [];
+    if (this.#takes(end)) return items;
+    do items.push(this.#choice());
+    while (this.#takes(","));
+    this.#expect(end);
+    return items;
+  }
+
+  #name(): string {
+    const token = this.#peek();
+    if (token.kind !== "name") throw this.#unexpected("a name");
+    this.#next++;
+    return token.value;
+  }
+
+  #peek(): Token {
+    return this.#tokens[this.#next] as Token;
+  }
+
+  #takes(sign: Sign): boolean {
+    const { kind, value } = this.#peek();
+    if (kind !== "sign" || value !== sign) return false;
+    this.#next++;
+    return true;
+  }
+
+  #expect(sign: Sign): void {
+    if (!this.#takes(sign)) throw this.#unexpected(`"${sign}"`);
+  }
+
+  #unexpected(wanted: string): ExpressionError {
+    const { kind, value, at } = this.#peek();
+    const found = kind === "end" ? "the end" : `"${value}"`;
+    return new ExpressionError(`expected ${wanted} at position ${at + 1}, found ${found}`);
+  }
+}
