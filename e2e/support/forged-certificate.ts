@@ -12,6 +12,15 @@ const hourMs = 3_600_000;
 
 /** Certificate and key for `uri`, as `e2e/support/attacker.ts` takes them: base64 of JSON. */
 export async function forge(authority: Authority, uri: string): Promise<string> {
+  const { certificatePem, keyPem } = await certificateFor(authority, { type: "url", value: uri });
+  return Buffer.from(JSON.stringify({ cert: certificatePem, key: keyPem })).toString("base64");
+}
+
+/** A certificate for one name, good for clients and servers, and its key. */
+export async function certificateFor(
+  authority: Authority,
+  name: { readonly type: "url" | "dns"; readonly value: string },
+): Promise<Authority> {
   const issuer = new x509.X509Certificate(authority.certificatePem);
   const issuerKey = createPrivateKey(authority.keyPem);
   const algorithm =
@@ -35,12 +44,12 @@ export async function forge(authority: Authority, uri: string): Promise<string> 
     signingKey,
     extensions: [
       new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.clientAuth, x509.ExtendedKeyUsage.serverAuth]),
-      new x509.SubjectAlternativeNameExtension([{ type: "url", value: uri }], true),
+      new x509.SubjectAlternativeNameExtension([name], true),
     ],
   });
   const der = Buffer.from(await webcrypto.subtle.exportKey("pkcs8", keys.privateKey));
-  const key = `-----BEGIN PRIVATE KEY-----\n${der.toString("base64")}\n-----END PRIVATE KEY-----\n`;
-  return Buffer.from(JSON.stringify({ cert: leaf.toString("pem"), key })).toString("base64");
+  const keyPem = `-----BEGIN PRIVATE KEY-----\n${der.toString("base64")}\n-----END PRIVATE KEY-----\n`;
+  return { certificatePem: leaf.toString("pem"), keyPem };
 }
 
 /** An authority that nobody trusts. */

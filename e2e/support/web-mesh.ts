@@ -1,10 +1,39 @@
 /** Web services behind a waypoint, and callers with curl: what the L7 scenarios start from. */
 import { join } from "node:path";
-import type { Cluster, Manifest, PodName } from "./cluster.ts";
-import { projectRoot } from "./mesh.ts";
+import process from "node:process";
+import type { Cluster, Manifest, PodName, RunningCommand } from "./cluster.ts";
+import type { Authority } from "./forged-certificate.ts";
+import { ambient, namespaceManifest, projectRoot, startMesh, type Mesh } from "./mesh.ts";
+import type { LoadOptions, LoadOutcome, WebCommands } from "./web-client.ts";
 import { webPorts, type Echo } from "./web.ts";
 
 const webProgram = join(projectRoot, "e2e/support/web.ts");
+const clientProgram = join(projectRoot, "e2e/support/web-client.ts");
+
+/**
+ * A mesh whose namespace `shop` uses a waypoint, with a pod `caller` on node-1 and whatever else belongs there: `pods` is
+ * how many pods that is.
+ */
+export async function startWebMesh(name: string, manifests: readonly string[], pods: number): Promise<Mesh> {
+  const mesh = await startMesh(name);
+  try {
+    await mesh.cluster.apply(
+      [
+        namespaceManifest("shop", { ...ambient, "istio.io/use-waypoint": "waypoint" }),
+        callerPod("caller", "shop", "node-1"),
+        ...manifests,
+      ].join("\n---\n"),
+    );
+    await mesh.cluster.podsReady("shop", pods + 1, 60_000);
+    await mesh.cluster.captured("shop", true, 30_000);
+    await mesh.cluster.apply(waypointGateway("waypoint", "shop"));
+    await waypointReady(mesh.cluster, "shop");
+    return mesh;
+  } catch (error) {
+    await mesh[Symbol.asyncDispose]();
+    throw error;
+  }
+}
 
 export interface WebOptions {
   readonly namespace: string;
@@ -13,10 +42,15 @@ export interface WebOptions {
   readonly app?: string;
   readonly version?: string;
   readonly labels?: Readonly<Record<string, string>>;
+  /** With it, HTTPS is served. */
+  readonly certificate?: Authority;
 }
 
 /** A pod of `e2e/support/web.ts` with a service account of its name. */
-export function webPod(name: string, { namespace, node, app = name, version = "v1", labels }: WebOptions): string {
+export function webPod(
+  name: string,
+  { namespace, node, app = name, version = "v1", labels, certificate }: WebOptions,
+): string {
   return documents(
     { apiVersion: "v1", kind: "ServiceAccount", metadata: { name, namespace } },
     {
@@ -32,7 +66,15 @@ export function webPod(name: string, { namespace, node, app = name, version = "v
             name: "web",
             image: "ambit/tools",
             command: ["node", webProgram],
-            env: [{ name: "NAME", value: name }],
+            env: [
+              { name: "NAME", value: name },
+              ...(certificate === undefined
+                ? []
+                : [
+                    { name: "TLS_CERTIFICATE", value: certificate.certificatePem },
+                    { name: "TLS_KEY", value: certificate.keyPem },
+                  ]),
+            ],
             readinessProbe: { tcpSocket: { port: webPorts.grpc }, periodSeconds: 1 },
           },
         ],
@@ -41,7 +83,7 @@ export function webPod(name: string, { namespace, node, app = name, version = "v
   );
 }
 
-/** A Service over its ports: `http`, `http2`, `grpc`, `tcp`, and one whose name says nothing. */
+/** A Service over its ports: `http`, `http2`, `https`, `grpc`, `tcp`, and one whose name says nothing. */
 export function webService(
   name: string,
   namespace: string,
@@ -64,8 +106,10 @@ export function webService(
       ports: [
         { name: "http", port: 80, targetPort: webPorts.http },
         { name: "http2", port: webPorts.http2 },
+        { name: "https", port: 443, targetPort: webPorts.https },
         { name: "grpc", port: webPorts.grpc },
         { name: "tcp", port: webPorts.tcp },
+        { name: "tcp-first", port: webPorts.first },
         { name: "auto", port: webPorts.auto },
       ],
     },
@@ -179,6 +223,52 @@ export async function curlMany(
       return { status: Number(status), servedBy };
     });
 }
+
+type Answered<Name extends keyof WebCommands> = Awaited<ReturnType<WebCommands[Name]>>;
+
+const clientCommand = (name: keyof WebCommands, options: unknown): readonly string[] => [
+  "node",
+  clientProgram,
+  name,
+  JSON.stringify(options),
+];
+
+function outcomeIn({ stdout, stderr, exitCode }: { stdout: string; stderr: string; exitCode: number }): unknown {
+  const last = stdout.trim().split("\n").at(-1) ?? "";
+  if (exitCode !== 0 || last === "") throw new Error(`The client exited ${exitCode}: ${stderr}${stdout}`);
+  return JSON.parse(last);
+}
+
+/** A command of `e2e/support/web-client.ts`, in a pod, to its end. */
+export async function client<Name extends keyof WebCommands>(
+  cluster: Cluster,
+  pod: PodName,
+  name: Name,
+  options: Parameters<WebCommands[Name]>[0],
+): Promise<Answered<Name>> {
+  return outcomeIn(await cluster.exec(pod, clientCommand(name, options))) as Answered<Name>;
+}
+
+/** Steady requests while `during` happens. */
+export async function underLoad(
+  cluster: Cluster,
+  pod: PodName,
+  options: Omit<LoadOptions, "until">,
+  during: () => Promise<unknown>,
+): Promise<LoadOutcome> {
+  const until = `/tmp/ambit-load-${process.pid}-${loads++}`;
+  const running: RunningCommand = await cluster.start(pod, clientCommand("load", { ...options, until }));
+  await running.line((line) => line.startsWith("{"));
+  try {
+    await during();
+  } finally {
+    await cluster.exec(pod, ["touch", until]);
+  }
+  const outcome = await running.done;
+  await cluster.exec(pod, ["rm", "-f", until]);
+  return outcomeIn(outcome) as LoadOutcome;
+}
+let loads = 0;
 
 function parseAnswer(text: string, exitCode: number): Answer {
   let rest = text;

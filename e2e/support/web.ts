@@ -1,16 +1,33 @@
 /**
- * What stands behind a waypoint in the scenarios: HTTP/1.1 with WebSocket, HTTP/2 in the clear, gRPC and plain TCP, each
- * telling who answered and what arrived. `NAME=reviews-v1 node e2e/support/web.ts`
+ * What stands behind a waypoint in the scenarios: HTTP/1.1 with WebSocket, HTTP/2 in the clear, gRPC, plain TCP and, with a
+ * certificate, HTTPS, each telling who answered and what arrived. `NAME=reviews-v1 node e2e/support/web.ts`
  */
+import { createHash } from "node:crypto";
 import { createServer as createHttp, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer as createHttp2 } from "node:http2";
-import { createServer as createTcp } from "node:net";
+import { createServer as createHttps } from "node:https";
+import { createServer as createTcp, type Socket } from "node:net";
 import process from "node:process";
 import { setTimeout as pause } from "node:timers/promises";
-import { Server, ServerCredentials, status, type ServerDuplexStream, type ServerUnaryCall } from "@grpc/grpc-js";
+import {
+  Metadata,
+  Server,
+  ServerCredentials,
+  status,
+  type ServerDuplexStream,
+  type ServerUnaryCall,
+} from "@grpc/grpc-js";
 import { WebSocketServer } from "ws";
 
-export const webPorts = { http: 8080, http2: 8082, grpc: 9090, tcp: 7000, auto: 7070 } as const;
+export const webPorts = {
+  http: 8080,
+  http2: 8082,
+  https: 8443,
+  grpc: 9090,
+  tcp: 7000,
+  first: 7001,
+  auto: 7070,
+} as const;
 
 /** The answer to any request. */
 export interface Echo {
@@ -22,7 +39,7 @@ export interface Echo {
   readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
   readonly body: string;
   readonly peer: string;
-  /** Requests that this program has seen, this one included. */
+  /** Requests that this program has seen, this one included; to /count/PATH: those to /PATH. */
   readonly requests: number;
 }
 
@@ -39,8 +56,14 @@ export const textMethod = (name: "Say" | "Chat") =>
   }) as const;
 
 let requests = 0;
+const requestsTo = new Map<string, number>();
+/** Paths that are counted one by one. */
+const maxPaths = 10_000;
 
-/** How a request asks for something other than 200: /status/503, /delay/1500, /flaky/2 (fails twice per key), /bytes/100000, /count, /drop. */
+/**
+ * How a request asks for something other than 200: /status/503, /delay/1500, /flaky/2/KEY (fails twice per key), /fails (503
+ * from /break until /heal), /bytes/100000, /count, /count/PATH, /drop.
+ */
 async function answer(
   name: string,
   request: { readonly protocol: string; readonly method: string; readonly path: string; readonly peer: string } & Pick<
@@ -50,9 +73,18 @@ async function answer(
   respond: (status: number, body: string | Buffer) => void,
   drop: () => void,
 ): Promise<void> {
-  const [, verb = "", argument = "", key = ""] = (request.path.split("?")[0] ?? "").split("/");
-  if (verb !== "count") requests++;
-  const echo: Echo = { name, ...request, requests };
+  const path = request.path.split("?")[0] ?? "";
+  const [, verb = "", argument = "", key = ""] = path.split("/");
+  if (verb !== "count") {
+    requests++;
+    if (requestsTo.size < maxPaths) requestsTo.set(path, (requestsTo.get(path) ?? 0) + 1);
+  }
+  const counted = path.slice("/count".length);
+  const echo: Echo = {
+    name,
+    ...request,
+    requests: verb === "count" && counted !== "" ? (requestsTo.get(counted) ?? 0) : requests,
+  };
   let code = 200;
   switch (verb) {
     case "status":
@@ -67,6 +99,15 @@ async function answer(
       if (seen <= Number(argument)) code = 503;
       break;
     }
+    case "break":
+      isBroken = true;
+      break;
+    case "heal":
+      isBroken = false;
+      break;
+    case "fails":
+      if (isBroken) code = 503;
+      break;
     case "bytes":
       respond(200, Buffer.alloc(Number(argument), 0x61));
       return;
@@ -77,15 +118,25 @@ async function answer(
   respond(code, `${JSON.stringify(echo)}\n`);
 }
 const flaky = new Map<string, number>();
+let isBroken = false;
+
+/** Of a long body only what it was: its length and digest. */
+const longBody = 64 * 1024;
 
 async function bodyOf(stream: AsyncIterable<Buffer>): Promise<string> {
   const chunks: Buffer[] = [];
-  for await (const chunk of stream) chunks.push(chunk);
-  return Buffer.concat(chunks).toString("utf8");
+  const hash = createHash("sha256");
+  let length = 0;
+  for await (const chunk of stream) {
+    length += chunk.length;
+    hash.update(chunk);
+    if (length <= longBody) chunks.push(chunk);
+  }
+  return length <= longBody ? Buffer.concat(chunks).toString("utf8") : `${length} ${hash.digest("hex")}`;
 }
 
 function serve(name: string, host: string): void {
-  const http = createHttp((request: IncomingMessage, response: ServerResponse) => {
+  const overHttp1 = (request: IncomingMessage, response: ServerResponse) => {
     const facts = { protocol: `HTTP/${request.httpVersion}`, method: request.method ?? "", path: request.url ?? "" };
     const peer = request.socket.remoteAddress ?? "";
     void bodyOf(request).then((body) =>
@@ -99,7 +150,8 @@ function serve(name: string, host: string): void {
         () => request.socket.resetAndDestroy(),
       ),
     );
-  });
+  };
+  const http = createHttp(overHttp1);
   http.keepAliveTimeout = 60_000;
   const sockets = new WebSocketServer({ server: http });
   sockets.on("connection", (socket) => {
@@ -107,7 +159,10 @@ function serve(name: string, host: string): void {
   });
   http.listen(webPorts.http, host);
 
-  createHttp2((request, response) => {
+  const { TLS_CERTIFICATE: cert, TLS_KEY: key } = process.env;
+  if (cert !== undefined && key !== undefined) createHttps({ cert, key }, overHttp1).listen(webPorts.https, host);
+
+  const http2 = createHttp2((request, response) => {
     const facts = { protocol: "HTTP/2", method: request.method, path: request.url };
     const peer = request.socket.remoteAddress ?? "";
     void bodyOf(request).then((body) =>
@@ -121,7 +176,8 @@ function serve(name: string, host: string): void {
         () => request.stream.close(2),
       ),
     );
-  }).listen(webPorts.http2, host);
+  });
+  http2.listen(webPorts.http2, host);
 
   const grpc = new Server();
   grpc.addService(
@@ -129,12 +185,16 @@ function serve(name: string, host: string): void {
     {
       Say: (
         call: ServerUnaryCall<string, string>,
-        done: (error: { code: number; details: string } | null, text?: string) => void,
+        done: (error: { code: number; details: string } | null, text?: string, trailer?: Metadata) => void,
       ) => {
         requests++;
         const code = Number(/^fail (\d+)$/.exec(call.request)?.[1] ?? "0");
+        const waitMs = Number(/^wait (\d+)$/.exec(call.request)?.[1] ?? "0");
+        const trailer = new Metadata();
+        trailer.set("x-trailer", name);
         if (code > 0) done({ code, details: `asked for ${status[code] ?? code}` });
-        else done(null, `${name}: ${call.request}`);
+        else if (waitMs > 0) setTimeout(() => done(null, `${name}: ${call.request}`, trailer), waitMs);
+        else done(null, `${name}: ${call.request}`, trailer);
       },
       Chat: (call: ServerDuplexStream<string, string>) => {
         requests++;
@@ -147,13 +207,33 @@ function serve(name: string, host: string): void {
     if (error !== null) throw error;
   });
 
-  for (const port of [webPorts.tcp, webPorts.auto]) {
-    createTcp({ allowHalfOpen: true }, (socket) => {
-      socket.on("error", () => {});
-      socket.once("data", (first) => socket.write(`${name}: ${first.toString("utf8")}`));
-      socket.on("end", () => socket.end());
-    }).listen(port, host);
-  }
+  // Answers what comes first, and at the end tells how much came.
+  const talk = (socket: Socket) => {
+    let bytes = 0;
+    socket.on("error", () => {});
+    socket.on("data", (data) => {
+      if (bytes === 0) socket.write(`${name}: ${data.toString("utf8")}`);
+      bytes += data.length;
+    });
+    socket.on("end", () => socket.end(`${bytes} bytes\n`));
+  };
+  createTcp({ allowHalfOpen: true }, talk).listen(webPorts.tcp, host);
+  createTcp({ allowHalfOpen: true }, (socket) => {
+    socket.write(`${name} speaks first\n`);
+    talk(socket);
+  }).listen(webPorts.first, host);
+  // Whatever is spoken: HTTP goes where the other ports' does.
+  createTcp({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {
+    socket.on("error", () => {});
+    socket.once("readable", () => {
+      const head = (socket.read() as Buffer | null) ?? Buffer.alloc(0);
+      socket.unshift(head);
+      const text = head.toString("latin1");
+      if (text.startsWith("PRI * HTTP/2")) http2.emit("connection", socket);
+      else if (/^[A-Z]+ \S+ HTTP\/1/.test(text)) http.emit("connection", socket);
+      else talk(socket);
+    });
+  }).listen(webPorts.auto, host);
 }
 
 if (import.meta.main) {
