@@ -9,11 +9,13 @@ import type { Exchange } from "#waypoint/http/exchange.ts";
 import { compilePolicy } from "#waypoint/layers/rbac/engine.ts";
 import type { SubjectTest } from "#waypoint/layers/rbac/subject.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
+import type { Allowance } from "./allowance.ts";
 import { BoundedTable } from "./bounded-table.ts";
 import type { Entry } from "./descriptors.ts";
 import { compileKeys, keyText } from "./limit-keys.ts";
 import { rateLimitCounts, type RateLimitCounts } from "./rate-limit-counts.ts";
-import { bucketRate, TokenBucket, type BucketRate } from "./token-bucket.ts";
+import { SlidingWindow } from "./sliding-window.ts";
+import { bucketRate, TokenBucket } from "./token-bucket.ts";
 
 /** What one limit says of one request. */
 export interface Count {
@@ -22,12 +24,13 @@ export interface Count {
   readonly rates: readonly CompiledRate[];
   readonly cost: number;
   /** LOCAL only: one for each rate. */
-  readonly buckets: readonly TokenBucket[];
+  readonly allowances: readonly Allowance[];
 }
 
-export interface CompiledRate extends BucketRate {
+export interface CompiledRate {
   readonly requests: number;
   readonly perMs: number;
+  readonly burst: number;
 }
 
 export interface CompiledLimit {
@@ -44,7 +47,7 @@ export interface CompiledLimit {
   readonly size: number;
 }
 
-type Buckets = BoundedTable<readonly TokenBucket[]>;
+type Allowances = BoundedTable<readonly Allowance[]>;
 
 /** @param policy `namespace/name` of the object */
 export function compileLimit(config: LimitConfig, policy: string, path: string, problem: Problem): CompiledLimit {
@@ -58,7 +61,7 @@ export function compileLimit(config: LimitConfig, policy: string, path: string, 
   }));
   const isGlobal = config.scope === Limit_Scope.GLOBAL;
   const counts = rateLimitCounts(policy, config.name);
-  const table = bucketsOf(`${policy}/${config.name}`, config, () => counts.evicted());
+  const table = allowancesOf(`${policy}/${config.name}`, config, () => counts.evicted());
   const cost = compileCost(config.cost);
   const limit: CompiledLimit = {
     name: config.name,
@@ -78,11 +81,11 @@ export function compileLimit(config: LimitConfig, policy: string, path: string, 
       const entries = keys.entriesOf(exchange);
       if (entries === undefined) return undefined;
       const amount = cost(exchange);
-      if (isGlobal) return { limit, entries, rates, cost: amount, buckets: [] };
-      // An override's callers have buckets of their own size, and so of their own.
+      if (isGlobal) return { limit, entries, rates, cost: amount, allowances: [] };
+      // Callers with an exception have allowances of another size, and so of their own.
       const key = override < 0 ? keyText(entries) : `${override} ${keyText(entries)}`;
-      const own = table.getOrMake(key, () => rates.map((rate) => new TokenBucket(rate, exchange.startedMs)));
-      return { limit, entries, rates, cost: amount, buckets: own };
+      const own = table.getOrMake(key, () => rates.map((rate) => allowanceOf(rate, exchange.startedMs)));
+      return { limit, entries, rates, cost: amount, allowances: own };
     },
   };
   return limit;
@@ -91,19 +94,19 @@ export function compileLimit(config: LimitConfig, policy: string, path: string, 
 const defaultMaxKeys = 10_000;
 
 /**
- * Buckets outlive a change of the configuration around them: a push must not give everybody a fresh start. They are
+ * Counts outlive a change of the configuration around them: a push must not give everybody a fresh start. They are
  * found again by what they belong to, as long as the configuration before is still in memory.
  */
-const kept = new Map<string, WeakRef<Buckets>>();
+const kept = new Map<string, WeakRef<Allowances>>();
 const forgotten = new FinalizationRegistry<string>((key) => {
   if (kept.get(key)?.deref() === undefined) kept.delete(key);
 });
 
-function bucketsOf(name: string, limit: LimitConfig, onEvicted: () => void): Buckets {
+function allowancesOf(name: string, limit: LimitConfig, onEvicted: () => void): Allowances {
   const key = `${name} ${JSON.stringify(limit, (_, value: unknown) => (typeof value === "bigint" ? `${value}` : value))}`;
   const known = kept.get(key)?.deref();
   if (known !== undefined) return known;
-  const made: Buckets = new BoundedTable<readonly TokenBucket[]>(limit.maxKeys || defaultMaxKeys, onEvicted);
+  const made: Allowances = new BoundedTable<readonly Allowance[]>(limit.maxKeys || defaultMaxKeys, onEvicted);
   kept.set(key, new WeakRef(made));
   forgotten.register(made, key);
   return made;
@@ -116,8 +119,12 @@ function compileRate({ requests, perMs, burst }: Rate, path: string, problem: Pr
   if (requests < 1) problem(`${path}.requests`, "must be at least 1");
   if (per < 1) problem(`${path}.per_ms`, "must be at least 1");
   const safe = { requests: Math.max(requests, 1), perMs: Math.max(per, 1) };
-  return { ...safe, ...bucketRate(safe.requests, safe.perMs, burst === 0 ? safe.requests : burst) };
+  return { ...safe, burst: burst === 0 ? safe.requests : burst };
 }
+
+/** Who says nothing of bursts gets the rate in every stretch of time; who does gets a bucket of that size. */
+const allowanceOf = ({ requests, perMs, burst }: CompiledRate, nowMs: number): Allowance =>
+  burst === requests ? new SlidingWindow(requests, perMs) : new TokenBucket(bucketRate(requests, perMs, burst), nowMs);
 
 /** A header that is no number costs 1: nobody gets a request for free by writing nonsense. */
 function compileCost(cost: Cost | undefined): (exchange: Exchange) => number {
@@ -139,8 +146,8 @@ function compileCost(cost: Cost | undefined): (exchange: Exchange) => number {
 }
 
 /** Whether every window admits it. A cost that is known afterwards only is admitted while something is left. */
-export const isAdmitted = ({ buckets, cost }: Count, nowMs: number): boolean =>
-  buckets.every((bucket) => bucket.tokens(nowMs) >= Math.max(cost, Number.MIN_VALUE));
+export const isAdmitted = ({ allowances, cost }: Count, nowMs: number): boolean =>
+  allowances.every((each) => each.tokens(nowMs) >= Math.max(cost, Number.MIN_VALUE));
 
 export function readCost(text: string | undefined): number | undefined {
   return text !== undefined && /^\d{1,10}$/.test(text) ? Math.min(Number(text), 2 ** 31 - 1) : undefined;

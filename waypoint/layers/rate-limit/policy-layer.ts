@@ -23,10 +23,10 @@ import type { ResponseHead } from "#waypoint/http/streams.ts";
 import type { Layer, LayerContext, LayerKind, LayerResult } from "#waypoint/layers/layer.ts";
 import { recordMetadata } from "#waypoint/layers/metadata.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
+import type { Allowance } from "./allowance.ts";
 import { compileLimit, isAdmitted, readCost, type CompiledLimit, type CompiledRate, type Count } from "./limit.ts";
 import { limitedReply, tellStandings, type Limited, type Standing } from "./policy-response.ts";
 import { askService } from "./service-client.ts";
-import type { TokenBucket } from "./token-bucket.ts";
 
 /** Dynamic metadata and log fields are written under this name. */
 const metadataName = "ambit.rate_limit";
@@ -129,9 +129,9 @@ class RateLimitPolicyLayer implements Layer {
       if (reply !== undefined) return reply;
     }
     for (const { policy, counts } of counted) {
-      for (const { limit, buckets, cost } of counts) {
+      for (const { limit, allowances, cost } of counts) {
         if (limit.isGlobal) continue;
-        for (const bucket of buckets) bucket.take(nowMs, cost);
+        for (const each of allowances) each.take(nowMs, cost);
         if (!policy.config.shadow) limit.counts.count("ok");
       }
     }
@@ -250,9 +250,9 @@ class RateLimitPolicyLayer implements Layer {
   }
 
   onEnd(exchange: Exchange): void {
-    for (const { limit, buckets } of this.#pending.get(exchange)?.charges ?? []) {
+    for (const { limit, allowances } of this.#pending.get(exchange)?.charges ?? []) {
       const cost = readCost(exchange.response?.headers.get(limit.responseCostHeader ?? ""));
-      if (cost !== undefined) for (const bucket of buckets) bucket.charge(performance.now(), cost);
+      if (cost !== undefined) for (const each of allowances) each.charge(performance.now(), cost);
     }
   }
 }
@@ -265,21 +265,21 @@ const serviceError = (status: number): LocalReply => ({
 });
 
 /** The window of a limit that leaves least. */
-function localStanding({ config }: CompiledPolicy, { limit, rates, buckets, cost }: Count, nowMs: number): Limited {
+function localStanding({ config }: CompiledPolicy, { limit, rates, allowances, cost }: Count, nowMs: number): Limited {
   let least = 0;
-  for (const [index, bucket] of buckets.entries()) {
-    if (bucket.tokens(nowMs) < (buckets[least] as TokenBucket).tokens(nowMs)) least = index;
+  for (const [index, each] of allowances.entries()) {
+    if (each.tokens(nowMs) < (allowances[least] as Allowance).tokens(nowMs)) least = index;
   }
-  const bucket = buckets[least] as TokenBucket;
+  const allowance = allowances[least] as Allowance;
   const rate = rates[least] as CompiledRate;
-  const untilMs = Math.max(...buckets.map((each) => each.untilMs(nowMs, Math.max(cost, 1))));
+  const untilMs = Math.max(...allowances.map((each) => each.untilMs(nowMs, Math.max(cost, 1))));
   return {
     policy: config.name,
     limit: limit.name,
     requests: rate.requests,
     perSeconds: Math.ceil(rate.perMs / 1000),
-    remaining: Math.max(0, Math.floor(bucket.tokens(nowMs))),
-    resetSeconds: Math.ceil(bucket.untilFillMs(nowMs) / 1000),
+    remaining: Math.max(0, Math.floor(allowance.tokens(nowMs))),
+    resetSeconds: Math.ceil(allowance.untilFillMs(nowMs) / 1000),
     retrySeconds: Number.isFinite(untilMs) ? untilMs / 1000 : undefined,
   };
 }

@@ -3,6 +3,8 @@
  * more than `maxTokens`. So no interval, counted from the first request, lets more pass than was written; a bucket that
  * drips continuously would admit twice as much in the first one. Filled when looked at: no timers.
  */
+import type { Allowance } from "./allowance.ts";
+
 export interface BucketRate {
   /** At least 1. */
   readonly maxTokens: number;
@@ -21,7 +23,7 @@ export function bucketRate(requests: number, perMs: number, burst: number = requ
     : { maxTokens: burst, tokensPerFill: burst, fillIntervalMs: (perMs * burst) / requests };
 }
 
-export class TokenBucket {
+export class TokenBucket implements Allowance {
   readonly rate: BucketRate;
   #tokens: number;
   /** When it was filled last: the first request's moment and a whole number of intervals. */
@@ -32,6 +34,10 @@ export class TokenBucket {
     this.rate = rate;
     this.#tokens = rate.maxTokens;
     this.#filledMs = nowMs;
+  }
+
+  get capacity(): number {
+    return this.rate.maxTokens;
   }
 
   /** Tokens there are now. Below zero after {@link charge}. */
