@@ -9,7 +9,7 @@ import type { Host } from "./host.ts";
 export interface UnaryCall {
   /** Name of the cluster. */
   readonly cluster: string;
-  /** Default: the cluster's name. */
+  /** Default: the host name in the cluster's name, its last part; servers refuse the whole of it as a name. */
   readonly authority?: string;
   /** `/package.Service/Method`. */
   readonly method: string;
@@ -143,10 +143,12 @@ function exchange(cluster: Cluster, host: Host, call: UnaryCall, timeoutMs: numb
   });
 }
 
+const hostOf = (cluster: string): string => cluster.slice(cluster.lastIndexOf("|") + 1);
+
 function requestHead(call: UnaryCall, timeoutMs: number): RequestHead {
   const headers = new Headers([...(call.metadata?.pairs ?? [])]);
   headers.append("content-type", "application/grpc");
   headers.append("te", "trailers");
   headers.append("grpc-timeout", `${Math.min(Math.max(Math.ceil(timeoutMs), 1), 99_999_999)}m`);
-  return { method: "POST", scheme: "http", authority: call.authority ?? call.cluster, path: call.method, headers };
+  return { method: "POST", scheme: "http", authority: call.authority ?? hostOf(call.cluster), path: call.method, headers };
 }
