@@ -4,7 +4,7 @@
  */
 import { compileRegex, type TextTest } from "./regex.ts";
 
-/** What a segment consists of (RFC 3986, without the star). */
+/** What literals consist of: RFC 3986's segments without the star, which wildcards match too. */
 const letters = "a-zA-Z0-9\\-._~%!$&'()+,;:@=";
 const literal = new RegExp(`^[${letters}/]*$`);
 const variable = /^\{([a-zA-Z][a-zA-Z0-9_]{0,15})(?:=([^{}]+))?\}/;
@@ -55,8 +55,8 @@ function parse(template: string): readonly Part[] {
   return parts;
 }
 
-const segmentForm = new RegExp(`^[${letters}]+$`);
-const restForm = new RegExp(`^[${letters}/]*$`);
+const segmentForm = new RegExp(`^[${letters}*]+$`);
+const restForm = new RegExp(`^[${letters}*/]*$`);
 
 /** Whole segments only, the common case: compared one by one, without an engine. */
 function bySegment(parts: readonly Part[]): TextTest | undefined {
@@ -86,8 +86,8 @@ function bySegment(parts: readonly Part[]): TextTest | undefined {
 
 function byRegex(parts: readonly Part[]): TextTest {
   const source = parts.map((part) => {
-    if (part === "*") return `[${letters}]+`;
-    if (part === "**") return `[${letters}/]*`;
+    if (part === "*") return `[${letters}*]+`;
+    if (part === "**") return `[${letters}*/]*`;
     return part.replace(/[^a-zA-Z0-9/]/g, "\\$&");
   });
   return compileRegex(source.join(""));

@@ -86,7 +86,7 @@ describe("what becomes of tokens", () => {
         bearer(
           (await sign(claims)).replace(
             /\.[^.]+\./,
-            `.${Buffer.from(JSON.stringify({ ...claims, sub: "root" })).toString("base64url")}.`,
+            `.${Buffer.from(JSON.stringify({ ...claims, sub: "root" })).toString("base64url")}.c2ln`,
           ),
         ),
       401,
@@ -102,7 +102,7 @@ describe("what becomes of tokens", () => {
       "unsigned",
       () =>
         bearer(
-          `${Buffer.from('{"alg":"none"}').toString("base64url")}.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.`,
+          `${Buffer.from('{"alg":"none"}').toString("base64url")}.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.c2ln`,
         ),
       401,
       "Jwt header [alg] is not supported",
@@ -111,7 +111,7 @@ describe("what becomes of tokens", () => {
       "signed with the public key as secret",
       async () => bearer(await sign(claims, { alg: "HS256", kid: "r" }, Buffer.from(JSON.stringify(rsaPublic)))),
       401,
-      "Jwks doesn't have key to match kid or alg from Jwt",
+      "Jwt verification fails",
     ],
     [
       "nonsense",
@@ -129,7 +129,7 @@ describe("what becomes of tokens", () => {
     ["as query parameter", async () => ({ path: `/?access_token=${await sign(claims)}` }), 200],
     [
       "a bad one beside a good one",
-      async () => ({ ...bearer(await sign(claims)), path: "/?access_token=a.b.c" }),
+      async () => ({ ...bearer(await sign(claims)), path: "/?access_token=YQ.b.c" }),
       401,
       "Jwt header is an invalid JSON",
     ],

@@ -134,8 +134,8 @@ class JwtLayer implements Layer {
     const details = `jwt_authn_access_denied{${status.replace(/\s/g, "_")}}`;
     const code = status === jwt.audienceNotAllowed ? 403 : 401;
     if (this.#stripsFailure) return { status: code, details };
-    const uri = `${request.scheme}://${request.authority}${request.path}`;
-    const realm = uri.slice(0, longestRealm).replace(/["\\]/g, encodeURIComponent);
+    const uri = `${request.scheme}://${request.authority}${request.path.slice(0, longestPath)}`;
+    const realm = uri.replace(/["\\]/g, encodeURIComponent);
     const error = status === jwt.missing ? "" : ', error="invalid_token"';
     return {
       status: code,
@@ -146,7 +146,8 @@ class JwtLayer implements Layer {
   }
 }
 
-const longestRealm = 512;
+/** Of a path in a realm, as Envoy cuts it. */
+const longestPath = 256;
 
 function isPreflight({ request }: Exchange): boolean {
   return (

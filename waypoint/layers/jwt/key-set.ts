@@ -87,14 +87,14 @@ const publicPart = ({ kty, crv, n, e, x, y }: Readonly<Record<keyof JWK, unknown
 export async function verifySignature(token: Token, { keys }: KeySet): Promise<JwtStatus> {
   if (keys.length === 0) return jwt.noKey;
   const type = typeOfAlgorithm[token.alg];
-  const fitting = keys.filter(
+  const meant = keys.filter(
     (key) =>
-      key.type === type &&
       (key.alg === undefined || key.alg === token.alg) &&
       (key.kid === undefined || token.kid === undefined || key.kid === token.kid),
   );
-  if (fitting.length === 0) return jwt.noMatchingKey;
-  for (const { key } of fitting) {
+  if (meant.length === 0) return jwt.noMatchingKey;
+  for (const { key, type: found } of meant) {
+    if (found !== type) continue;
     try {
       await compactVerify(token.raw, key, { algorithms: [token.alg] });
       return ok;

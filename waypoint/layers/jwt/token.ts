@@ -20,7 +20,8 @@ export interface Token {
 
 /** Longer ones are not looked into. Bytes. */
 const longestToken = 16 * 1024;
-const base64url = /^[A-Za-z0-9_-]+$/;
+/** Four characters are three octets; one left over is none. */
+const base64url = /^(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-]{2,3})?$/;
 
 /** `none` is not among them. */
 export const algorithms: ReadonlySet<string> = new Set(
@@ -30,7 +31,7 @@ export const algorithms: ReadonlySet<string> = new Set(
 export function parseToken(raw: string): Token | JwtStatus {
   const sections = raw.length > longestToken ? [] : raw.split(".");
   const [headerText = "", payloadText = "", signature = ""] = sections;
-  if (sections.length !== 3) return jwt.badFormat;
+  if (sections.length !== 3 || sections.includes("")) return jwt.badFormat;
   if (!base64url.test(headerText)) return jwt.headerBadBase64;
   const header = parseObject(headerText);
   if (header === undefined) return jwt.headerBadJson;
