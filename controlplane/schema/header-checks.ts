@@ -6,6 +6,19 @@ import { nearest } from "./nearest.ts";
 const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const pseudo = [":method", ":scheme", ":authority", ":path", ":status"];
 const claims = "@request.auth.claims";
+/** They carry the form of a message: who could write them could split or hide messages. */
+const framing = new Set([
+  "connection",
+  "content-length",
+  "keep-alive",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+]);
+
+const isFraming = (name: string): boolean => framing.has(name.toLowerCase());
 
 export const isClaim = (name: string): boolean => name.toLowerCase().startsWith(claims);
 
@@ -30,7 +43,7 @@ export function checkHeaderOperations(operations: Field, side: "request" | "resp
   for (const kind of ["set", "add"]) {
     for (const [name, value] of operations.at(kind).entries()) {
       const isHost = side === "request" && (name.toLowerCase() === "host" || name === ":authority");
-      if (!isHost) checkChangedName(value, name);
+      if (!isHost) checkWrittenName(value, name);
       checkHeaderValue(value);
     }
   }
@@ -45,6 +58,12 @@ export function checkChangedName(at: Field, name: string): void {
       "the host of a request can be set; the rest of the first line is no header",
     );
   } else if (!token.test(name)) at.error(`"${name}" is no name of a header`, "use letters, digits and dashes");
+}
+
+/** A header that is set or added; taking one away that the proxy writes itself does no harm. */
+export function checkWrittenName(at: Field, name: string): void {
+  if (isFraming(name)) at.error(`"${name}" belongs to the connection`, "leave it out: proxies write it themselves");
+  else checkChangedName(at, name);
 }
 
 /** What waypoints know between percent signs. */

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { parseDurationMs } from "#shared/config/env-reader.ts";
 import { checkOperation, checkSource } from "./authorization-policy.ts";
 import type { Field } from "./field.ts";
+import { checkWrittenName } from "./header-checks.ts";
 import { age, type KindDefinition } from "./kind.ts";
 import { checkUnique, dnsLabel, duration, filled, ipBlockPattern, port, portTextPattern } from "./scalars.ts";
 
@@ -282,9 +283,8 @@ function checkBody(part: Field): void {
     part.at("errorStatus").warn("is not used", "write onError: Deny");
   }
   for (const [name, value] of part.at("response").at("headers").at("set").entries()) {
-    if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name)) {
-      value.error(`"${name}" is not a header name`, "use letters, digits and !#$%&'*+.^_`|~-");
-    } else if (/[\r\n\0]/.test(value.text ?? "")) value.error("holds a line break", "write it on one line");
+    checkWrittenName(value, name);
+    if (/[\r\n\0]/.test(value.text ?? "")) value.error("holds a line break", "write it on one line");
   }
 }
 

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { attachment, checkAttachment, oneAttachment } from "./attachment.ts";
 import type { Field } from "./field.ts";
+import { checkMatchedName, checkWrittenName } from "./header-checks.ts";
 import { age, securityKind, type KindDefinition } from "./kind.ts";
 import { checkDuration, duration, filled } from "./scalars.ts";
 
@@ -40,6 +41,16 @@ function check(spec: Field): void {
     checkUrl(uri);
     checkKeys(rule.at("jwks"));
     checkDuration(rule.at("timeout"));
+    const payload = rule.at("outputPayloadToHeader");
+    if (payload.text !== undefined && payload.text !== "") checkWrittenName(payload, payload.text);
+    for (const output of rule.at("outputClaimToHeaders").items()) {
+      const header = output.at("header");
+      if (header.text !== undefined) checkWrittenName(header, header.text);
+    }
+    for (const place of rule.at("fromHeaders").items()) {
+      const name = place.at("name");
+      if (name.text !== undefined && name.text !== "") checkMatchedName(name, name.text);
+    }
   }
 }
 

@@ -18,6 +18,7 @@ test.each<[Kind, string, unknown]>([ // kind, rule, the whole message
   ["HTTPRoute", "{matches: [{path: {type: RegularExpression, value: '('}}]}", "spec.rules[0].matches[0].path.value: \"(\" is not RE2: missing closing ): `(`: RE2 has no look-around and no back-references"],
   ["HTTPRoute", "{matches: [{headers: [{type: RegularExpression, name: x, value: '['}]}]}", expect.stringContaining("spec.rules[0].matches[0].headers[0].value: \"[\" is not RE2")],
   ["HTTPRoute", "{matches: [{headers: [{name: 'x y', value: a}]}]}", 'spec.rules[0].matches[0].headers[0].name: "x y" is no name of a header: use letters, digits and dashes'],
+  ["HTTPRoute", "{filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {add: [{name: Connection, value: a}]}}]}", expect.stringContaining('"Connection" belongs to the connection')],
   ["HTTPRoute", "{filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: ':path', value: a}]}}]}", expect.stringContaining('":path" cannot be changed so')],
   ["HTTPRoute", "{filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x, value: a}, {name: x, value: b}]}}]}", 'spec.rules[0].filters[0].requestHeaderModifier.set[1].name: "x" repeats that of entry 0: give each entry its own'],
   ["HTTPRoute", "{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: a, port: 1}, percent: 1, fraction: {numerator: 1}}}]}", 'spec.rules[0].filters[0].requestMirror.fraction: excludes "percent", which is written too: keep one of them'],

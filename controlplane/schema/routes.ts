@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { Field } from "./field.ts";
 import { age, gatewayKind, type Column, type KindDefinition } from "./kind.ts";
 import { anything, checkUnique, filled, gatewayDuration, hostProblem, port } from "./scalars.ts";
-import { checkChangedName, checkMatchedName } from "./header-checks.ts";
+import { checkChangedName, checkMatchedName, checkWrittenName } from "./header-checks.ts";
 import { checkRegex } from "./regex.ts";
 import { parseDurationMs } from "#shared/config/env-reader.ts";
 
@@ -324,7 +324,7 @@ function checkModifier(modifier: Field): void {
     for (const item of items) {
       const name = item.at("name");
       if (name.text !== undefined && name.text !== "" && name.text.toLowerCase() !== "host")
-        checkChangedName(name, name.text);
+        checkWrittenName(name, name.text);
     }
   }
   for (const item of modifier.at("remove").items()) if (item.text !== undefined) checkChangedName(item, item.text);

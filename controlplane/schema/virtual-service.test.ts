@@ -55,6 +55,8 @@ test.each([ // spec, the whole message
   [rule("corsPolicy: {maxAge: 1500ms}"),                            'spec.http[0].corsPolicy.maxAge: "1500ms" is no whole number of seconds: browsers count seconds'],
   [rule("headers: {request: {set: {':path': /}}}"),                 'spec.http[0].headers.request.set[":path"]: ":path" cannot be changed so: the host of a request can be set; the rest of the first line is no header'],
   [rule("headers: {response: {set: {host: a}}}"),                   'spec.http[0].headers.response.set.host: "host" cannot be changed so: the host of a request can be set; the rest of the first line is no header'],
+  [rule("headers: {request: {add: {Transfer-Encoding: chunked}}}"), 'spec.http[0].headers.request.add.Transfer-Encoding: "Transfer-Encoding" belongs to the connection: leave it out: proxies write it themselves'],
+  [rule("headers: {response: {set: {content-length: '5'}}}"),       'spec.http[0].headers.response.set.content-length: "content-length" belongs to the connection: leave it out: proxies write it themselves'],
   [rule("headers: {request: {remove: [host]}}"),                    'spec.http[0].headers.request.remove[0]: "host" cannot be changed so: the host of a request can be set; the rest of the first line is no header'],
   [rule("headers: {request: {add: {x-a: 100%}}}"),                  'spec.http[0].headers.request.add.x-a: "100%" has a "%" at 3 that begins nothing: write "%%" for a percent sign'],
   [rule("headers: {request: {add: {x-a: '%REQ(a'}}}"),              'spec.http[0].headers.request.add.x-a: "%REQ(a" has a "%" at 0 that begins nothing: write "%%" for a percent sign'],
