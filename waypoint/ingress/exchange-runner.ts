@@ -14,7 +14,7 @@ import type {
   ResponseHead,
   UpstreamStream,
 } from "#waypoint/http/streams.ts";
-import type { LayerResult, RequestBody } from "#waypoint/layers/layer.ts";
+import type { BodyTransform, LayerResult, RequestBody } from "#waypoint/layers/layer.ts";
 import type { CompiledRoute, ForwardAction } from "#waypoint/routing/compiled-route.ts";
 import type { ForwardReader } from "#waypoint/routing/router-contract.ts";
 import type { HttpChain } from "./http-chain.ts";
@@ -57,6 +57,8 @@ class ExchangeRun implements BodyReader, RequestBody {
   #heldBytes = 0;
   #peeks: Peek[] | undefined;
   #cancelTimeout: (() => void) | undefined;
+  /** Of layers that change bodies. */
+  #transforms: readonly BodyTransform[] | undefined;
 
   constructor(chain: HttpChain, connection: DownstreamConnection, stream: DownstreamStream) {
     this.#chain = chain;
@@ -178,6 +180,7 @@ class ExchangeRun implements BodyReader, RequestBody {
       return;
     }
     route.editRequest(exchange);
+    this.#transforms = this.#chain.layers.transforms(exchange);
     this.#at = "forwarding";
     const endsNow = this.#isRequestComplete && this.#held === undefined;
     const forwarded = route as CompiledRoute & { readonly action: ForwardAction };
@@ -189,11 +192,24 @@ class ExchangeRun implements BodyReader, RequestBody {
 
   #sendHeld(upstream: UpstreamStream, stream: DownstreamStream): void {
     let takesMore = true;
-    for (const chunk of this.#held ?? []) takesMore = upstream.write(chunk);
+    for (const chunk of this.#held ?? []) takesMore = this.#sendOn(upstream, chunk);
     this.#held = undefined;
     if (this.#isRequestComplete) upstream.end(this.#requestTrailers);
     else if (takesMore) stream.resume();
     else stream.pause();
+  }
+
+  /** Whether upstream takes more. */
+  #sendOn(upstream: UpstreamStream, chunk: Buffer): boolean {
+    if (this.#transforms === undefined) return upstream.write(chunk);
+    let changed = chunk;
+    try {
+      for (const transform of this.#transforms) changed = transform.request(changed);
+    } catch (error) {
+      this.broke(error);
+      return true;
+    }
+    return changed.length === 0 || upstream.write(changed);
   }
 
   #read(): void {
@@ -234,7 +250,7 @@ class ExchangeRun implements BodyReader, RequestBody {
 
   data(chunk: Buffer): void {
     if (this.#at === "forwarding") {
-      if (this.#upstream?.write(chunk) === false) this.stream.pause();
+      if (this.#upstream !== undefined && !this.#sendOn(this.#upstream, chunk)) this.stream.pause();
     } else if (this.#at === "layers") {
       this.#held ??= [];
       this.#held.push(chunk);
@@ -289,12 +305,26 @@ class ExchangeRun implements BodyReader, RequestBody {
   }
 
   answerData(chunk: Buffer): void {
-    if (this.#at === "forwarding" && !this.stream.write(chunk)) this.#upstream?.pause();
+    if (this.#at !== "forwarding") return;
+    const bytes = this.#transforms === undefined ? chunk : this.#changed(chunk, this.#transforms);
+    if (bytes.length > 0 && !this.stream.write(bytes)) this.#upstream?.pause();
+  }
+
+  #changed(chunk: Buffer, transforms: readonly BodyTransform[]): Buffer {
+    let changed = chunk;
+    for (const transform of transforms.toReversed()) changed = transform.response(changed);
+    return changed;
   }
 
   answerEnd(trailers: Headers | undefined): void {
     if (this.#at !== "forwarding") return;
-    this.stream.end(trailers);
+    let own = trailers;
+    for (const transform of this.#transforms?.toReversed() ?? []) {
+      const { rest, trailers: left } = transform.responseEnd(own);
+      if (rest !== undefined) this.stream.write(rest);
+      own = left;
+    }
+    this.stream.end(own);
     this.#finish(trailers);
   }
 

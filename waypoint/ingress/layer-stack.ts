@@ -2,7 +2,7 @@
 import type { CompiledRoute } from "#waypoint/routing/compiled-route.ts";
 import type { Exchange } from "#waypoint/http/exchange.ts";
 import type { ResponseHead } from "#waypoint/http/streams.ts";
-import type { Layer } from "#waypoint/layers/layer.ts";
+import type { BodyTransform, Layer } from "#waypoint/layers/layer.ts";
 
 export interface StackedLayer {
   readonly layer: Layer;
@@ -15,18 +15,30 @@ export class LayerStack {
   readonly request: readonly StackedLayer[];
   readonly #response: readonly StackedLayer[];
   readonly #end: readonly StackedLayer[];
+  readonly #transforming: readonly StackedLayer[];
   readonly #anyDisabled: boolean;
 
   constructor(layers: readonly StackedLayer[]) {
     this.request = layers.filter(({ layer }) => layer.onRequest !== undefined);
     this.#response = layers.filter(({ layer }) => layer.onResponse !== undefined).toReversed();
     this.#end = layers.filter(({ layer }) => layer.onEnd !== undefined);
+    this.#transforming = layers.filter(({ layer }) => layer.transform !== undefined);
     this.#anyDisabled = layers.some(({ isDisabled }) => isDisabled);
   }
 
   isOn({ layer, isDisabled }: StackedLayer, route: CompiledRoute | undefined): boolean {
     if (route === undefined || route.layerDisabled.size === 0) return !isDisabled;
     return !(route.layerDisabled.get(layer.name) ?? isDisabled);
+  }
+
+  /** In the order of the configuration; undefined where bodies stay as they are. */
+  transforms(exchange: Exchange): readonly BodyTransform[] | undefined {
+    if (this.#transforming.length === 0) return undefined;
+    const { route } = exchange;
+    const found = this.#transforming.flatMap((stacked) =>
+      this.isOn(stacked, route) ? (stacked.layer.transform?.(exchange) ?? []) : [],
+    );
+    return found.length === 0 ? undefined : found;
   }
 
   /** Every layer, also one that an earlier one's answer kept from seeing the request. */

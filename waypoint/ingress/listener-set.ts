@@ -7,7 +7,7 @@ import { hostPort, type Ip } from "#shared/net/ip.ts";
 import type { Logger } from "#shared/observe/logger.ts";
 import type { Listener } from "#shared/proto/gen/envoy/config/listener/v3/listener_pb.js";
 import { Sweeper } from "#waypoint/http/sweeper.ts";
-import { below, type ListenerContext } from "./compile-context.ts";
+import type { ListenerContext } from "./compile-context.ts";
 import { compileListener } from "./compile-listener.ts";
 import type { CompiledListener } from "./compiled-listener.ts";
 import { ListenerRuntime, type ListenerRuntimeOptions } from "./listener-runtime.ts";
@@ -58,7 +58,7 @@ export class ListenerSet {
     const problem = (path: string, message: string) =>
       void problems.push(path === "" ? message : `${path}: ${message}`);
     const context: ListenerContext = { ...this.#options.context, problem, skipped: () => {} };
-    const compiled = compileListener(listener, below(context, ""));
+    const compiled = compileListener(listener, context);
     if (problems.length > 0) return problems;
     const skipped = [...new Set(compiled.skipped)];
     if (skipped.length > 0) this.#options.log.info({ listener: name, skipped }, "optional filters left out");

@@ -6,6 +6,7 @@ import type { NetworkConnection, NetworkLayer, NetworkLayerResult } from "#waypo
 /** One connection on its way through the layers, and out of them again. */
 export class LayeredConnection implements NetworkConnection {
   readonly connection: DownstreamConnection;
+  dynamicPort: number | undefined;
   readonly #layers: readonly NetworkLayer[];
   #passed = 0;
   #isEnded = false;

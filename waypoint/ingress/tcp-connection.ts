@@ -168,7 +168,9 @@ export class TcpConnection implements ServedConnection, TcpConnectionFacts, Rela
         tried,
         originalDestination: destination,
         metadataMatch,
-        ...(serverName !== undefined && { dynamicHost: { host: serverName, port: destination.port } }),
+        ...(serverName !== undefined && {
+          dynamicHost: { host: serverName, port: this.#layered.dynamicPort ?? destination.port },
+        }),
       });
       if (pick.kind === "host") return pick.host;
       if (pick.kind === "none" || this.#isOver) return undefined;

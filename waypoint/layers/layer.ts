@@ -6,6 +6,7 @@ import type { Any } from "@bufbuild/protobuf/wkt";
 import type { Clock } from "#shared/clock/clock.ts";
 import type { Logger } from "#shared/observe/logger.ts";
 import type { Exchange, LocalReply } from "#waypoint/http/exchange.ts";
+import type { Headers } from "#waypoint/http/headers.ts";
 import type { ResponseHead } from "#waypoint/http/streams.ts";
 import type { Clusters } from "#waypoint/upstream/clusters.ts";
 
@@ -17,10 +18,26 @@ export interface Layer {
   readonly name: string;
   /** Returns at once where it can: a promise costs every request a turn of the loop. */
   onRequest?(exchange: Exchange, body: RequestBody): LayerResult | Promise<LayerResult>;
-  /** Before the head goes to the client; also for answers of our own. */
+  /** Once, when every layer has let the request pass; undefined where bodies stay as they are. */
+  transform?(exchange: Exchange): BodyTransform | undefined;
+  /** Before the head goes to the client; also for answers of our own, even where an earlier layer gave them. */
   onResponse?(exchange: Exchange, head: ResponseHead): void;
   /** Exactly once, whatever happened. */
   onEnd?(exchange: Exchange): void;
+}
+
+/**
+ * Bytes of bodies become others on their way, piece by piece. An empty piece is not passed on. What throws breaks the
+ * exchange off.
+ */
+export interface BodyTransform {
+  request(chunk: Buffer): Buffer;
+  response(chunk: Buffer): Buffer;
+  /** What is still to be sent when upstream's answer has ended, and its trailers, if they go on as trailers. */
+  responseEnd(trailers: Headers | undefined): {
+    readonly rest: Buffer | undefined;
+    readonly trailers: Headers | undefined;
+  };
 }
 
 /** The request's body, for the layers that need it before the request goes on. */

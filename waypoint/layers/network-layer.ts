@@ -10,6 +10,8 @@ import type { LayerContext } from "./layer.ts";
 /** One connection as network layers see it. */
 export interface NetworkConnection {
   readonly connection: DownstreamConnection;
+  /** Port for clusters that go by server name, instead of the destination's; a layer may set it. */
+  dynamicPort?: number | undefined;
   /** What layers said of it, by filter name; for the access log. Made at first use. */
   metadataOf(filter: string): JsonObject | undefined;
   setMetadata(filter: string, value: JsonObject): void;

@@ -8,7 +8,9 @@ import { extAuthzLayer } from "./ext-authz/ext-authz-layer.ts";
 import { extAuthzNetworkLayer } from "./ext-authz/ext-authz-network-layer.ts";
 import { jwtLayer } from "./jwt/jwt-layer.ts";
 import { forwardProxyLayer } from "./forward-proxy/forward-proxy-layer.ts";
+import { sniForwardProxyLayer } from "./forward-proxy/sni-forward-proxy-layer.ts";
 import { grpcStatsLayer } from "./grpc/grpc-stats-layer.ts";
+import { grpcWebLayer } from "./grpc/grpc-web-layer.ts";
 import { headerMutationLayer } from "./header-mutation/header-mutation-layer.ts";
 import type { LayerKind } from "./layer.ts";
 import type { NetworkLayerKind } from "./network-layer.ts";
@@ -31,7 +33,12 @@ export const layerKinds: readonly LayerKind[] = [
   headerMutationLayer,
   forwardProxyLayer,
   grpcStatsLayer,
+  grpcWebLayer,
 ];
 
 /** Network filters besides the connection manager and the TCP proxy, which end a chain. */
-export const networkLayerKinds: readonly NetworkLayerKind[] = [rbacNetworkLayer, extAuthzNetworkLayer];
+export const networkLayerKinds: readonly NetworkLayerKind[] = [
+  rbacNetworkLayer,
+  extAuthzNetworkLayer,
+  sniForwardProxyLayer,
+];

@@ -1,0 +1,66 @@
+import { describe, expect, test } from "@jest/globals";
+import { readConfig } from "./config.ts";
+
+const pod = { POD_NAME: "waypoint-1", POD_NAMESPACE: "shop", INSTANCE_IP: "10.0.0.5" };
+
+describe("configuration of a waypoint", () => {
+  test("defaults are those of Istio's proxies", () => {
+    const config = readConfig({ env: pod });
+    expect(config).toMatchObject({
+      instanceIps: ["10.0.0.5"],
+      serviceAccount: "default",
+      trustDomain: "cluster.local",
+      xds: { address: "istiod.istio-system.svc:15012", roots: "/var/run/secrets/istio/root-cert.pem" },
+      ca: { address: "istiod.istio-system.svc:15012" },
+      drainMs: 5_000,
+      ports: { hbone: 15_008, admin: 15_000, readiness: 15_021, stats: 15_020, prometheus: 15_090 },
+      wildcard: "::",
+    });
+  });
+
+  test("every mistake is told at once", () => {
+    const env = { INSTANCE_IP: "10.0.0.5,x", XDS_ADDRESS: "", CA_ADDRESS: "", LOG_LEVEL: "loud", ADMIN_PORT: "70000" };
+    const wanted = [
+      "POD_NAME=",
+      "POD_NAMESPACE=",
+      'not "x"',
+      "XDS_ADDRESS=",
+      "WAYPOINT_TUNNELS=off",
+      "LOG_LEVEL=",
+      "ADMIN_PORT=",
+    ];
+    const message = (() => {
+      try {
+        readConfig({ env });
+        return "";
+      } catch (error) {
+        return (error as Error).message;
+      }
+    })();
+    expect(wanted.filter((part) => !message.includes(part))).toEqual([]);
+  });
+
+  test("goes without a CA only where that is said in so many words", () => {
+    expect(readConfig({ env: { ...pod, WAYPOINT_TUNNELS: "off" } }).ca).toBeUndefined();
+    expect(() => readConfig({ env: { ...pod, CA_ADDRESS: "" } })).toThrow("WAYPOINT_TUNNELS=off");
+  });
+
+  test("labels come from the pod's file and from the environment", () => {
+    const file = 'gateway.networking.k8s.io/gateway-name="waypoint"\nnote="a \\"b\\""\n\nbroken\n';
+    const { labels } = readConfig({
+      env: { ...pod, ISTIO_METAJSON_LABELS: '{"app":"w"}' },
+      readFile: (path) => (path === "/etc/istio/pod/labels" ? file : undefined),
+    });
+    expect(labels).toEqual({ "gateway.networking.k8s.io/gateway-name": "waypoint", note: 'a "b"', app: "w" });
+  });
+
+  // prettier-ignore
+  test.each<[string[], Record<string, string>, string, string]>([ // arguments                          environment              level    why
+    [["--proxyLogLevel", "warning"],                {},                      "warn",  "Envoy's name"],
+    [["--proxyLogLevel=debug"],                     {},                      "debug", "in one piece"],
+    [["--domain", "x"],                             {},                      "info",  "nothing is said"],
+    [["--proxyLogLevel", "debug"],                  { LOG_LEVEL: "error" },  "error", "the environment goes first"],
+  ])("%j with %j logs from %s on: %s", (args, env, level) => {
+    expect(readConfig({ env: { ...pod, ...env }, args }).logFilter.fallback).toBe(level);
+  });
+});
