@@ -5,7 +5,8 @@
  */
 import type { Allowance } from "./allowance.ts";
 
-/** Requests closer together than this part of a window are kept as one: bounds memory at 4 KiB a key. */
+/** So many are remembered one by one; further ones that come closer together than a 256th of the window, as one. */
+const exactEntries = 256;
 const resolution = 256;
 
 export class SlidingWindow implements Allowance {
@@ -67,7 +68,7 @@ export class SlidingWindow implements Allowance {
     if (cost === 0) return;
     this.#taken += cost;
     const last = this.#times.length - 1;
-    if (last >= this.#head && nowMs < this.#openUntilMs) {
+    if (last - this.#head + 1 >= exactEntries && nowMs < this.#openUntilMs) {
       // What is kept as one comes back with the last of it: a little late, never early.
       this.#times[last] = this.#openUntilMs;
       this.#amounts[last] = (this.#amounts[last] as number) + cost;
