@@ -22,7 +22,7 @@ import { connectionManager } from "./http-chain.ts";
 import { pack } from "./messages.ts";
 import { rateLimitDestinations } from "./rate-limits/rate-limit-filters.ts";
 import { httpRoutesFor } from "./routes/routes-for.ts";
-import { tcpRoutesFor } from "./routes/tcp-routes.ts";
+import { namedTcpRoutesFor, tcpRoutesFor } from "./routes/tcp-routes.ts";
 import { securityDestinations } from "./security/security-filters.ts";
 import { tcpFilters } from "./tcp-chain.ts";
 
@@ -182,6 +182,21 @@ class ChainBuilder {
         sniPort: forwardsByName ? port.port : undefined,
       }),
     });
+    for (const named of namedTcpRoutesFor(context, service, port)) {
+      this.destinations.push(...named.destinations);
+      const serverNames = [...named.serverNames];
+      this.chains.push({
+        name: `${name}|${serverNames.join()}`,
+        filterChainMatch: { prefixRanges: [...prefixRanges], destinationPort: port.port, serverNames },
+        filters: tcpFilters(context, {
+          name,
+          service,
+          clusters: named.clusters,
+          destination: named.destinations[0],
+          sniPort: undefined,
+        }),
+      });
+    }
   }
 
   /**

@@ -177,8 +177,9 @@ function emitForward(arrival: Arrival, action: ForwardEntry, changed: string | u
     ...(authority === "" ? {} : { hostRewriteSpecifier: { case: "hostRewriteLiteral", value: authority } as const }),
     ...rewriteFields(action.rewrite),
     timeout: duration(action.timeoutMs),
-    // A gRPC client's own deadline counts, within that of the route.
-    maxStreamDuration: { maxStreamDuration: duration(0), grpcTimeoutHeaderMax: duration(action.timeoutMs) },
+    // A gRPC client's own deadline counts, within that of the route. `max_stream_duration`, which took this field's place,
+    // would set the timeout aside.
+    maxGrpcTimeout: duration(action.timeoutMs),
     ...(retries === undefined ? {} : { retryPolicy: retries }),
     appendXForwardedHost: context.meshConfig.proxyHeaders.forwardedHost,
     hashPolicy: hashes,

@@ -19,7 +19,7 @@ import { clusterOf } from "../cluster-names.ts";
 import type { Destination, EnvoyContext } from "../context.ts";
 import { envoyContext, proxyFacts } from "../view.ts";
 import { httpRoutesFor } from "./routes-for.ts";
-import { tcpRoutesFor } from "./tcp-routes.ts";
+import { namedTcpRoutesFor, tcpRoutesFor } from "./tcp-routes.ts";
 
 const folder = join(import.meta.dirname, "../../testdata/envoy/routes");
 const registry = createRegistry(
@@ -71,6 +71,9 @@ function routesOf(context: EnvoyContext): unknown {
       }
       const { clusters } = tcpRoutesFor(context, service, port);
       if (clusters.length > 0) answer[`tcp ${where}`] = clusters.map(({ name, weight }) => ({ name, weight }));
+      for (const each of namedTcpRoutesFor(context, service, port)) {
+        answer[`tls ${where} ${each.serverNames.join()}`] = each.clusters.map(({ name, weight }) => ({ name, weight }));
+      }
     }
   }
   return answer;

@@ -26,23 +26,71 @@ export interface TcpRoutes {
   readonly destinations: readonly Destination[];
 }
 
+/** Where connections go that ask for one of these names in their TLS handshake. */
+export interface NamedTcpRoutes extends TcpRoutes {
+  readonly serverNames: readonly string[];
+}
+
 interface Share {
   readonly target: Target;
   readonly weight: number;
 }
 
-/** TLS rules of all objects come before TCP rules of any. */
+const objectsFor = (context: EnvoyContext, service: ServiceInfo, { port }: PortInfo): readonly RouteObject[] =>
+  routeObjects(context, { service, port, kinds: ["TLSRoute", "TCPRoute"], perspective: "waypoint" });
+
+/**
+ * Of connections that ask for no name, or for one that nothing is said of. TLS rules of all objects come before TCP rules
+ * of any.
+ */
 export function tcpRoutesFor(context: EnvoyContext, service: ServiceInfo, port: PortInfo): TcpRoutes {
-  const objects = routeObjects(context, {
-    service,
-    port: port.port,
-    kinds: ["TLSRoute", "TCPRoute"],
-    perspective: "waypoint",
-  });
+  const objects = objectsFor(context, service, port);
   const shares =
     firstOf(objects, (object) => tlsShares(context, object, service, port.port)) ??
     firstOf(objects, (object) => tcpShares(context, object, service, port.port)) ??
     [];
+  return weightedClusters(context, shares, port);
+}
+
+/** By name: of what several rules say of a name, the first counts. Only ports for TLS know names. */
+export function namedTcpRoutesFor(
+  context: EnvoyContext,
+  service: ServiceInfo,
+  port: PortInfo,
+): readonly NamedTcpRoutes[] {
+  if (port.protocol !== "tls" && port.protocol !== "https") return [];
+  const taken = new Set<string>();
+  const named: NamedTcpRoutes[] = [];
+  const add = (names: readonly string[], shares: Shares): void => {
+    // A star is any name: what connections are told that ask for none.
+    const serverNames = [...new Set(names.map((name) => name.toLowerCase()))].filter(
+      (name) => name !== "*" && !taken.has(name),
+    );
+    if (serverNames.length === 0 || shares === undefined) return;
+    for (const name of serverNames) taken.add(name);
+    named.push({ serverNames, ...weightedClusters(context, shares, port) });
+  };
+  for (const object of objectsFor(context, service, port)) {
+    if (object.kind === "routes") {
+      for (const route of object.routes) {
+        if (route.kind === "TLSRoute") add(route.hostnames, routeShares(context, [route]));
+      }
+      continue;
+    }
+    for (const rule of object.virtualService.tls) {
+      // What comes after is never reached.
+      if (rule.matches.length === 0) return named;
+      const matches = rule.matches.filter((match) => takes(context, match, service, port.port));
+      add(
+        matches.flatMap(({ sniHosts }) => sniHosts),
+        ruleShares(context, object.virtualService, rule),
+      );
+    }
+  }
+  return named;
+}
+
+function weightedClusters(context: EnvoyContext, shares: readonly Share[], port: PortInfo): TcpRoutes {
   const clusters = shares
     .filter(({ weight }) => weight > 0)
     .map(({ target, weight }): WeightedCluster => {
@@ -75,7 +123,7 @@ function tlsShares(context: EnvoyContext, object: RouteObject, service: ServiceI
     ({ matches }) =>
       matches.length === 0 ||
       matches.some(
-        // A connection is known by the service that it is for, whatever name it asks for.
+        // A rule for the service's own name is for connections to it that ask for no other.
         (match) => match.sniHosts.includes(service.hostname) && takes(context, match, service, port),
       ),
   );
