@@ -310,6 +310,5 @@ if (import.meta.main) {
   const [name = "", options = "{}"] = process.argv.slice(2);
   const command = commands[name as keyof WebCommands] as ((options: unknown) => Promise<unknown>) | undefined;
   if (command === undefined) throw new Error(`No command ${name}; there are ${Object.keys(commands).join(", ")}`);
-  console.log(JSON.stringify(await command(JSON.parse(options))));
-  process.exit(0);
+  process.stdout.write(`${JSON.stringify(await command(JSON.parse(options)))}\n`, () => process.exit(0));
 }
