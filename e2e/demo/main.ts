@@ -53,6 +53,7 @@ if (!values.once) {
 It is all yours until Ctrl-C. Try:
   ${kubectl} get pods -A -o wide
   ${kubectl} logs -n istio-system ds/ztunnel
+  ${kubectl} apply -f manifests/samples/bookshop/routing/canary-by-weight.yaml
   ${kubectl} apply -f manifests/samples/bookshop/policies/allow-frontend-to-catalog.yaml
   ${kubectl} label namespace legacy istio.io/dataplane-mode=ambient
   ${kubectl} exec -n bookshop deploy/frontend -- node -e 'fetch("http://catalog:8080/books").then(async r => console.log(await r.text()))'`);

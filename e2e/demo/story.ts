@@ -3,18 +3,9 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { CaptureSummary } from "#e2e/support/packet-capture.ts";
 import { nameOf, type Cluster, type PodName } from "#e2e/support/cluster.ts";
-import type { Storyteller } from "./storyteller.ts";
+import { podOf, samples, type Stage } from "./stage.ts";
+import { tellWaypointStory } from "./waypoint-story.ts";
 
-interface Stage {
-  readonly story: Storyteller;
-  readonly cluster: Cluster;
-  /** Folder of the project. */
-  readonly root: string;
-  /** How the reader would call kubectl. */
-  readonly kubectl: string;
-}
-
-const samples = "manifests/samples/bookshop";
 const title = "Tunnels and Their Makers";
 const hbonePort = "15008";
 
@@ -26,6 +17,7 @@ export async function tellStory(stage: Stage): Promise<void> {
   await refuseStrangers(stage);
   await denyOneCaller(stage);
   await takeThePolicyAway(stage);
+  await tellWaypointStory(stage);
 }
 
 async function openTheShop({ story, cluster, root, kubectl }: Stage): Promise<void> {
@@ -131,10 +123,6 @@ async function applyPolicy({ story, cluster, root, kubectl }: Stage, name: strin
   for (const text of readFileSync(join(root, file), "utf8").split("\n"))
     if (text.trim() !== "") story.say(`    ${text}`);
   await cluster.applyFile(join(root, file));
-}
-
-async function podOf(cluster: Cluster, app: string): Promise<PodName> {
-  return nameOf(await cluster.pod(app === "legacy-client" ? "legacy" : "bookshop", app));
 }
 
 /** The frontend's page, asked for inside its own pod. */
