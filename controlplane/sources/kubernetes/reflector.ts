@@ -160,7 +160,7 @@ export class Reflector {
         resourceVersion,
         timeoutSeconds,
         fieldSelector: collection.fieldSelector,
-          labelSelector: collection.labelSelector,
+        labelSelector: collection.labelSelector,
       };
       const lines = client.lines(collectionPath(collection, version), query, AbortSignal.any([signal, tooLate.signal]));
       for await (const line of lines) yield line as WatchLine;
