@@ -3,6 +3,7 @@ import { createServer, request as httpRequest, type IncomingHttpHeaders, type Se
 import { once } from "node:events";
 import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import type { JsonObject } from "@bufbuild/protobuf";
 import { systemClock } from "#shared/clock/clock.ts";
 import { HboneConnection } from "#shared/hbone/hbone-client.ts";
 import { windowSizesDefault } from "#shared/hbone/http2-settings.ts";
@@ -10,7 +11,16 @@ import { spiffeId } from "#shared/identity/spiffe-id.ts";
 import { connectLoopback, endingOf, listenLoopback, readAll, until } from "#shared/testing/loopback.ts";
 import { TestCa } from "#shared/testing/test-ca.ts";
 import { TestControlPlane } from "./testing/control-plane.ts";
-import { edsCluster, endpoints, httpFilter, inspectors, listener, routeTo, tcpFilter } from "./testing/resources.ts";
+import {
+  edsCluster,
+  endpoints,
+  httpFilter,
+  inspectors,
+  listener,
+  routeTo,
+  tcpFilter,
+  typed,
+} from "./testing/resources.ts";
 import { startTestWaypoint, type FixtureOptions } from "./testing/waypoint-fixture.ts";
 import type { Waypoint } from "./waypoint.ts";
 
@@ -90,6 +100,14 @@ async function ask(
   const chunks: Buffer[] = [];
   for await (const chunk of response) chunks.push(chunk as Buffer);
   return { status: response.statusCode ?? 0, headers: response.headers, body: Buffer.concat(chunks).toString() };
+}
+
+/** Asks until it is answered so, for ten seconds at most. */
+async function untilAnswered(port: number, body: string): Promise<string> {
+  const startedMs = performance.now();
+  let last = "";
+  while (last !== body && performance.now() - startedMs < 10_000) ({ body: last } = await ask(port));
+  return last;
 }
 
 const portOf = (waypoint: Waypoint, name: string): number => waypoint.listeners.portsOf(name)[0] ?? 0;
@@ -267,5 +285,63 @@ describe("a waypoint", () => {
     expect((await asking).body).toBe("late");
     await drained;
     expect(waypoint.connections).toBe(0);
+  });
+
+  test("goes on with what it knows while the control plane is away, and takes the news when it is back", async () => {
+    const first = await TestControlPlane.start();
+    const [before, after] = [await startOrigin("before"), await startOrigin("after")];
+    const fill = (xds: TestControlPlane, port: number) => {
+      xds.put("cluster", edsCluster("a"));
+      xds.put("endpoints", endpoints("a", port));
+      xds.put("listener", listener("plain", [{ name: "all", filters: [httpFilter([routeTo("a")])] }]));
+    };
+    fill(first, before.port);
+    const waypoint = await start(first);
+    await first[Symbol.asyncDispose]();
+    expect((await ask(portOf(waypoint, "plain"))).body).toBe("before got 0");
+    const second = scope.use(await TestControlPlane.start(Number(new URL(first.address).port)));
+    fill(second, after.port);
+    const port = portOf(waypoint, "plain");
+    await expect(untilAnswered(port, "after got 0")).resolves.toBe("after got 0");
+  });
+
+  test("TCP: a connection that a new policy forbids is ended, and later ones are refused", async () => {
+    const xds = await startControlPlane();
+    const echo = scope.use(await listenLoopback((socket) => socket.pipe(socket)));
+    xds.put("cluster", edsCluster("tcp"));
+    xds.put("endpoints", endpoints("tcp", echo.port));
+    const chain = (...before: JsonObject[]) =>
+      listener("plain", [{ name: "all", filters: [...before, tcpFilter("tcp")] }]);
+    xds.put("listener", chain());
+    const waypoint = await start(xds);
+    const socket = await connectLoopback(portOf(waypoint, "plain"));
+    socket.write("hello");
+    const [echoed] = (await once(socket, "data")) as [Buffer];
+    expect(echoed.toString()).toBe("hello");
+    const deny = typed("envoy.filters.network.rbac", "envoy.extensions.filters.network.rbac.v3.RBAC", {
+      stat_prefix: "test",
+      rules: { action: "DENY", policies: { all: { permissions: [{ any: true }], principals: [{ any: true }] } } },
+    });
+    xds.put("listener", chain(deny));
+    expect(await endingOf(socket)).toBe("reset");
+    expect(["end", "reset"]).toContain(await endingOf(await connectLoopback(portOf(waypoint, "plain"))));
+  });
+
+  test("TCP: tries another endpoint where it is told to, and closes where there is none", async () => {
+    const xds = await startControlPlane();
+    const raw = scope.use(await listenLoopback((socket) => socket.end("here")));
+    const gone = await listenLoopback(() => {});
+    await gone[Symbol.asyncDispose]();
+    xds.put("cluster", edsCluster("tcp", { lb_policy: "ROUND_ROBIN" }));
+    xds.put("endpoints", endpoints("tcp", gone.port, raw.port));
+    xds.put("cluster", edsCluster("empty"));
+    xds.put("endpoints", endpoints("empty"));
+    xds.put("listener", listener("some", [{ name: "all", filters: [tcpFilter("tcp", { max_connect_attempts: 2 })] }]));
+    xds.put("listener", listener("none", [{ name: "all", filters: [tcpFilter("empty")] }]));
+    const waypoint = await start(xds);
+    for (let count = 0; count < 4; count++) {
+      expect((await readAll(await connectLoopback(portOf(waypoint, "some")))).toString()).toBe("here");
+    }
+    expect(["end", "reset"]).toContain(await endingOf(await connectLoopback(portOf(waypoint, "none"))));
   });
 });
