@@ -270,6 +270,33 @@ export async function underLoad(
 }
 let loads = 0;
 
+/** The statuses of requests by curl, in the order given, from one shell in a pod; 0 where there was none. */
+export async function statusesOf(
+  cluster: Cluster,
+  pod: PodName,
+  requests: readonly (readonly string[])[],
+): Promise<readonly number[]> {
+  const statuses: number[] = [];
+  let script = "";
+  const run = async () => {
+    const { stdout } = await cluster.exec(pod, ["sh", "-c", script]);
+    statuses.push(...stdout.trim().split("\n").map(Number));
+    script = "";
+  };
+  for (const args of requests) {
+    script += `curl -s -m 8 -o /dev/null -w '%{http_code}\\n' ${args.map(quoted).join(" ")}\n`;
+    if (script.length > longestScript) await run();
+  }
+  if (script !== "") await run();
+  return statuses;
+}
+
+/** It travels in the address of a request. */
+const longestScript = 4_000;
+
+/** For a shell. */
+const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
+
 function parseAnswer(text: string, exitCode: number): Answer {
   let rest = text;
   let status = 0;
