@@ -20,7 +20,7 @@ const framing = new Set([
 
 const isFraming = (name: string): boolean => framing.has(name.toLowerCase());
 
-export const isClaim = (name: string): boolean => name.toLowerCase().startsWith(claims);
+const isClaim = (name: string): boolean => name.toLowerCase().startsWith(claims);
 
 /** A header that is compared: `at` is where it is said, `name` its name. */
 export function checkMatchedName(at: Field, name: string): void {

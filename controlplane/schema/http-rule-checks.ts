@@ -2,7 +2,7 @@
 import { STATUS_CODES } from "node:http";
 import { parseDurationMs } from "#shared/config/env-reader.ts";
 import type { Field } from "./field.ts";
-import { checkHeaderOperations, checkMatchedName, isClaim } from "./header-checks.ts";
+import { checkHeaderOperations, checkMatchedName } from "./header-checks.ts";
 import { suggest } from "./nearest.ts";
 import { checkRegex } from "./regex.ts";
 import { checkDuration, checkHost, checkLabels } from "./scalars.ts";
@@ -159,7 +159,7 @@ function checkFault(fault: Field): void {
   }
 }
 
-function checkHttpMatch(match: Field, isMeshOnly: boolean): void {
+function checkHttpMatch(match: Field): void {
   // Some people write a star for any path.
   checkStringMatch(match.at("uri"), { emptyPrefixAllowed: true, starIsPresence: true });
   for (const name of ["scheme", "method", "authority"]) checkStringMatch(match.at(name));
@@ -168,9 +168,6 @@ function checkHttpMatch(match: Field, isMeshOnly: boolean): void {
       if (name === "queryParams") {
         if (key === "") value.error("has no name", "write the name");
       } else checkMatchedName(value, key);
-      if (isMeshOnly && name !== "queryParams" && isClaim(key)) {
-        value.error("claims are matched at gateways only", "bind the object to a gateway");
-      }
       checkStringMatch(value, { starIsPresence: true });
     }
   }
@@ -255,7 +252,7 @@ function checkCors(cors: Field): void {
     cors.at("allowOrigin").warn("is a former spelling", "write allowOrigins: [{exact: ...}]");
 }
 
-export function checkHttp(route: Field, options: { isDelegate: boolean; isMeshOnly: boolean }): void {
+export function checkHttp(route: Field, options: { isDelegate: boolean }): void {
   checkActions(route, options.isDelegate);
   checkWeights(route.at("route"));
   checkRedirect(route.at("redirect"), route.at("match").items());
@@ -279,5 +276,5 @@ export function checkHttp(route: Field, options: { isDelegate: boolean; isMeshOn
   for (const name of route.written(["mirrorPercent", "mirror_percent"])) {
     route.at(name).warn("is a former spelling", "write mirrorPercentage: {value: ...}");
   }
-  for (const match of route.at("match").items()) checkHttpMatch(match, options.isMeshOnly);
+  for (const match of route.at("match").items()) checkHttpMatch(match);
 }

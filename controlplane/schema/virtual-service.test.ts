@@ -70,7 +70,7 @@ test.each([ // spec, the whole message
   [match("headers: {x: null}"),                                     "spec.http[0].match[0].headers.x: expected an object, found nothing (null): write an object, or leave the field out"],
   [match("headers: {':body': {}}"),                                 'spec.http[0].match[0].headers[":body"]: there is no header ":body": write one of :method, :scheme, :authority, :path, :status'],
   [match("headers: {'x y': {}}"),                                   'spec.http[0].match[0].headers["x y"]: "x y" is no name of a header: use letters, digits and dashes'],
-  [match("headers: {'@request.auth.claims.a': {exact: b}}"),        'spec.http[0].match[0].headers["@request.auth.claims.a"]: claims are matched at gateways only: bind the object to a gateway'],
+  [match("headers: {'@request.auth.claims': {exact: b}}"),          'spec.http[0].match[0].headers["@request.auth.claims"]: "@request.auth.claims" names no claim: write @request.auth.claims.group, or @request.auth.claims[name.with.dots][inner]'],
   [match("port: 0"),                                                "spec.http[0].match[0].port: 0 is out of range: write at least 1"],
   ["{hosts: [a], tls: [{match: [], route: [{destination: {host: b}}]}]}", "spec.tls[0].match: must not be empty: write an entry, or leave the field out"],
   ["{hosts: [a.com], tls: [{match: [{sniHosts: [b.com]}], route: [{destination: {host: b}}]}]}", 'spec.tls[0].match[0].sniHosts[0]: "b.com" is none of the hosts of this object: add it to spec.hosts'],

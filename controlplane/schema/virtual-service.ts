@@ -277,7 +277,6 @@ function check(spec: Field, object: Field): void {
     .items()
     .map((gateway) => gateway.text);
   const isInMesh = gateways.length === 0 || gateways.includes("mesh");
-  const isMeshOnly = gateways.every((gateway) => gateway === "mesh");
   if (spec.written(["http", "tls", "tcp"]).every((name) => spec.at(name).isEmpty)) {
     spec.error("has no routes", "define at least one of http, tcp or tls");
   }
@@ -288,7 +287,7 @@ function check(spec: Field, object: Field): void {
   }
   checkVirtualHosts(hosts, isInMesh);
   const routes = spec.at("http").items();
-  for (const route of routes) checkHttp(route, { isDelegate, isMeshOnly });
+  for (const route of routes) checkHttp(route, { isDelegate });
   checkReach(routes);
   for (const kind of ["tls", "tcp"]) {
     for (const route of spec.at(kind).items()) checkL4(route, hosts);
