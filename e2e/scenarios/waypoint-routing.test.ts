@@ -513,7 +513,7 @@ describe("VirtualService", () => {
     );
     for (const answer of answers) {
       const name = answer.echo?.name ?? "";
-      const headers = answer.echo?.headers ?? ({} as Echo["headers"]);
+      const headers: Echo["headers"] = answer.echo?.headers ?? {};
       expect(headers).toMatchObject({ "x-set": "route", "x-add": "mine, route", "x-of": name });
       expect(headers["x-gone"]).toBeUndefined();
       expect([header(answer, "x-answer"), header(answer, "x-from"), header(answer, "x-served-by")]).toEqual([

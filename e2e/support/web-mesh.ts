@@ -47,10 +47,8 @@ export interface WebOptions {
 }
 
 /** A pod of `e2e/support/web.ts` with a service account of its name. */
-export function webPod(
-  name: string,
-  { namespace, node, app = name, version = "v1", labels, certificate }: WebOptions,
-): string {
+export function webPod(name: string, options: WebOptions): string {
+  const { namespace, node, app = name, version = "v1", labels } = options;
   return documents(
     { apiVersion: "v1", kind: "ServiceAccount", metadata: { name, namespace } },
     {
@@ -59,29 +57,51 @@ export function webPod(
       metadata: { name, namespace, labels: { app, version, ...labels } },
       spec: {
         ...(node === undefined ? {} : { nodeName: node }),
-        serviceAccountName: name,
-        terminationGracePeriodSeconds: 1,
-        containers: [
-          {
-            name: "web",
-            image: "ambit/tools",
-            command: ["node", webProgram],
-            env: [
-              { name: "NAME", value: name },
-              ...(certificate === undefined
-                ? []
-                : [
-                    { name: "TLS_CERTIFICATE", value: certificate.certificatePem },
-                    { name: "TLS_KEY", value: certificate.keyPem },
-                  ]),
-            ],
-            readinessProbe: { tcpSocket: { port: webPorts.grpc }, periodSeconds: 1 },
-          },
-        ],
+        ...webPodSpec({ name: "NAME", value: name }, name, options.certificate),
       },
     },
   );
 }
+
+/** The same as a Deployment: pods that come and go. */
+export function webDeployment(name: string, { namespace, app = name }: WebOptions, replicas: number): string {
+  const podName = { name: "NAME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } };
+  return documents(
+    { apiVersion: "v1", kind: "ServiceAccount", metadata: { name, namespace } },
+    {
+      apiVersion: "apps/v1",
+      kind: "Deployment",
+      metadata: { name, namespace },
+      spec: {
+        replicas,
+        selector: { matchLabels: { app } },
+        template: { metadata: { labels: { app } }, spec: webPodSpec(podName, name) },
+      },
+    },
+  );
+}
+
+const webPodSpec = (name: object, serviceAccountName: string, certificate?: Authority): object => ({
+  serviceAccountName,
+  terminationGracePeriodSeconds: 5,
+  containers: [
+    {
+      name: "web",
+      image: "ambit/tools",
+      command: ["node", webProgram],
+      env: [
+        name,
+        ...(certificate === undefined
+          ? []
+          : [
+              { name: "TLS_CERTIFICATE", value: certificate.certificatePem },
+              { name: "TLS_KEY", value: certificate.keyPem },
+            ]),
+      ],
+      readinessProbe: { tcpSocket: { port: webPorts.grpc }, periodSeconds: 1 },
+    },
+  ],
+});
 
 /** A Service over its ports: `http`, `http2`, `https`, `grpc`, `tcp`, and one whose name says nothing. */
 export function webService(

@@ -39,6 +39,8 @@ export interface Echo {
   readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
   readonly body: string;
   readonly peer: string;
+  /** Number of the connection, from 1. */
+  readonly connection: number;
   /** Requests that this program has seen, this one included; to /count/PATH: those to /PATH. */
   readonly requests: number;
 }
@@ -66,10 +68,7 @@ const maxPaths = 10_000;
  */
 async function answer(
   name: string,
-  request: { readonly protocol: string; readonly method: string; readonly path: string; readonly peer: string } & Pick<
-    Echo,
-    "headers" | "body"
-  >,
+  request: Omit<Echo, "name" | "requests">,
   respond: (status: number, body: string | Buffer) => void,
   drop: () => void,
 ): Promise<void> {
@@ -117,8 +116,18 @@ async function answer(
   }
   respond(code, `${JSON.stringify(echo)}\n`);
 }
+let isLeaving = false;
 const flaky = new Map<string, number>();
 let isBroken = false;
+
+const connections = new WeakMap<object, number>();
+let connectionCount = 0;
+
+function connectionOf(socket: object): number {
+  const known = connections.get(socket) ?? ++connectionCount;
+  connections.set(socket, known);
+  return known;
+}
 
 /** Of a long body only what it was: its length and digest. */
 const longBody = 64 * 1024;
@@ -139,12 +148,17 @@ function serve(name: string, host: string): void {
   const overHttp1 = (request: IncomingMessage, response: ServerResponse) => {
     const facts = { protocol: `HTTP/${request.httpVersion}`, method: request.method ?? "", path: request.url ?? "" };
     const peer = request.socket.remoteAddress ?? "";
+    const connection = connectionOf(request.socket);
     void bodyOf(request).then((body) =>
       answer(
         name,
-        { ...facts, peer, headers: request.headers, body },
+        { ...facts, peer, connection, headers: request.headers, body },
         (code, text) => {
-          response.writeHead(code, { "content-type": "application/json", "x-served-by": name });
+          response.writeHead(code, {
+            "content-type": "application/json",
+            "x-served-by": name,
+            ...(isLeaving ? { connection: "close" } : {}),
+          });
           response.end(text);
         },
         () => request.socket.resetAndDestroy(),
@@ -165,10 +179,11 @@ function serve(name: string, host: string): void {
   const http2 = createHttp2((request, response) => {
     const facts = { protocol: "HTTP/2", method: request.method, path: request.url };
     const peer = request.socket.remoteAddress ?? "";
+    const connection = connectionOf(request.socket);
     void bodyOf(request).then((body) =>
       answer(
         name,
-        { ...facts, peer, headers: { ...request.headers, ":authority": request.authority }, body },
+        { ...facts, peer, connection, headers: { ...request.headers, ":authority": request.authority }, body },
         (code, text) => {
           response.writeHead(code, { "content-type": "application/json", "x-served-by": name });
           response.end(text);
@@ -236,8 +251,14 @@ function serve(name: string, host: string): void {
   }).listen(webPorts.auto, host);
 }
 
+/** How long a server that is told to go still serves, as one does that must not lose requests. */
+const farewellMs = 2_000;
+
 if (import.meta.main) {
-  process.on("SIGTERM", () => process.exit(0));
+  process.on("SIGTERM", () => {
+    isLeaving = true;
+    setTimeout(() => process.exit(0), farewellMs);
+  });
   serve(process.env["NAME"] ?? "web", "::");
   console.log("serving");
 }
