@@ -150,5 +150,11 @@ function requestHead(call: UnaryCall, timeoutMs: number): RequestHead {
   headers.append("content-type", "application/grpc");
   headers.append("te", "trailers");
   headers.append("grpc-timeout", `${Math.min(Math.max(Math.ceil(timeoutMs), 1), 99_999_999)}m`);
-  return { method: "POST", scheme: "http", authority: call.authority ?? hostOf(call.cluster), path: call.method, headers };
+  return {
+    method: "POST",
+    scheme: "http",
+    authority: call.authority ?? hostOf(call.cluster),
+    path: call.method,
+    headers,
+  };
 }

@@ -95,7 +95,10 @@ describe("admin", () => {
       { write: () => {}, flushSync: () => {} },
     );
     const quit = jest.fn();
-    return { quit, routes: adminRoutes({ name: "ztunnel", logging, quit, dump: () => ({ b: { d: 1, c: [2] }, a: null }) }) };
+    return {
+      quit,
+      routes: adminRoutes({ name: "ztunnel", logging, quit, dump: () => ({ b: { d: 1, c: [2] }, a: null }) }),
+    };
   };
 
   test("A9 levels are shown, changed, reset and refused", async () => {
