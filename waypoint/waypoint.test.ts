@@ -17,6 +17,7 @@ import {
   httpFilter,
   inspectors,
   listener,
+  router,
   routeTo,
   tcpFilter,
   typed,
@@ -221,7 +222,6 @@ describe("a waypoint", () => {
       name: "mystery",
       typed_config: { "@type": "type.googleapis.com/xds.type.v3.TypedStruct", type_url: "x/unknown.Filter" },
     };
-    const { router } = await import("./testing/resources.ts");
     const bad = httpFilter([routeTo("a")], { http_filters: [unknown, router], via: "1.1 me", xff_num_trusted_hops: 2 });
     xds.put("listener", listener("plain", [{ name: "all", filters: [bad] }]));
     await until(() => xds.refusal("listener") !== undefined, "the listener is refused");
@@ -235,6 +235,49 @@ describe("a waypoint", () => {
     expect((await ask(port)).status).toBe(200);
     const dump = await ask(waypoint.ports.admin, "/config_dump");
     expect(JSON.parse(dump.body)).toMatchObject({ listeners: [{ name: "plain", skipped_filters: ["mystery"] }] });
+  });
+
+  test("a chain that is wrong takes no other with it, and gives its connections to no other", async () => {
+    const xds = await startControlPlane();
+    const [first, second] = [await startOrigin("first"), await startOrigin("second")];
+    for (const [name, { port }] of Object.entries({ a: first, b: second })) {
+      xds.put("cluster", edsCluster(name));
+      xds.put("endpoints", endpoints(name, port));
+    }
+    const unknown = typed("mystery", "xds.type.v3.TypedStruct", { type_url: "x/unknown.Filter" });
+    const good = httpFilter([routeTo("a")]);
+    const bad = httpFilter([routeTo("a")], { http_filters: [unknown, router] });
+    const chains = (http: JsonObject, tcpCluster: string) =>
+      listener(
+        "plain",
+        [
+          { name: "http", filter_chain_match: { application_protocols: ["http/1.1"] }, filters: [http] },
+          { name: "tcp", filters: [tcpFilter(tcpCluster)] },
+        ],
+        { listener_filters: [inspectors.http] },
+      );
+    // HTTP/1.0 is no business of the first chain: whoever answers it tells where the second one leads.
+    const overTcp = async (port: number) => {
+      const socket = await connectLoopback(port);
+      socket.write("GET / HTTP/1.0\r\nhost: a\r\nconnection: close\r\n\r\n");
+      return /x-origin: (\w+)/.exec((await readAll(socket)).toString())?.[1];
+    };
+    xds.put("listener", chains(bad, "a"));
+    const waypoint = await start(xds);
+    const port = portOf(waypoint, "plain");
+    await until(() => xds.refusal("listener") !== undefined, "the listener is refused");
+    expect(xds.refusal("listener")).toContain('filter_chains[0] "http".filters[0]');
+    expect(await overTcp(port)).toBe("first");
+    await expect(ask(port)).rejects.toThrow(/ECONNRESET|hang up/);
+
+    xds.put("listener", chains(good, "a"));
+    await until(() => xds.refusal("listener") === undefined, "the listener is accepted");
+    expect((await ask(port)).status).toBe(200);
+
+    xds.put("listener", chains(bad, "b"));
+    await until(() => xds.refusal("listener") !== undefined, "the listener is refused");
+    expect((await ask(port)).status).toBe(200);
+    expect(await overTcp(port)).toBe("second");
   });
 
   test("a connection that stays open sees new routes at once; one whose listener goes is ended", async () => {

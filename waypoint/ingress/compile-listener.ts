@@ -1,4 +1,7 @@
-/** Listener → {@link CompiledListener}. Every mistake is reported; one that has any is not to be used. */
+/**
+ * Listener → {@link CompiledListener}. Every mistake is reported. What is wrong with the listener itself forbids its use;
+ * what is wrong with one chain is that chain's affair: the others are other services'.
+ */
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import type { Address, CidrRange } from "#shared/proto/gen/envoy/config/core/v3/address_pb.js";
 import {
@@ -14,6 +17,7 @@ import { tryIp } from "#shared/net/ip.ts";
 import type { NetworkLayer } from "#waypoint/layers/network-layer.ts";
 import { reportUnknownFields } from "#waypoint/matching/unknown-fields.ts";
 import { readMs } from "#waypoint/routing/durations.ts";
+import { chainStats } from "#waypoint/telemetry/metrics/stats-config.ts";
 import { ChainMatcher, type ChainCriteria } from "./chain-match.ts";
 import { below, type ListenerContext } from "./compile-context.ts";
 import { compileHttpChain } from "./compile-http-chain.ts";
@@ -25,7 +29,12 @@ import { fieldTables, refuseUnsupported } from "./supported-fields.ts";
 /** As Envoy. Milliseconds. */
 const inspectionMsDefault = 15_000;
 
-export function compileListener(listener: Listener, context: ListenerContext): CompiledListener {
+/** @param before what is in force now: its chains stand in for those that cannot be compiled */
+export function compileListener(
+  listener: Listener,
+  context: ListenerContext,
+  before?: CompiledListener,
+): CompiledListener {
   const skipped: string[] = [];
   const own: ListenerContext = { ...context, skipped: (filter) => void skipped.push(filter) };
   const { problem } = own;
@@ -33,17 +42,30 @@ export function compileListener(listener: Listener, context: ListenerContext): C
   refuseUnsupported(fieldTables.listener, listener, "", problem);
   const filters = compileListenerFilters(listener, own);
   const chains = new Map<string, Chain>();
+  const broken = new Map<string, readonly string[]>();
   const entries: { readonly criteria: ChainCriteria; readonly chain: string }[] = [];
+  const addChain = (config: FilterChain, name: string, path: string) => {
+    const mistakes: string[] = [];
+    const chain = compileChain(config, name, listener, below(toList(own, mistakes), path));
+    const used = mistakes.length === 0 ? chain : before?.chains.get(name);
+    if (used !== undefined) chains.set(name, used);
+    if (mistakes.length > 0) broken.set(name, mistakes);
+  };
   listener.filterChains.forEach((config, index) => {
     const path = `filter_chains[${index}]`;
     const name = config.name === "" ? path : config.name;
-    if (chains.has(name)) problem(`${path}.name`, `"${name}" is taken by another chain`);
-    const chain = compileChain(config, name, listener, below(own, `${path} "${config.name}"`));
-    if (chain === undefined) return;
-    chains.set(name, chain);
+    if (chains.has(name) || broken.has(name)) problem(`${path}.name`, `"${name}" is taken by another chain`);
+    addChain(config, name, `${path} "${config.name}"`);
     entries.push({ chain: name, criteria: criteriaOf(config.filterChainMatch, below(own, path)) });
   });
-  const fallback = compileFallback(listener, chains, own);
+  const { defaultFilterChain } = listener;
+  const fallback = defaultFilterChain && (defaultFilterChain.name || fallbackName);
+  if (defaultFilterChain !== undefined && fallback !== undefined) {
+    if (chains.has(fallback) || broken.has(fallback)) {
+      problem(`${fallbackName}.name`, `"${fallback}" is taken by another chain`);
+    }
+    addChain(defaultFilterChain, fallback, fallbackName);
+  }
   const duplicate = (first: string, second: string) =>
     problem("filter_chains", `"${first}" and "${second}" match the same connections`);
   return {
@@ -54,6 +76,7 @@ export function compileListener(listener: Listener, context: ListenerContext): C
     inspectionMs: readMs(listener.listenerFiltersTimeout, "listener_filters_timeout", problem) ?? inspectionMsDefault,
     continuesAfterDeadline: listener.continueOnListenerFiltersTimeout,
     chains,
+    broken,
     matcher: new ChainMatcher(entries, fallback, duplicate),
     skipped,
   };
@@ -61,15 +84,11 @@ export function compileListener(listener: Listener, context: ListenerContext): C
 
 const fallbackName = "default_filter_chain";
 
-function compileFallback(listener: Listener, chains: Map<string, Chain>, context: ListenerContext): string | undefined {
-  const config = listener.defaultFilterChain;
-  if (config === undefined) return undefined;
-  const name = config.name === "" ? fallbackName : config.name;
-  if (chains.has(name)) context.problem(`${fallbackName}.name`, `"${name}" is taken by another chain`);
-  const chain = compileChain(config, name, listener, below(context, fallbackName));
-  if (chain !== undefined) chains.set(name, chain);
-  return name;
-}
+/** The same, with problems going into `list`. */
+const toList = (context: ListenerContext, list: string[]): ListenerContext => ({
+  ...context,
+  problem: (path, message) => void list.push(path === "" ? message : `${path}: ${message}`),
+});
 
 function compileChain(
   config: FilterChain,
@@ -96,7 +115,7 @@ function compileChain(
       chain = compileHttpChain(manager, { name, networkLayers, bufferLimitBytes }, own);
     } else if (proxy !== undefined) {
       reportUnknownFields(proxy, own.problem);
-      chain = compileTcpChain(proxy, { name, networkLayers }, own);
+      chain = compileTcpChain(proxy, { name, networkLayers, stats: chainStats(config.metadata) }, own);
     } else {
       const type = any.typeUrl.slice(any.typeUrl.lastIndexOf("/") + 1);
       const kind = context.networkLayerKinds.find((known) => known.type === type);

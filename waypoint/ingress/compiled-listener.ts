@@ -27,6 +27,11 @@ export interface CompiledListener {
   /** One that does not is served by what there is to match; otherwise closed. */
   readonly continuesAfterDeadline: boolean;
   readonly chains: ReadonlyMap<string, Chain>;
+  /**
+   * Names of chains that could not be compiled, and why. Their connections are served as before by what was in force, or
+   * refused where nothing was: never by another chain.
+   */
+  readonly broken: ReadonlyMap<string, readonly string[]>;
   /** Names of chains. */
   readonly matcher: ChainMatcher<string>;
   /** Optional filters that are not known here and were left out. */

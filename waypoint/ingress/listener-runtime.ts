@@ -144,7 +144,7 @@ export class ListenerRuntime {
     const name = this.#listener.matcher.match(facts);
     const chain = name === undefined ? undefined : this.#listener.chains.get(name);
     if (chain === undefined) {
-      this.#refuse(arrival, "no filter chain matches");
+      this.#refuse(arrival, name === undefined ? "no filter chain matches" : "its filter chain cannot be used");
       return;
     }
     const { sweepers, sourceWorkload } = this.#options;

@@ -52,19 +52,27 @@ export class ListenerSet {
     };
   }
 
-  /** Puts a listener into force whole, or not at all: then the reasons, all of them. */
+  /**
+   * Puts a listener into force: all of it, but for chains that are wrong, which are left as they were. @returns what is
+   * wrong, all of it
+   */
   apply(name: string, listener: Listener): readonly string[] {
     const problems: string[] = [];
     const problem = (path: string, message: string) =>
       void problems.push(path === "" ? message : `${path}: ${message}`);
     const context: ListenerContext = { ...this.#options.context, problem, skipped: () => {} };
-    const compiled = compileListener(listener, context);
-    if (problems.length > 0) return problems;
+    const compiled = compileListener(listener, context, this.#serving.get(name)?.runtime.listener);
+    const inChains = [...compiled.broken.values()].flat();
+    if (problems.length > 0) return [...problems, ...inChains];
+    for (const [chain, mistakes] of compiled.broken) {
+      const serves = compiled.chains.has(chain) ? "the last good one stays in force" : "its connections are refused";
+      this.#options.log.error({ listener: name, chain, mistakes }, `a filter chain cannot be used: ${serves}`);
+    }
     const skipped = [...new Set(compiled.skipped)];
     if (skipped.length > 0) this.#options.log.info({ listener: name, skipped }, "optional filters left out");
     try {
       this.#putIntoForce(name, compiled);
-      return [];
+      return inChains;
     } catch (error) {
       return [explain(error)];
     }
