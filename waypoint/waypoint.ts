@@ -29,7 +29,9 @@ import type { ControlPlaneConfig, WaypointConfig } from "./config.ts";
 import { HboneIngress } from "./ingress/hbone-ingress.ts";
 import { ListenerSet } from "./ingress/listener-set.ts";
 import { layerKinds, networkLayerKinds } from "./layers/registry.ts";
-import { noTelemetry } from "./telemetry/telemetry-kinds.ts";
+import { openTelemetry } from "./telemetry/open-telemetry.ts";
+import { observeProxy } from "./telemetry/metrics/proxy-metrics.ts";
+import type { NodeFacts } from "./telemetry/expression/attributes.ts";
 import { ClusterSet } from "./upstream/cluster-set.ts";
 import { createConnector } from "./upstream/transport/connector.ts";
 import { withAlternatives } from "./upstream/connect-alternatives.ts";
@@ -63,6 +65,8 @@ export interface Waypoint extends AsyncDisposable {
 
 /** While a drain lasts, load balancers learn of it: connections are still accepted for so long. Milliseconds. */
 const acceptsWhileDrainingMs = 1_000;
+/** What is known of the last requests is sent before the process ends. Milliseconds. */
+const spansMayTakeMs = 2_000;
 /** Where the pod's token is mounted. */
 const defaultTokenPath = "/var/run/secrets/tokens/istio-token";
 
@@ -131,6 +135,15 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
       onWanted: () => xds.resubscribe(typeUrls.endpoints),
     }),
   );
+  const telemetry = openTelemetry({
+    registry,
+    clock,
+    stdout: logging.sink,
+    node: nodeFacts(config),
+    workloadAt,
+    random: Math.random,
+  });
+  observeProxy(registry, clusters);
   const listeners = new ListenerSet({
     clock,
     log: logging.scope("ingress"),
@@ -146,7 +159,7 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
       random: Math.random,
       layerKinds,
       networkLayerKinds,
-      telemetry: noTelemetry,
+      telemetry,
     },
   });
   stack.defer(() => listeners.close());
@@ -219,6 +232,7 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
     await Promise.race([Promise.all([listeners.drain(config.drainMs), lingering.promise]), over.promise]);
     cancelAll();
     cancelLingering();
+    await telemetry.flush(spansMayTakeMs);
     log.debug({ connections: listeners.connections }, "drained");
   };
   return {
@@ -230,6 +244,24 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
     },
     drain,
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  };
+}
+
+/** What expressions call `node`. */
+function nodeFacts(config: WaypointConfig): NodeFacts {
+  const { podName, podNamespace, clusterId, serviceAccount, instanceIps, labels, metadata } = config;
+  return {
+    id: `waypoint~${instanceIps[0] ?? ""}~${podName}.${podNamespace}~${podNamespace}.svc.cluster.local`,
+    cluster: `${labels["gateway.networking.k8s.io/gateway-name"] ?? serviceAccount}.${podNamespace}`,
+    metadata: {
+      ...metadata,
+      NAME: podName,
+      NAMESPACE: podNamespace,
+      CLUSTER_ID: clusterId,
+      SERVICE_ACCOUNT: serviceAccount,
+      NODE_NAME: config.nodeName,
+      LABELS: labels,
+    },
   };
 }
 

@@ -2,6 +2,7 @@
  * All of a daemon's logs: one buffered writer on standard output, JSON or Istio's plain lines, and levels that an
  * operator changes while it runs.
  */
+import { openSync } from "node:fs";
 import { pino, type Logger } from "pino";
 
 export type LogFormat = "plain" | "json";
@@ -21,21 +22,33 @@ const maxBufferedBytes = 8 * 1024 * 1024;
 const gathering = { ms: 5, characters: 32_768 } as const;
 
 /** Standard output, written in the background in batches. */
-export function openStdoutSink(): LineSink {
-  const destination = pino.destination({ dest: 1, sync: false, minLength: 0, maxLength: maxBufferedBytes });
-  let gathered = "";
+export const openStdoutSink = (): LineSink =>
+  gathered(pino.destination({ dest: 1, sync: false, minLength: 0, maxLength: maxBufferedBytes }));
+
+/** A file that lines are added to, in the same way; undefined where it cannot be opened. */
+export function openFileSink(path: string): LineSink | undefined {
+  try {
+    const fd = openSync(path, "a");
+    return gathered(pino.destination({ dest: fd, sync: false, minLength: 0, maxLength: maxBufferedBytes }));
+  } catch {
+    return undefined;
+  }
+}
+
+function gathered(destination: ReturnType<typeof pino.destination>): LineSink {
+  let lines = "";
   let timer: NodeJS.Timeout | undefined;
   const flush = () => {
     clearTimeout(timer);
     timer = undefined;
-    const lines = gathered;
-    gathered = "";
-    if (lines !== "") destination.write(lines);
+    const text = lines;
+    lines = "";
+    if (text !== "") destination.write(text);
   };
   return {
     write: (line) => {
-      gathered += line;
-      if (gathered.length >= gathering.characters) flush();
+      lines += line;
+      if (lines.length >= gathering.characters) flush();
       else timer ??= setTimeout(flush, gathering.ms);
     },
     flushSync: () => {

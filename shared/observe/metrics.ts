@@ -83,6 +83,11 @@ export class MetricsRegistry {
     });
   }
 
+  /** A family that keeps its series in a way of its own. */
+  add(family: Family): void {
+    this.#add(family.name, family);
+  }
+
   families(): readonly Family[] {
     return [...this.#families.values()];
   }

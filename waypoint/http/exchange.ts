@@ -11,6 +11,19 @@ export type { DownstreamConnection, LocalReply, RequestView, ResponseFlag, Socke
 /** Name of a filter → what it said about this request; the form in which Envoy keeps dynamic metadata. */
 export type DynamicMetadata = Map<string, JsonObject>;
 
+/** Ids are hexadecimal digits. */
+export interface ExchangeTrace {
+  readonly traceId: string;
+  readonly spanId: string;
+  readonly isSampled: boolean;
+  /** What the caller told. */
+  readonly parent: { readonly spanId: string; readonly state: string } | undefined;
+  /** Of the span for the upstream's side, where there is one. */
+  readonly upstreamSpanId: string | undefined;
+  /** Before anything rewrote it. */
+  readonly path: string;
+}
+
 export class Exchange implements RequestView {
   readonly connection: DownstreamConnection;
   readonly stream: DownstreamStream;
@@ -37,6 +50,8 @@ export class Exchange implements RequestView {
   draw = -1;
   /** Until the first byte of the answer's head from upstream, milliseconds. */
   upstreamServiceMs: number | undefined;
+  /** Set where the request is traced, or a caller's trace is handed on. */
+  trace: ExchangeTrace | undefined;
   #metadata: DynamicMetadata | undefined;
 
   constructor(connection: DownstreamConnection, stream: DownstreamStream, startedMs: number, startedAtMs: number) {

@@ -7,6 +7,7 @@ import type { NetworkLayer } from "#waypoint/layers/network-layer.ts";
 import { compileRoutes } from "#waypoint/routing/compile-routes.ts";
 import { readMs } from "#waypoint/routing/durations.ts";
 import { HttpRouter } from "#waypoint/routing/router.ts";
+import { statsConfig } from "#waypoint/telemetry/metrics/stats-config.ts";
 import { AnswerRules, type AnswerSettings } from "./answer-rules.ts";
 import { compileCodec } from "./compile-codec.ts";
 import { below, type ListenerContext } from "./compile-context.ts";
@@ -52,7 +53,10 @@ export function compileHttpChain(
     problem,
   );
   const serverName = config.serverName === "" ? serverNameDefault : config.serverName;
-  const telemetry = { accessLog: config.accessLog, tracing: config.tracing };
+  const stats = config.httpFilters
+    .map(({ configType }) => (configType.case === "typedConfig" ? statsConfig(configType.value) : undefined))
+    .filter((found) => found !== undefined);
+  const telemetry = { accessLog: config.accessLog, tracing: config.tracing, stats: stats[0] };
   return {
     kind: "http",
     name,

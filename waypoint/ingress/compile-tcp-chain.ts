@@ -1,4 +1,5 @@
 /** TcpProxy → what a connection of its chain runs on. */
+import type { JsonObject } from "@bufbuild/protobuf";
 import type { Metadata } from "#shared/proto/gen/envoy/config/core/v3/base_pb.js";
 import type { TcpProxy } from "#shared/proto/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
 import type { HashPolicy } from "#shared/proto/gen/envoy/type/v3/hash_policy_pb.js";
@@ -13,9 +14,16 @@ import type { TcpChain, TcpTarget } from "./tcp-chain.ts";
 /** As Envoy. Milliseconds. */
 const idleTimeoutMsDefault = 3_600_000;
 
+export interface TcpChainParts {
+  readonly name: string;
+  readonly networkLayers: readonly NetworkLayer[];
+  /** What users change about its metrics. */
+  readonly stats: JsonObject | undefined;
+}
+
 export function compileTcpChain(
   config: TcpProxy,
-  { name, networkLayers }: { readonly name: string; readonly networkLayers: readonly NetworkLayer[] },
+  { name, networkLayers, stats }: TcpChainParts,
   context: ListenerContext,
 ): TcpChain {
   const { problem, clusters, clock, log } = context;
@@ -31,7 +39,7 @@ export function compileTcpChain(
     connectAttempts: attempts,
     idleTimeoutMs: readMs(config.idleTimeout, "idle_timeout", problem) ?? idleTimeoutMsDefault,
     maxDurationMs: readMs(config.maxDownstreamConnectionDuration, "max_downstream_connection_duration", problem) ?? 0,
-    observers: context.telemetry.tcp(config.accessLog, name, context),
+    observers: context.telemetry.tcp({ accessLog: config.accessLog, stats }, name, context),
     clusters,
     clock,
     log,

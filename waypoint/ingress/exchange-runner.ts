@@ -17,6 +17,7 @@ import type {
 import type { BodyTransform, LayerResult, RequestBody } from "#waypoint/layers/layer.ts";
 import type { CompiledRoute, ForwardAction } from "#waypoint/routing/compiled-route.ts";
 import type { ForwardReader } from "#waypoint/routing/router-contract.ts";
+import { GrpcMessageCounter } from "#waypoint/telemetry/grpc-messages.ts";
 import type { HttpChain } from "./http-chain.ts";
 
 /** A request's body as far as a layer asked for it. */
@@ -57,6 +58,8 @@ class ExchangeRun implements BodyReader, RequestBody {
   #heldBytes = 0;
   #peeks: Peek[] | undefined;
   #cancelTimeout: (() => void) | undefined;
+  /** Of gRPC calls only. */
+  #messages: { readonly received: GrpcMessageCounter; readonly sent: GrpcMessageCounter } | undefined;
   /** Of layers that change bodies. */
   #transforms: readonly BodyTransform[] | undefined;
 
@@ -73,6 +76,7 @@ class ExchangeRun implements BodyReader, RequestBody {
   start(): void {
     const { exchange } = this;
     const { observers, routes, requestTimeoutMs, clock } = this.#chain;
+    if (this.#pathRefusal === undefined) exchange.route = routes.match(exchange);
     for (const observer of observers) observer.onStart?.(exchange);
     if (this.#pathRefusal !== undefined) {
       this.#answer(this.#pathRefusal);
@@ -81,7 +85,9 @@ class ExchangeRun implements BodyReader, RequestBody {
     if (requestTimeoutMs > 0 && !this.#isRequestComplete) {
       this.#cancelTimeout = clock.schedule(requestTimeoutMs, () => this.#giveUp(requestTooSlow));
     }
-    exchange.route = routes.match(exchange);
+    if (observers.length > 0 && exchange.isGrpc) {
+      this.#messages = { received: new GrpcMessageCounter(), sent: new GrpcMessageCounter() };
+    }
     if (exchange.request.upgrade !== undefined && !this.#allowsUpgrade(exchange.request.upgrade, exchange.route)) {
       this.#answer(upgradeRefused);
       return;
@@ -249,6 +255,7 @@ class ExchangeRun implements BodyReader, RequestBody {
   // The request's body, as it comes.
 
   data(chunk: Buffer): void {
+    this.#messages?.received.data(chunk);
     if (this.#at === "forwarding") {
       if (this.#upstream !== undefined && !this.#sendOn(this.#upstream, chunk)) this.stream.pause();
     } else if (this.#at === "layers") {
@@ -306,6 +313,7 @@ class ExchangeRun implements BodyReader, RequestBody {
 
   answerData(chunk: Buffer): void {
     if (this.#at !== "forwarding") return;
+    this.#messages?.sent.data(chunk);
     const bytes = this.#transforms === undefined ? chunk : this.#changed(chunk, this.#transforms);
     if (bytes.length > 0 && !this.stream.write(bytes)) this.#upstream?.pause();
   }
@@ -401,6 +409,7 @@ class ExchangeRun implements BodyReader, RequestBody {
       bytesReceived: stream.bytesRead,
       bytesSent: stream.bytesWritten,
       durationMs: performance.now() - exchange.startedMs,
+      messages: this.#messages && { received: this.#messages.received.messages, sent: this.#messages.sent.messages },
     };
     for (const observer of observers) observer.onEnd(exchange, end);
   }

@@ -68,8 +68,8 @@ export const fieldTables = {
   },
   filterChain: {
     schema: FilterChainSchema,
-    supported: ["filter_chain_match", "filters", "name"],
-    withoutEffect: { metadata: "for people" },
+    supported: ["filter_chain_match", "filters", "name", "metadata"],
+    withoutEffect: {},
   },
   filterChainMatch: {
     schema: FilterChainMatchSchema,

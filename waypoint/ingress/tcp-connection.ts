@@ -199,6 +199,7 @@ export class TcpConnection implements ServedConnection, TcpConnectionFacts, Rela
 
   #join(upstream: TcpEnd, host: Host): void {
     host.active += 1;
+    for (const observer of this.#chain.observers) observer.onConnected?.(this);
     this.#relay = relay({ downstream: this.#downstream, upstream }, this);
   }
 

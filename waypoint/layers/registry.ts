@@ -17,6 +17,7 @@ import type { NetworkLayerKind } from "./network-layer.ts";
 import { globalRateLimitLayer } from "./rate-limit/global-rate-limit.ts";
 import { localRateLimitLayer } from "./rate-limit/local-rate-limit.ts";
 import { rateLimitPolicyLayer } from "./rate-limit/policy-layer.ts";
+import { statsLayer } from "./stats/stats-layer.ts";
 import { rbacLayer } from "./rbac/rbac-layer.ts";
 import { rbacNetworkLayer } from "./rbac/rbac-network-layer.ts";
 
@@ -33,6 +34,7 @@ export const layerKinds: readonly LayerKind[] = [
   headerMutationLayer,
   forwardProxyLayer,
   grpcStatsLayer,
+  statsLayer,
   grpcWebLayer,
 ];
 

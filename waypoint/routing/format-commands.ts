@@ -146,6 +146,8 @@ export const commands: Readonly<Record<string, MakeCommand>> = {
   DOWNSTREAM_LOCAL_SUBJECT: unset,
 };
 
+/** Names of environment variables that configurations do not get to see. */
+export const secretVariables = /TOKEN|SECRET|PASSWORD|KEY/i;
 const readableVariables = /^(?!.*(?:TOKEN|SECRET|PASSWORD|KEY))[A-Z0-9_]+$/i;
 
 /** `REQ(X?Y)`: the first that is there. */

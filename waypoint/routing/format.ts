@@ -9,6 +9,8 @@ import type { FormatSubject, Value } from "./format-subject.ts";
 export interface CompiledFormat {
   /** Text without any command. */
   readonly literal: string | undefined;
+  /** One command and nothing else. */
+  readonly isSingle: boolean;
   /** `missing` stands for what yields nothing: empty in headers, `-` in logs. */
   format(subject: FormatSubject, missing: string): string;
   /** The value itself where the format is one single command (numbers stay numbers in JSON logs), else the text. */
@@ -24,18 +26,19 @@ export function compileFormat(text: string, path: string, problem: Problem): Com
   const [only] = parts;
   if (parts.length === 0 || (parts.length === 1 && typeof only === "string")) {
     const literal = parts.length === 0 ? "" : (only as string);
-    return { literal, format: () => literal, value: () => literal };
+    return { literal, isSingle: false, format: () => literal, value: () => literal };
   }
   const format = (subject: FormatSubject, missing: string) => {
     let out = "";
     for (const part of parts) out += typeof part === "string" ? part : asText(part(subject), missing);
     return out;
   };
+  const isSingle = parts.length === 1;
   const value =
-    parts.length === 1 && typeof only === "function"
+    isSingle && typeof only === "function"
       ? (subject: FormatSubject, missing: string) => only(subject) ?? missing
       : format;
-  return { literal: undefined, format, value };
+  return { literal: undefined, isSingle, format, value };
 }
 
 const asText = (value: Value, missing: string): string =>

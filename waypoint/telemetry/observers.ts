@@ -11,11 +11,13 @@ export interface ExchangeEnd {
   readonly bytesReceived: number;
   readonly bytesSent: number;
   readonly durationMs: number;
+  /** Messages of a gRPC call, counted as they passed; undefined for any other request. */
+  readonly messages?: { readonly received: number; readonly sent: number } | undefined;
 }
 
 /** Of HTTP chains. */
 export interface ExchangeObserver {
-  /** Head read, nothing done with it yet: where a trace begins. */
+  /** Head read and a route looked for, nothing else done with it yet: where a trace begins. */
   onStart?(exchange: Exchange): void;
   /** Exactly once for each exchange, on every way out. */
   onEnd(exchange: Exchange, end: ExchangeEnd): void;
@@ -36,8 +38,10 @@ export interface TcpConnectionFacts {
   readonly bytesSent: number;
 }
 
-/** Of TCP chains. Both exactly once for each connection that reached a chain. */
+/** Of TCP chains. Open and end come exactly once for each connection that reached a chain. */
 export interface TcpObserver {
   onOpen?(facts: TcpConnectionFacts): void;
+  /** Bytes flow now. */
+  onConnected?(facts: TcpConnectionFacts): void;
   onEnd(facts: TcpConnectionFacts, durationMs: number): void;
 }

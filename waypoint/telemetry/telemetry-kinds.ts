@@ -1,4 +1,5 @@
-/** Access logs and tracing of a chain, compiled into observers. */
+/** Access logs, tracing and metrics of a chain, compiled into observers. */
+import type { JsonObject } from "@bufbuild/protobuf";
 import type { AccessLog } from "#shared/proto/gen/envoy/config/accesslog/v3/accesslog_pb.js";
 import type { HttpConnectionManager_Tracing } from "#shared/proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import type { LayerContext } from "#waypoint/layers/layer.ts";
@@ -7,12 +8,19 @@ import type { ExchangeObserver, TcpObserver } from "./observers.ts";
 export interface HttpTelemetrySettings {
   readonly accessLog: readonly AccessLog[];
   readonly tracing: HttpConnectionManager_Tracing | undefined;
+  /** Of Istio's stats filter; undefined where there is none: metrics are as usual. */
+  readonly stats: JsonObject | undefined;
+}
+
+export interface TcpTelemetrySettings {
+  readonly accessLog: readonly AccessLog[];
+  readonly stats: JsonObject | undefined;
 }
 
 /** What a process offers; every mistake, and every logger or tracer that it does not know, goes to `context.problem`. */
 export interface TelemetryKinds {
   http(settings: HttpTelemetrySettings, chain: string, context: LayerContext): readonly ExchangeObserver[];
-  tcp(accessLog: readonly AccessLog[], chain: string, context: LayerContext): readonly TcpObserver[];
+  tcp(settings: TcpTelemetrySettings, chain: string, context: LayerContext): readonly TcpObserver[];
 }
 
 /** Offers nothing: what is asked for is refused. */
@@ -22,7 +30,7 @@ export const noTelemetry: TelemetryKinds = {
     if (tracing !== undefined) problem("tracing", "is set, but this proxy does not trace");
     return [];
   },
-  tcp(accessLog, _chain, { problem }) {
+  tcp({ accessLog }, _chain, { problem }) {
     refuseLogs(accessLog, problem);
     return [];
   },

@@ -3,6 +3,7 @@ import type { JsonObject } from "@bufbuild/protobuf";
 import type { RBAC } from "#shared/proto/gen/envoy/config/rbac/v3/rbac_pb.js";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import { compileEngine, isAllowed, matchingPolicy, type RbacEngine } from "./engine.ts";
+import { countVerdict } from "./rbac-counts.ts";
 import type { Subject } from "./subject.ts";
 
 /** Since the configuration came into force. */
@@ -62,6 +63,7 @@ export function enforce<T extends Subject>(
     const allowed = isAllowed(shadow.action, matched);
     if (allowed) counters.shadowAllowed++;
     else counters.shadowDenied++;
+    countVerdict(allowed ? "shadow_allowed" : "shadow_denied", matched?.name);
     record(subject, metadataName, {
       [`${rules.shadowPrefix}shadow_engine_result`]: allowed ? "allowed" : "denied",
       ...(matched === undefined ? {} : { [`${rules.shadowPrefix}shadow_effective_policy_id`]: matched.name }),
@@ -72,9 +74,11 @@ export function enforce<T extends Subject>(
   if (enforced.action === "LOG") record(subject, commonMetadata, { access_log_hint: matched !== undefined });
   if (isAllowed(enforced.action, matched)) {
     counters.allowed++;
+    countVerdict("allowed", matched?.name);
     return undefined;
   }
   counters.denied++;
+  countVerdict("denied", matched?.name);
   const policy = matched?.name;
   return { policy, details: `rbac_access_denied_matched_policy[${(policy ?? "none").replace(/\s/g, "_")}]` };
 }

@@ -1,0 +1,39 @@
+/** Whether a trace that begins here is kept, as Envoy decides: forced, by the client, or by chance, and all of it within a cap. */
+import type { Exchange } from "#waypoint/http/exchange.ts";
+
+/** Shares from 0 to 1. */
+export interface Sampling {
+  /** Of requests with `x-client-trace-id`. */
+  readonly client: number;
+  readonly random: number;
+  /** Of what the others have chosen. */
+  readonly overall: number;
+}
+
+/** The digit of a UUID that says of which version it is: Envoy notes there why a request is traced. */
+const noteAt = 14;
+const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+const notes = { sampled: "9", forced: "a", client: "b" } as const;
+type Reason = keyof typeof notes;
+
+/** Also notes it in the request's id, so that every proxy on the way decides alike. */
+export function decide({ request }: Exchange, sampling: Sampling, random: () => number): boolean {
+  const { headers } = request;
+  const id = headers.get("x-request-id");
+  const isReadable = id !== undefined && uuid.test(id);
+  const noted = isReadable ? id[noteAt]?.toLowerCase() : undefined;
+  const before = (Object.keys(notes) as Reason[]).find((reason) => notes[reason] === noted);
+  const draw = isReadable ? Number.parseInt(id.slice(0, 8), 16) / 2 ** 32 : random();
+  const reason = before ?? chosen(sampling, draw, headers.has("x-client-trace-id"), headers.has("x-envoy-force-trace"));
+  const isTraced = reason !== undefined && (sampling.overall >= 1 || draw < sampling.overall);
+  if (isReadable && isTraced && before === undefined && noted === "4") {
+    headers.set("x-request-id", id.slice(0, noteAt) + notes[reason] + id.slice(noteAt + 1));
+  }
+  return isTraced;
+}
+
+function chosen(sampling: Sampling, draw: number, asksFor: boolean, isForced: boolean): Reason | undefined {
+  if (asksFor && draw < sampling.client) return "client";
+  if (isForced) return "forced";
+  return draw < sampling.random ? "sampled" : undefined;
+}

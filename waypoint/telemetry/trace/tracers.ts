@@ -1,0 +1,128 @@
+/** The tracers of a process: chains that name the same collector share one exporter. */
+import process from "node:process";
+import { create } from "@bufbuild/protobuf";
+import type { Clock } from "#shared/clock/clock.ts";
+import type { MetricsRegistry, NumberFamily } from "#shared/observe/metrics.ts";
+import { KeyValueSchema, type KeyValue } from "#shared/proto/gen/opentelemetry/proto/common/v1/common_pb.js";
+import type { HttpConnectionManager_Tracing } from "#shared/proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import type { Percent } from "#shared/proto/gen/envoy/type/v3/percent_pb.js";
+import type { LayerContext } from "#waypoint/layers/layer.ts";
+import type { NodeFacts } from "#waypoint/telemetry/expression/attributes.ts";
+import type { Peers } from "#waypoint/telemetry/peers.ts";
+import { compileCollector, type Collector } from "./collector.ts";
+import { compileTags } from "./custom-tags.ts";
+import { routeTracings } from "./route-tracing.ts";
+import { SpanExporter } from "./span-exporter.ts";
+import { Tracer } from "./tracer.ts";
+
+export interface TracersOptions {
+  readonly clock: Clock;
+  readonly registry: MetricsRegistry;
+  readonly node: NodeFacts;
+  readonly peers: Peers;
+  readonly random: () => number;
+}
+
+/** As Envoy. */
+const maxPathLengthDefault = 256;
+/** More than any mesh has at one time; the oldest of more is let go. */
+const maxExporters = 64;
+
+export class Tracers {
+  readonly #options: TracersOptions;
+  readonly #spans: NumberFamily;
+  readonly #exporters = new Map<string, SpanExporter>();
+
+  constructor(options: TracersOptions) {
+    this.#options = options;
+    this.#spans = options.registry.counter({
+      name: "ambit_trace_spans",
+      help: "The total number of spans that were sent to a collector, or dropped",
+      labels: ["result"],
+    });
+  }
+
+  /** Undefined where traces are neither made nor handed on. */
+  compile(tracing: HttpConnectionManager_Tracing, chain: string, context: LayerContext): Tracer | undefined {
+    const { provider, customTags, maxPathTagLength } = tracing;
+    if (provider === undefined) return undefined;
+    const collector = compileCollector(provider, context);
+    const tags = compileTags(customTags, "tracing.custom_tags", context.clusters, context.problem);
+    if (collector === undefined) return undefined;
+    const { node, peers, random } = this.#options;
+    return new Tracer({
+      exporter: this.#exporter(collector, context),
+      sampling: {
+        client: share(tracing.clientSampling),
+        random: share(tracing.randomSampling),
+        overall: share(tracing.overallSampling),
+      },
+      samplesAll: collector.samplesAll,
+      tags,
+      maxPathLength: maxPathTagLength ?? maxPathLengthDefault,
+      hasUpstreamSpan: tracing.spawnUpstreamSpan === true,
+      chain,
+      peers,
+      node,
+      random,
+      routeTracing: routeTracings(context),
+    });
+  }
+
+  /** Sends what is queued, for so long at most. */
+  async flush(deadlineMs: number): Promise<void> {
+    const over = Promise.withResolvers<void>();
+    const cancel = this.#options.clock.schedule(deadlineMs, over.resolve);
+    await Promise.race([Promise.all([...this.#exporters.values()].map((exporter) => exporter.flush())), over.promise]);
+    cancel();
+  }
+
+  #exporter(collector: Collector, { log }: LayerContext): SpanExporter {
+    const key = `${collector.key} ${collector.serviceName} ${String(collector.usesEnvironment)}`;
+    const known = this.#exporters.get(key);
+    if (known !== undefined) return known;
+    const [oldest] = this.#exporters;
+    if (this.#exporters.size >= maxExporters && oldest !== undefined) {
+      this.#exporters.delete(oldest[0]);
+      void oldest[1].flush();
+    }
+    const exporter = new SpanExporter({
+      clock: this.#options.clock,
+      log,
+      resource: resourceOf(collector),
+      send: collector.send,
+      exported: this.#spans.series("exported"),
+      dropped: this.#spans.series("dropped"),
+    });
+    this.#exporters.set(key, exporter);
+    return exporter;
+  }
+}
+
+const share = (percent: Percent | undefined): number => (percent === undefined ? 1 : percent.value / 100);
+
+const attribute = (key: string, value: string): KeyValue =>
+  create(KeyValueSchema, { key, value: { value: { case: "stringValue", value } } });
+
+function resourceOf({ serviceName, usesEnvironment }: Collector): readonly KeyValue[] {
+  const own = [
+    attribute("service.name", serviceName),
+    attribute("telemetry.sdk.language", "nodejs"),
+    attribute("telemetry.sdk.name", "ambit"),
+  ];
+  if (!usesEnvironment) return own;
+  // `key=value,key=value`, values percent-encoded.
+  const pairs = (process.env["OTEL_RESOURCE_ATTRIBUTES"] ?? "").split(",").flatMap((pair) => {
+    const [key = "", value] = pair.split("=");
+    return key.trim() === "" || value === undefined ? [] : [attribute(key.trim(), decoded(value.trim()))];
+  });
+  return [...own, ...pairs];
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
