@@ -25,6 +25,7 @@ export default {
         "<rootDir>/{shared,ztunnel,waypoint,controlplane,manifests}/**/*.test.ts",
         "<rootDir>/e2e/**/*.unit.test.ts",
       ],
+      setupFilesAfterEnv: ["<rootDir>/shared/testing/patience.ts"],
     },
     {
       ...common,

@@ -69,7 +69,7 @@ export function endingOf(socket: Socket): Promise<"end" | "reset"> {
 }
 
 /** Gives the event loop turns until the condition holds. */
-export async function until(condition: () => boolean, what: string, limitMs = 5_000): Promise<void> {
+export async function until(condition: () => boolean, what: string, limitMs = 20_000): Promise<void> {
   const startedMs = performance.now();
   while (!condition()) {
     if (performance.now() - startedMs > limitMs) throw new Error(`did not happen within ${limitMs} ms: ${what}`);
