@@ -1,7 +1,7 @@
 /**
- * `npm run bench`: how fast the mesh is, between two captured pods on different nodes, beside the same two pods without
- * the mesh in the same run; policy, access log and metrics on. Ratios mean something anywhere, seconds only here. Prints
- * a table and writes `bench.json`. Never fails on a number.
+ * `npm run bench`: how fast the mesh is. L4 is two captured pods beside the same two without the mesh; L7 is the waypoint
+ * beside haproxy, and in its place in the mesh. Everything is compared within one run: ratios mean something anywhere,
+ * seconds only here. Prints tables and writes `bench.json`. Never fails on a number.
  */
 import { writeFileSync } from "node:fs";
 import { cpus, release, totalmem } from "node:os";
@@ -12,17 +12,23 @@ import { assertNodeVersion } from "#shared/lifecycle/node-version.ts";
 
 assertNodeVersion(process.version);
 
-const help = `npm run bench [-- --seconds S] [--quick] [--output FILE]
+const help = `npm run bench [-- --only l4|l7] [--seconds S] [--rounds N] [--quick] [--output FILE]
 
-Measures traffic between two pods on different nodes of a sandbox, first without the mesh, then captured.
+l4: traffic between two pods on different nodes of a sandbox, first without the mesh, then captured.
+l7: a waypoint beside haproxy on the same core (HTTP/1.1, HTTP/2, gRPC; one route and everything on; latency, CPU,
+    memory), then in a sandbox between two ztunnels. Needs haproxy, nginx, wrk and h2load; an Envoy is a column more.
 
+  --only PART     only that part
   --seconds S     length of each measurement (default 4)
-  --quick         one second each: to see whether it runs, not how fast it is
+  --rounds N      of l7: repeats, of which the median counts (default 3)
+  --quick         one second and one round each: to see whether it runs, not how fast it is
   --output FILE   where the JSON goes (default bench.json)`;
 
 const { values } = parseArgs({
   options: {
+    only: { type: "string" },
     seconds: { type: "string", default: "4" },
+    rounds: { type: "string", default: "3" },
     quick: { type: "boolean", default: false },
     output: { type: "string", default: "bench.json" },
     help: { type: "boolean", default: false },
@@ -33,34 +39,34 @@ if (values.help) {
   process.exit(0);
 }
 
-const { startMesh, namespaceManifest, ambient } = await import("#e2e/support/mesh.ts");
-const { measureMesh, measureTraffic, policyManifest, loadPods, reachesServer } = await import("./measure.ts");
-const { rowsOf, printTable } = await import("./report.ts");
-
-const seconds = values.quick ? 1 : Number(values.seconds);
-if (!(seconds > 0)) {
-  console.error(`bench: --seconds "${values.seconds}": write a number above 0`);
+const wrong = (text: string): never => {
+  console.error(`bench: ${text}`);
   process.exit(2);
-}
+};
+const { only, quick } = values;
+if (only !== undefined && only !== "l4" && only !== "l7") wrong(`--only "${only}": write l4 or l7`);
+const seconds = quick ? 1 : Number(values.seconds);
+if (!(seconds > 0)) wrong(`--seconds "${values.seconds}": write a number above 0`);
+const rounds = quick ? 1 : Number(values.rounds);
+if (!Number.isInteger(rounds) || rounds < 1) wrong(`--rounds "${values.rounds}": write a number from 1 on`);
 const say = (text: string) => console.error(`bench: ${text}`);
 
-await using mesh = await startMesh("bench", { progress: say });
-const { cluster } = mesh;
-await cluster.apply([namespaceManifest("bench"), ...loadPods()].join("\n---\n"));
-await cluster.podsReady("bench", 2);
+const results: { l4?: unknown; l7?: unknown } = {};
+if (only !== "l7") {
+  const { benchL4 } = await import("./l4/run.ts");
+  results.l4 = await benchL4({ seconds, quick, say });
+}
+if (only !== "l4") {
+  const { benchL7 } = await import("./l7/run.ts");
+  console.log("");
+  try {
+    results.l7 = await benchL7({ seconds: Math.ceil(seconds), rounds, say });
+  } catch (error) {
+    if (only === "l7") throw error;
+    say(error instanceof Error ? error.message : String(error));
+  }
+}
 
-say("the pods without the mesh");
-const direct = await measureTraffic(cluster, "direct", { seconds, say });
-say("the same pods, captured, with a policy");
-await cluster.apply(policyManifest());
-await cluster.labelNamespace("bench", ambient);
-await cluster.captured("bench", true);
-// Captured at both ends, the pods speak in clear until the control plane has told each end about the other.
-await cluster.until("the policy to know the client", () => reachesServer(cluster));
-const meshed = await measureMesh(cluster, { seconds, say, quick: values.quick });
-
-const rows = rowsOf(direct, meshed);
-printTable(rows);
 const machine = {
   cpu: cpus()[0]?.model,
   cores: cpus().length,
@@ -70,8 +76,7 @@ const machine = {
   date: new Date().toISOString(),
   seconds,
 };
-const file = resolve(values.output);
-writeFileSync(file, `${JSON.stringify({ machine, rows, direct, meshed }, null, 2)}\n`);
+writeFileSync(resolve(values.output), `${JSON.stringify({ machine, ...results }, null, 2)}\n`);
 console.log(
   `\n${machine.cores} cores, ${machine.cpu}, Linux ${machine.kernel}, Node ${machine.node}; written to ${values.output}`,
 );

@@ -13,7 +13,14 @@ import { becomeLean } from "#shared/lifecycle/lean-process.ts";
 const root = join(import.meta.dirname, "../..");
 
 /** What the `main.ts` of daemons load when they run, some of it late; importing one starts nothing. */
-const leanPrograms = ["ztunnel/config.ts", "ztunnel/run.ts", "ztunnel/agent/config.ts", "ztunnel/agent/run.ts"];
+const leanPrograms = [
+  "ztunnel/config.ts",
+  "ztunnel/run.ts",
+  "ztunnel/agent/config.ts",
+  "ztunnel/agent/run.ts",
+  "waypoint/config.ts",
+  "waypoint/run.ts",
+];
 const plainPrograms = [
   "controlplane/backend.ts",
   "controlplane/discovery.ts",

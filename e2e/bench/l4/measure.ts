@@ -6,7 +6,7 @@ import { outcomeOf, podIp, projectRoot, ztunnelUsage } from "#e2e/support/mesh.t
 import type { ProcessUsage } from "#e2e/support/process-usage.ts";
 import { secondSet, type LoadResult } from "./load.ts";
 
-const program = join(projectRoot, "e2e/bench/load.ts");
+const program = join(projectRoot, "e2e/bench/l4/load.ts");
 const client = { namespace: "bench", name: "client" };
 const server = { namespace: "bench", name: "server" };
 const ports = { direct: 9000, meshed: 9000 + secondSet } as const;

@@ -1,18 +1,18 @@
 /**
  * The load generator of `npm run bench`: one program, both ends.
  *
- *   node e2e/bench/load.ts serve    --port 9000                     echo on 9000, sink on 9001, source on 9002; again from 9100
- *   node e2e/bench/load.ts bulk     --host H --port P --connections N --direction up|down --seconds S
- *   node e2e/bench/load.ts pingpong --host H --port P --connections N --size 1024 --seconds S
- *   node e2e/bench/load.ts connect  --host H --port P --workers N --seconds S
- *   node e2e/bench/load.ts idle     --host H --port P --connections N --seconds S
+ *   node e2e/bench/l4/load.ts serve    --port 9000                     echo on 9000, sink on 9001, source on 9002; again from 9100
+ *   node e2e/bench/l4/load.ts bulk     --host H --port P --connections N --direction up|down --seconds S
+ *   node e2e/bench/l4/load.ts pingpong --host H --port P --connections N --size 1024 --seconds S
+ *   node e2e/bench/l4/load.ts connect  --host H --port P --workers N --seconds S
+ *   node e2e/bench/l4/load.ts idle     --host H --port P --connections N --seconds S
  *
  * Every client command prints one JSON line. Exit status 1 means that connections failed.
  */
 import { connect, createServer, type Socket } from "node:net";
 import process from "node:process";
 import { parseArgs } from "node:util";
-import { Histogram } from "./histogram.ts";
+import { Histogram } from "#e2e/bench/histogram.ts";
 
 interface Target {
   readonly host: string;
