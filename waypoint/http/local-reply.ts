@@ -21,7 +21,7 @@ export function renderLocalReply(exchange: Exchange, reply: LocalReply): Rendere
 
 function renderHttp(reply: LocalReply, method: string): RenderedReply {
   const headers = new Headers();
-  const body = reply.body === undefined || reply.body === "" ? undefined : Buffer.from(reply.body, "utf8");
+  const body = bytesOf(reply);
   if (body !== undefined) {
     headers.append("content-length", String(body.length));
     if (reply.headers?.has("content-type") !== true) headers.append("content-type", "text/plain");
@@ -38,10 +38,14 @@ function renderGrpc(reply: LocalReply): RenderedReply {
     "grpc-status",
     String(reply.grpcStatus ?? grpcStatusOf(reply.status)),
   ]);
-  if (reply.body !== undefined && reply.body !== "") headers.append("grpc-message", encodeGrpcMessage(reply.body));
+  const message = bytesOf(reply);
+  if (message !== undefined) headers.append("grpc-message", encodeGrpcMessage(message));
   addAll(headers, reply.headers, "content-type");
   return { head: { status: 200, headers }, body: undefined };
 }
+
+const bytesOf = ({ body = "" }: LocalReply): Buffer | undefined =>
+  body.length === 0 ? undefined : typeof body === "string" ? Buffer.from(body, "utf8") : body;
 
 function addAll(headers: Headers, added: Headers | undefined, but?: string): void {
   if (added === undefined) return;
@@ -69,11 +73,12 @@ export function grpcStatusOf(httpStatus: number): number {
   }
 }
 
-/** Printable ASCII but `%` stays; every other byte of the UTF-8 text is escaped (gRPC over HTTP/2, "Percent-Encoded"). */
-export function encodeGrpcMessage(text: string): string {
+/** Printable ASCII but `%` stays; every other byte, those of UTF-8 too, is escaped (gRPC over HTTP/2, "Percent-Encoded"). */
+export function encodeGrpcMessage(message: Buffer | string): string {
+  const text = typeof message === "string" ? message : message.toString("latin1");
   if (/^[\x20-\x24\x26-\x7e]*$/.test(text)) return text;
   let encoded = "";
-  for (const byte of Buffer.from(text, "utf8")) {
+  for (const byte of typeof message === "string" ? Buffer.from(message, "utf8") : message) {
     const isPlain = byte >= 0x20 && byte <= 0x7e && byte !== 0x25;
     encoded += isPlain ? String.fromCharCode(byte) : `%${byte.toString(16).toUpperCase().padStart(2, "0")}`;
   }

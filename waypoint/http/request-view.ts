@@ -54,8 +54,8 @@ export type ResponseFlag =
 /** An answer of our own. What is a gRPC call becomes a gRPC status (`local-reply.ts`). */
 export interface LocalReply {
   readonly status: number;
-  /** Text; content type text/plain unless `headers` has another. */
-  readonly body?: string;
+  /** Text, or bytes as they are; content type text/plain unless `headers` has another. */
+  readonly body?: string | Buffer;
   /** Added to the answer. */
   readonly headers?: Headers;
   /** RESPONSE_CODE_DETAILS, such as `rbac_access_denied_matched_policy[none]`. */

@@ -95,6 +95,8 @@ function hostOf(request: RequestHead, scheme: string, port: string): string {
   return port !== "" || (scheme !== forwarded && isDefault) ? authority.slice(0, colon) : authority;
 }
 
+const nothing = Buffer.alloc(0);
+
 export function compileDirectResponse(
   action: DirectResponseAction,
   maxBodyBytes: number,
@@ -104,27 +106,22 @@ export function compileDirectResponse(
   const { status } = action;
   if (!(status >= 200 && status < 600)) problem(`${path}.status`, `${status} is not between 200 and 599`);
   const body = readBody(action, path, problem);
-  if (Buffer.byteLength(body) > maxBodyBytes)
-    problem(`${path}.body`, `has ${Buffer.byteLength(body)} bytes, limit ${maxBodyBytes}`);
+  if (body.length > maxBodyBytes) problem(`${path}.body`, `has ${body.length} bytes, limit ${maxBodyBytes}`);
   const reply: LocalReply = { status, body, details: "direct_response" };
   return () => reply;
 }
 
-function readBody({ body }: DirectResponseAction, path: string, problem: Problem): string {
+function readBody({ body }: DirectResponseAction, path: string, problem: Problem): Buffer {
   switch (body?.specifier.case) {
     case "inlineString":
-      return body.specifier.value;
-    case "inlineBytes": {
-      const bytes = Buffer.from(body.specifier.value);
-      const text = bytes.toString("utf8");
-      if (!Buffer.from(text).equals(bytes)) problem(`${path}.body.inline_bytes`, "is not UTF-8");
-      return text;
-    }
+      return Buffer.from(body.specifier.value, "utf8");
+    case "inlineBytes":
+      return Buffer.from(body.specifier.value);
     case "filename":
     case "environmentVariable":
       problem(`${path}.body`, "only inline_string and inline_bytes are supported");
-      return "";
+      return nothing;
     case undefined:
-      return "";
+      return nothing;
   }
 }
