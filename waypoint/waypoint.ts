@@ -64,7 +64,7 @@ export interface Waypoint extends AsyncDisposable {
 }
 
 /** While a drain lasts, load balancers learn of it: connections are still accepted for so long. Milliseconds. */
-const acceptsWhileDrainingMs = 1_000;
+const acceptsWhileDrainingMs = 3_000;
 /** What is known of the last requests is sent before the process ends. Milliseconds. */
 const spansMayTakeMs = 2_000;
 /** Where the pod's token is mounted. */

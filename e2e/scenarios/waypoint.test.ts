@@ -173,6 +173,41 @@ describe("who uses it", () => {
   });
 });
 
+test("a canary waypoint gets its share, and nothing at weight 0", async () => {
+  await mesh.cluster.apply(waypointGateway("canary", "shop"));
+  await waypointReady(mesh.cluster, "shop", "canary");
+  const [canary] = await mesh.cluster.pods("shop", "gateway.networking.k8s.io/gateway-name=canary");
+  const weigh = (weight: number) =>
+    mesh.cluster.merge({
+      apiVersion: "v1",
+      kind: "Service",
+      metadata: {
+        name: "reviews",
+        namespace: "shop",
+        labels: { "istio.io/use-waypoint-canary": "canary" },
+        annotations: { "istio.io/use-waypoint-canary-weight": `${weight}` },
+      },
+    });
+  /** How many of so many requests, each over a connection of its own, came from the canary. */
+  const share = async (): Promise<number> => {
+    let count = 0;
+    for (let each = 0; each < 20; each++) {
+      const { echo } = await curl(mesh.cluster, caller, "http://reviews");
+      if (echo !== undefined && canary?.status?.podIPs?.some(({ ip }) => echo.peer.endsWith(ip ?? "?"))) count++;
+    }
+    return count;
+  };
+  await weigh(50);
+  await mesh.cluster.until("a part through the canary", async () => {
+    const count = await share();
+    return count > 3 && count < 17;
+  });
+  await weigh(100);
+  await mesh.cluster.until("all through the canary", async () => (await share()) === 20);
+  await weigh(0);
+  await mesh.cluster.until("nothing through the canary", async () => (await share()) === 0);
+}, 90_000);
+
 describe("ambit.dev/waypoint: required", () => {
   test("who comes around it is refused", async () => {
     const ip = await podIp(mesh.cluster, { namespace: "shop", name: "reviews-1" });
