@@ -3,8 +3,8 @@ import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { join } from "node:path";
 import type { Attack } from "#e2e/support/attacker.ts";
 import type { Outcome } from "#e2e/support/client.ts";
-import { nameOf, type Manifest, type PodName } from "#e2e/support/cluster.ts";
-import { forge, strangeAuthority } from "#e2e/support/forged-certificate.ts";
+import { nameOf, type PodName } from "#e2e/support/cluster.ts";
+import { forge, meshAuthority, strangeAuthority } from "#e2e/support/forged-certificate.ts";
 import {
   ambient,
   namespaceManifest,
@@ -60,13 +60,6 @@ async function expectHealth(): Promise<void> {
   expect(pods.map((pod) => pod.status?.containerStatuses?.[0]?.restartCount)).toEqual([0, 0]);
 }
 
-const meshAuthority = async () => {
-  const secret = await mesh.cluster.get<Manifest>("v1", "Secret", "istio-ca-secret", "istio-system");
-  const data = secret["data"] as Record<string, string>;
-  const text = (key: string) => Buffer.from(data[key] ?? "", "base64").toString("utf8");
-  return { certificatePem: text("ca-cert.pem"), keyPem: text("ca-key.pem") };
-};
-
 describe.each([
   ["outside the mesh", attacker],
   ["inside the mesh", client],
@@ -121,7 +114,7 @@ test("a certificate of an authority that nobody trusts is refused", async () => 
 
 test("a certificate of our root but of another trust domain, or with no identity, is refused", async () => {
   for (const uri of ["spiffe://elsewhere.test/ns/target/sa/client", "https://cluster.local/ns/target/sa/client"]) {
-    const pem = await forge(await meshAuthority(), uri);
+    const pem = await forge(await meshAuthority(mesh.cluster), uri);
     expect(
       await attack(attacker, "connect", "--host", serverIp, "--pem", pem, "--authority", `${serverIp}:7000`),
     ).toMatchObject({ status: 0 });
@@ -139,7 +132,7 @@ test.each<[string, () => string, string, number]>([
 ])(
   "with a good certificate, asking for %s",
   async (_what, authority, method, status) => {
-    const pem = await forge(await meshAuthority(), "spiffe://cluster.local/ns/target/sa/client");
+    const pem = await forge(await meshAuthority(mesh.cluster), "spiffe://cluster.local/ns/target/sa/client");
     const answer = await attack(
       attacker,
       "connect",

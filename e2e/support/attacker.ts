@@ -4,7 +4,7 @@
  *   node e2e/support/attacker.ts garbage  --host H --port P --count N     random bytes on N connections
  *   node e2e/support/attacker.ts http     --host H --port P               a plain HTTP request
  *   node e2e/support/attacker.ts tls      --host H --port P [--pem B64]   a handshake, without or with a certificate
- *   node e2e/support/attacker.ts connect  --host H --port P --pem B64 --authority A [--method M]
+ *   node e2e/support/attacker.ts connect  --host H --port P --pem B64 --authority A [--method M] [--say TEXT]
  *   node e2e/support/attacker.ts halfopen --host H --port P --count N --seconds S   connects, says nothing, stays
  */
 import { randomBytes } from "node:crypto";
@@ -89,14 +89,16 @@ function request(
   options: ConnectionOptions,
   authority: string,
   method: string,
+  say: string,
 ): Promise<Attack> {
   return new Promise((resolve) => {
     const session = connectHttp2(
       `https://${target.host.includes(":") ? `[${target.host}]` : target.host}:${target.port}`,
       options,
     );
+    let bytesReceived = 0;
     const finish = (attack: Omit<Attack, "connected" | "open" | "bytesReceived">) => {
-      resolve({ connected: 1, open: 0, bytesReceived: 0, ...attack });
+      resolve({ connected: 1, open: 0, bytesReceived, ...attack });
       session.destroy();
     };
     session.setTimeout(patienceMs, () => finish({ status: 0, error: "timeout" }));
@@ -106,8 +108,20 @@ function request(
       method === "CONNECT"
         ? { ":method": method, ":authority": authority }
         : { ":method": method, ":authority": authority, ":scheme": "https", ":path": "/" };
-    const stream = session.request(headers);
-    stream.on("response", (response) => finish({ status: Number(response[":status"]) }));
+    const stream = session.request(headers, { endStream: method !== "CONNECT" });
+    stream.on("response", (response) => {
+      const status = Number(response[":status"]);
+      if (say === "" || status !== 200) {
+        finish({ status });
+        return;
+      }
+      stream.write(say);
+      stream.on("data", (chunk: Buffer) => {
+        bytesReceived += chunk.length;
+        finish({ status });
+      });
+      stream.on("close", () => finish({ status }));
+    });
     stream.on("error", (error) => finish({ status: 0, error: error.message }));
   });
 }
@@ -123,6 +137,7 @@ if (import.meta.main) {
       pem: { type: "string" },
       authority: { type: "string", default: "" },
       method: { type: "string", default: "CONNECT" },
+      say: { type: "string", default: "" },
     },
   });
   const target = { host: values.host, port: Number(values.port) };
@@ -133,7 +148,7 @@ if (import.meta.main) {
       swarm(target, count, waitMs, (socket) => socket.write(randomBytes(1 + Math.floor(Math.random() * 4_000)))),
     http: () => swarm(target, count, waitMs, (socket) => socket.write("GET / HTTP/1.1\r\nHost: mesh\r\n\r\n")),
     tls: () => handshake(target, credentials(values.pem)),
-    connect: () => request(target, credentials(values.pem), values.authority, values.method),
+    connect: () => request(target, credentials(values.pem), values.authority, values.method, values.say),
     halfopen: () => swarm(target, count, waitMs, () => undefined),
   };
   const attack = attacks[positionals[0] ?? ""];

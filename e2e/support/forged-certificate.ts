@@ -1,6 +1,7 @@
 /** Certificates for attackers: whatever names one likes, signed by whichever authority one has the key of. */
 import { createPrivateKey, webcrypto } from "node:crypto";
 import * as x509 from "#shared/ca/x509.ts";
+import type { Cluster, Manifest } from "./cluster.ts";
 
 export interface Authority {
   readonly certificatePem: string;
@@ -67,4 +68,12 @@ export async function strangeAuthority(): Promise<Authority> {
   const der = Buffer.from(await webcrypto.subtle.exportKey("pkcs8", keys.privateKey));
   const keyPem = `-----BEGIN PRIVATE KEY-----\n${der.toString("base64")}\n-----END PRIVATE KEY-----\n`;
   return { certificatePem: certificate.toString("pem"), keyPem };
+}
+
+/** The mesh's own, which an attacker does not have. */
+export async function meshAuthority(cluster: Cluster): Promise<Authority> {
+  const secret = await cluster.get<Manifest>("v1", "Secret", "istio-ca-secret", "istio-system");
+  const data = secret["data"] as Record<string, string>;
+  const text = (key: string) => Buffer.from(data[key] ?? "", "base64").toString("utf8");
+  return { certificatePem: text("ca-cert.pem"), keyPem: text("ca-key.pem") };
 }

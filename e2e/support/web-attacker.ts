@@ -3,6 +3,7 @@
  *
  *   node e2e/support/web-attacker.ts ambiguities --host H --port P    {@link Refusal}[]: each of a table of requests
  *   node e2e/support/web-attacker.ts floods      --host H --port P    {@link Flood}[]: HTTP/2, frame by frame
+ *   node e2e/support/web-attacker.ts downgrade   --host H --port P    {@link Flood}[]: HTTP/2 that would be something else in HTTP/1.1
  *   node e2e/support/web-attacker.ts slow        --host H --port P --count N --seconds S    {@link Crowd}: heads without end
  *   node e2e/support/web-attacker.ts crowd       --host H --port P --count N --seconds S    {@link Crowd}: a request each, then nothing
  *   node e2e/support/web-attacker.ts endless     --host H --port P    {@link Refusal}[]: what only grows
@@ -10,9 +11,10 @@
 import { connect, type Socket } from "node:net";
 import process from "node:process";
 import { parseArgs } from "node:util";
+import { frameTypes } from "#waypoint/http/http2-frames.ts";
 import { ambiguities, harmless, next } from "#waypoint/http/testing/ambiguities.ts";
 import { floods } from "#waypoint/http/testing/floods.ts";
-import { hello, RawPeer } from "#waypoint/http/testing/raw-http2.ts";
+import { flag, frame, hello, literal, RawPeer, request } from "#waypoint/http/testing/raw-http2.ts";
 
 export interface Refusal {
   readonly why: string;
@@ -144,6 +146,74 @@ async function tryFloods(target: Target): Promise<readonly Flood[]> {
   return results;
 }
 
+const requestLine = (path: string, authority = "b", method = "GET") =>
+  [
+    literal(":method", method),
+    literal(":scheme", "http"),
+    literal(":path", path),
+    literal(":authority", authority),
+  ] as const;
+const evil = "\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: b\r\n\r\n";
+
+// prettier-ignore
+const downgrades: readonly (readonly [why: string, fields: readonly Uint8Array[], body?: string])[] = [
+  ["a line break in a value",       [...requestLine("/"), literal("x-user", `a${evil}`)]],
+  ["a bare LF in a value",          [...requestLine("/"), literal("x-user", "a\nx: 1")]],
+  ["NUL in a value",                [...requestLine("/"), literal("x-user", "a\0b")]],
+  ["a line break in a name",        [...requestLine("/"), literal("x\r\ny", "a")]],
+  ["a colon in a name",             [...requestLine("/"), literal("x: 1", "a")]],
+  ["a space in a name",             [...requestLine("/"), literal("x y", "a")]],
+  ["capitals in a name",            [...requestLine("/"), literal("X-User", "a")]],
+  ["a line break in the path",      [...requestLine(`/ HTTP/1.1${evil}`)]],
+  ["a space in the path",           [...requestLine("/a HTTP/1.1")]],
+  ["a path that is none",           [...requestLine("a")]],
+  ["no path",                       [...requestLine("")]],
+  ["a line break in the authority", [...requestLine("/", `b${evil}`)]],
+  ["a space in the authority",      [...requestLine("/", "b c")]],
+  ["a path in the authority",       [...requestLine("/", "b/c")]],
+  ["user information",              [...requestLine("/", "a@b")]],
+  ["a line break in the method",    [...requestLine("/", "b", `GET / HTTP/1.1${evil}`)]],
+  ["a space in the method",         [...requestLine("/", "b", "GET /x")]],
+  ["a second path",                 [...requestLine("/"), literal(":path", "/b")]],
+  ["a pseudo-header behind others", [...requestLine("/"), literal("x", "a"), literal(":path", "/b")]],
+  ["an unknown pseudo-header",      [...requestLine("/"), literal(":x", "a")]],
+  ["Transfer-Encoding",             [...requestLine("/", "b", "POST"), literal("transfer-encoding", "chunked")], "0\r\n\r\n"],
+  ["Connection",                    [...requestLine("/"), literal("connection", "keep-alive, x")]],
+  ["Upgrade",                       [...requestLine("/"), literal("upgrade", "websocket")]],
+  ["TE that is not trailers",       [...requestLine("/"), literal("te", "chunked")]],
+  ["a length too short",            [...requestLine("/", "b", "POST"), literal("content-length", "1")], "hello"],
+  ["a length too long",             [...requestLine("/", "b", "POST"), literal("content-length", "10")], "hello"],
+  ["two lengths",                   [...requestLine("/", "b", "POST"), literal("content-length", "5"), literal("content-length", "6")], "hello"],
+  ["a length that is none",         [...requestLine("/", "b", "POST"), literal("content-length", "+5")], "hello"],
+  ["a Host that is another",        [...requestLine("/"), literal("host", "c")]],
+];
+
+/** Each on a connection of its own; refusals come as a reset, an end of the connection, or an answer. */
+async function tryDowngrades(target: Target): Promise<readonly Flood[]> {
+  const results: Flood[] = [];
+  for (const [why, fields, body] of downgrades) {
+    const socket = connect(target);
+    const peer = new RawPeer(socket);
+    const block = Buffer.concat(fields);
+    peer.write(hello(), request(1, block, body === undefined ? flag.endStream : 0));
+    if (body !== undefined) peer.write(frame(frameTypes.data, flag.endStream, 1, Buffer.from(body)));
+    const tooLong = new Promise<string>((resolve) => setTimeout(resolve, patienceMs, "nothing"));
+    const over = "the connection ended";
+    const ending = await Promise.race([
+      peer.resetOf(1).catch(() => over),
+      peer.goaway().catch(() => over),
+      peer.section(1).then(
+        ({ status }) => status,
+        () => over,
+      ),
+      tooLong,
+    ]);
+    results.push({ why, ending });
+    socket.destroy();
+  }
+  return results;
+}
+
 /** Many connections at once, each with `first` sent and `again` every second. */
 async function gather(target: Target, count: number, waitMs: number, first: string, again: string): Promise<Crowd> {
   const sockets: Socket[] = [];
@@ -203,6 +273,7 @@ if (import.meta.main) {
     ambiguities: () => tryAmbiguities(target),
     endless: () => tryEndless(target),
     floods: () => tryFloods(target),
+    downgrade: () => tryDowngrades(target),
     slow: () => gather(target, count, waitMs, head, "X-A: 1\r\n"),
     crowd: () => gather(target, count, waitMs, `${head}\r\n`, ""),
   };
