@@ -217,6 +217,26 @@ describe("StatusWriter", () => {
     expect(world.server.patches[1]?.body["status"]).toEqual({});
   });
 
+  test("an object with oddities is told of them, and in force", async () => {
+    await using world = await setUp();
+    const odd = world.server.put(policies, written("one")) as unknown as SourceObject;
+    const problem = { severity: "warning", path: ["spec"], message: "is odd", remedy: "mend it" } as const;
+    world.writer.take({ type: "upsert", ref: refOf(odd), object: odd, problems: [problem] });
+    await world.server.until(() => world.server.patches.length === 1);
+    expect(world.server.patches[0]?.body).toMatchObject({
+      status: {
+        conditions: [
+          {
+            type: "ambit.dev/Valid",
+            status: "True",
+            reason: "Warnings",
+            message: "The object is in force, but may not do what it says: spec: is odd: mend it",
+          },
+        ],
+      },
+    });
+  });
+
   test("objects of another revision are left to their control plane", async () => {
     await using world = await setUp();
     world.server.put(policies, written("canary", { labels: { "istio.io/rev": "canary" } }));

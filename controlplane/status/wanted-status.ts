@@ -1,5 +1,5 @@
 /** What a status shall say, and what has to be written for it. Pure. */
-import { hasErrors } from "#controlplane/schema/problem.ts";
+import { formatProblem, hasErrors } from "#controlplane/schema/problem.ts";
 import type { ObjectRef, SourceObject, Upsert, Refuse } from "#controlplane/sources/source.ts";
 import { routeController } from "#controlplane/mesh/gateway-route.ts";
 import { isDeepStrictEqual } from "node:util";
@@ -154,7 +154,7 @@ export function statusToApply(wanted: WantedStatus, object: SourceObject, nowMs:
   };
 }
 
-/** Tells the author of an object that its newest version is not in force, and why. */
+/** Tells the author of an object that its newest version is not in force, and why; or what is odd about it. */
 export const validCondition = "ambit.dev/Valid";
 const validManager = "ambit-validation";
 /** The API server bounds a message to 32 KiB; nobody reads as much. */
@@ -165,7 +165,8 @@ export function validity(event: Upsert | Refuse): WantedStatus | undefined {
   const { ref, object, problems } = event;
   const isRefused = event.type === "refuse" && hasErrors(problems);
   const hasCondition = byType(statusOf(object)["conditions"], validCondition) !== undefined;
-  if (!isRefused && !hasCondition) return undefined;
+  if (!isRefused && problems.length === 0 && !hasCondition) return undefined;
+  const conditions = isRefused ? [invalidCondition(event)] : problems.length > 0 ? [oddCondition(event)] : [];
   return {
     apiVersion: object.apiVersion,
     kind: ref.kind,
@@ -173,21 +174,32 @@ export function validity(event: Upsert | Refuse): WantedStatus | undefined {
     name: ref.name,
     fieldManager: validManager,
     ownedConditions: [validCondition],
-    status: { conditions: isRefused ? [invalidCondition(event)] : [] },
+    status: { conditions },
   };
+}
+
+const condition = (object: SourceObject, facts: Pick<WantedCondition, "status" | "reason" | "message">) => ({
+  type: validCondition,
+  ...facts,
+  ...(object.metadata.generation === undefined ? {} : { observedGeneration: object.metadata.generation }),
+});
+
+const shortened = (text: string): string =>
+  text.length <= longestMessage ? text : `${text.slice(0, longestMessage)}…`;
+
+function oddCondition({ object, problems }: Upsert | Refuse): WantedCondition {
+  const text = `The object is in force, but may not do what it says: ${problems.map(formatProblem).join("; ")}`;
+  return condition(object, { status: "True", reason: "Warnings", message: shortened(text) });
 }
 
 function invalidCondition({ object, kept, lines }: Refuse): WantedCondition {
   const effect =
     kept === undefined ? "The object has no effect" : "The version before, which was valid, stays in force";
-  const text = `${effect}: ${lines.join("; ")}`;
-  return {
-    type: validCondition,
+  return condition(object, {
     status: "False",
     reason: "Invalid",
-    message: text.length <= longestMessage ? text : `${text.slice(0, longestMessage)}…`,
-    ...(object.metadata.generation === undefined ? {} : { observedGeneration: object.metadata.generation }),
-  };
+    message: shortened(`${effect}: ${lines.join("; ")}`),
+  });
 }
 
 export const wantedRef = ({ apiVersion, kind, namespace, name }: WantedStatus): ObjectRef => {
