@@ -86,11 +86,13 @@ async function feed(socket: Socket, chunks: Iterable<string | Uint8Array>): Prom
 const statusesIn = (text: string): readonly number[] =>
   [...text.matchAll(/^HTTP\/1\.1 (\d{3}) /gm)].map(([, status]) => Number(status));
 
-/** Where HTTP/2 is spoken too its preface is none of them. */
-const tried = ambiguities.filter(([why]) => !why.includes("preface"));
+/** Where HTTP/2 is spoken too its preface is none of them; where routes decide, none is there for CONNECT. */
+const tried = ambiguities
+  .filter(([why]) => !why.includes("preface"))
+  .map(([why, bytes, status = 400]) => [why, bytes, why === "CONNECT" ? 404 : status] as const);
 
 async function tryAmbiguities(target: Target): Promise<readonly Refusal[]> {
-  const odd = tried.map(([why, bytes, status = 400]) => ({ why, bytes, wanted: { status, requests: 0 } }));
+  const odd = tried.map(([why, bytes, status]) => ({ why, bytes, wanted: { status, requests: 0 } }));
   const fine = harmless.map(([why, bytes, seen]) => ({ why, bytes, wanted: { requests: seen.length + 1 } }));
   const results: Refusal[] = [];
   for (let at = 0; at < odd.length + fine.length; at += 10) {

@@ -64,7 +64,7 @@ const maxPaths = 10_000;
 
 /**
  * How a request asks for something other than 200: /status/503, /delay/1500, /flaky/2/KEY (fails twice per key), /fails (503
- * from /break until /heal), /bytes/100000, /count, /count/PATH, /drop.
+ * from /break until /heal), /bytes/100000, /count, /count/PATH, /drop, /early.
  */
 async function answer(
   name: string,
@@ -144,12 +144,22 @@ async function bodyOf(stream: AsyncIterable<Buffer>): Promise<string> {
   return length <= longBody ? Buffer.concat(chunks).toString("utf8") : `${length} ${hash.digest("hex")}`;
 }
 
+/** A request that breaks off is none. */
+function whenRead(stream: AsyncIterable<Buffer>, then: (body: string) => Promise<void>): void {
+  bodyOf(stream).then(then, () => undefined);
+}
+
 function serve(name: string, host: string): void {
   const overHttp1 = (request: IncomingMessage, response: ServerResponse) => {
+    if (request.url === "/early") {
+      // Answered before the body is there, which nobody reads.
+      response.writeHead(413, { "x-served-by": name, connection: "close" }).end("too much\n");
+      return;
+    }
     const facts = { protocol: `HTTP/${request.httpVersion}`, method: request.method ?? "", path: request.url ?? "" };
     const peer = request.socket.remoteAddress ?? "";
     const connection = connectionOf(request.socket);
-    void bodyOf(request).then((body) =>
+    whenRead(request, (body) =>
       answer(
         name,
         { ...facts, peer, connection, headers: request.headers, body },
@@ -180,7 +190,7 @@ function serve(name: string, host: string): void {
     const facts = { protocol: "HTTP/2", method: request.method, path: request.url };
     const peer = request.socket.remoteAddress ?? "";
     const connection = connectionOf(request.socket);
-    void bodyOf(request).then((body) =>
+    whenRead(request, (body) =>
       answer(
         name,
         { ...facts, peer, connection, headers: { ...request.headers, ":authority": request.authority }, body },
@@ -222,12 +232,12 @@ function serve(name: string, host: string): void {
     if (error !== null) throw error;
   });
 
-  // Answers what comes first, and at the end tells how much came.
+  // Says everything back, and at the end tells how much it was.
   const talk = (socket: Socket) => {
     let bytes = 0;
     socket.on("error", () => {});
     socket.on("data", (data) => {
-      if (bytes === 0) socket.write(`${name}: ${data.toString("utf8")}`);
+      socket.write(bytes === 0 ? Buffer.concat([Buffer.from(`${name}: `), data]) : data);
       bytes += data.length;
     });
     socket.on("end", () => socket.end(`${bytes} bytes\n`));
