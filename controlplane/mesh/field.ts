@@ -106,6 +106,11 @@ export class Field {
     throw new ShapeError(this.path, "text", value);
   }
 
+  /** As it is, for what is handed on unread. */
+  plain(): unknown {
+    return this.value;
+  }
+
   list(): readonly Field[] {
     if (this.value === undefined) return [];
     if (!Array.isArray(this.value)) throw new ShapeError(this.path, "a list", this.value);

@@ -5,6 +5,7 @@ import { readKeepalive, readLocalitySetting, type Keepalive, type LocalitySettin
 import { durationMs } from "./duration.ts";
 import { readExtAuthzProviders, type ExtAuthzProvider } from "./extension-provider.ts";
 import { Field, ShapeError } from "./field.ts";
+import { defaultMeshTelemetry, readMeshTelemetry, type MeshTelemetry } from "./mesh-telemetry.ts";
 import type { KubeObject, LabelSelector } from "./objects.ts";
 import { readLabelSelector } from "./label-selector.ts";
 import { readRetryPolicy, type RetryPolicy } from "./retry-policy.ts";
@@ -43,6 +44,7 @@ export interface MeshConfig {
   readonly defaultVirtualServiceExportTo: readonly string[];
   readonly defaultDestinationRuleExportTo: readonly string[];
   readonly proxyHeaders: ProxyHeaders;
+  readonly telemetry: MeshTelemetry;
 }
 
 export type PathNormalization = "NONE" | "BASE" | "MERGE_SLASHES" | "DECODE_AND_MERGE_SLASHES";
@@ -86,6 +88,7 @@ export const defaultMeshConfig: MeshConfig = {
   defaultHttpRetryPolicy: undefined,
   defaultVirtualServiceExportTo: ["*"],
   defaultDestinationRuleExportTo: ["*"],
+  telemetry: defaultMeshTelemetry,
   proxyHeaders: {
     server: undefined,
     serverDisabled: false,
@@ -146,6 +149,7 @@ function readMeshConfig(mesh: Field): MeshConfig {
     rootNamespace: mesh.at("rootNamespace").text() || defaultMeshConfig.rootNamespace,
     serviceEntryVisibility: visibility.isPresent ? readServiceEntryVisibility(visibility) : undefined,
     serviceScopes: scopes.isPresent ? scopes.list().map(readScope) : defaultMeshConfig.serviceScopes,
+    telemetry: readMeshTelemetry(mesh),
     ...readTrafficDefaults(mesh),
   };
 }

@@ -9,6 +9,7 @@ import type { Condition, Labels, Meta } from "./meta.ts";
 import type { ReferenceGrant } from "./reference-grant.ts";
 import type { VirtualService } from "./virtual-service.ts";
 import type { RateLimitSpec } from "./rate-limit-policy.ts";
+import type { TelemetrySpec } from "./telemetry.ts";
 import type { JwtRule } from "./request-authentication.ts";
 
 /** Any object of a Kubernetes API as it came from the wire or a file. */
@@ -182,6 +183,14 @@ export interface RateLimitPolicy extends RateLimitSpec {
   readonly conditions: readonly Condition[];
 }
 
+export interface Telemetry extends TelemetrySpec {
+  readonly meta: Meta;
+  /** undefined: no selector at all. */
+  readonly selector: Labels | undefined;
+  readonly targetRefs: readonly TargetRef[];
+  readonly conditions: readonly Condition[];
+}
+
 export type MtlsMode = "UNSET" | "DISABLE" | "PERMISSIVE" | "STRICT";
 
 export interface PeerAuthentication {
@@ -256,6 +265,7 @@ export interface Kinds {
   readonly ReferenceGrant: ReferenceGrant;
   readonly VirtualService: VirtualService;
   readonly RateLimitPolicy: RateLimitPolicy;
+  readonly Telemetry: Telemetry;
 }
 
 export type Kind = keyof Kinds;

@@ -33,6 +33,7 @@ import type {
 import { readRateLimitSpec } from "./rate-limit-policy.ts";
 import { readJwtRule } from "./request-authentication.ts";
 
+import { readTelemetrySpec } from "./telemetry.ts";
 import { readReferenceGrant } from "./reference-grant.ts";
 import { readVirtualService } from "./virtual-service.ts";
 
@@ -76,6 +77,17 @@ export const kinds: { readonly [K in Kind]: KindDefinition<K> } = {
       meta: readMeta(object),
       conditions: readConditions(object),
       ...readRateLimitSpec(object.at("spec")),
+    }),
+  },
+  Telemetry: {
+    group: "telemetry.istio.io",
+    isNamespaced: true,
+    read: (object) => ({
+      meta: readMeta(object),
+      selector: readSelector(object.at("spec")),
+      targetRefs: readTargetRefs(object.at("spec")),
+      conditions: readConditions(object),
+      ...readTelemetrySpec(object.at("spec")),
     }),
   },
   Gateway: { group: gatewayGroup, isNamespaced: true, read: readGateway },

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { expressionProblem } from "#shared/expressions/known-attributes.ts";
 import { attachment, checkAttachment, oneAttachment } from "./attachment.ts";
 import type { Field } from "./field.ts";
 import { age, telemetryKind, type KindDefinition } from "./kind.ts";
@@ -99,6 +100,7 @@ function check(spec: Field): void {
       if (tag.written(tagSources).length === 0) tag.error("has no value", `write one of ${tagSources.join(", ")}`);
     }
   }
+  for (const entry of spec.at("accessLogging").items()) checkExpression(entry.at("filter").at("expression"));
   for (const entry of spec.at("metrics").items()) {
     checkDuration(entry.at("reportingInterval"));
     for (const override of entry.at("overrides").items()) {
@@ -113,6 +115,18 @@ function checkTagOverride(tag: Field): void {
   const isRemoved = tag.at("operation").text === "REMOVE";
   if (isRemoved && isFilled) tag.at("value").error("has no meaning with operation REMOVE", "leave it out");
   if (!isRemoved && !isFilled) tag.error("needs a value", "write an expression, or operation: REMOVE");
+  else if (!isRemoved) checkExpression(tag.at("value"));
+}
+
+function checkExpression(field: Field): void {
+  const { text } = field;
+  const problem = text === undefined || text === "" ? undefined : expressionProblem(text);
+  if (problem !== undefined) {
+    field.error(
+      `cannot be used: ${problem}`,
+      'write an expression such as response.code >= 400 or request.headers["x-user"]',
+    );
+  }
 }
 
 export const telemetry: KindDefinition = {

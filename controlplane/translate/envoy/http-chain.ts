@@ -21,6 +21,7 @@ import {
   HttpConnectionManagerSchema,
   type HttpFilterSchema,
 } from "#shared/proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import { UuidRequestIdConfigSchema } from "#shared/proto/gen/envoy/extensions/request_id/uuid/v3/uuid_pb.js";
 import { PreserveCaseFormatterConfigSchema } from "#shared/proto/gen/envoy/extensions/http/header_formatters/preserve_case/v3/preserve_case_pb.js";
 import type { PortProtocol } from "#controlplane/translate/protocol.ts";
 import type { ServiceInfo } from "#controlplane/translate/services.ts";
@@ -97,12 +98,16 @@ export function connectionManager(context: EnvoyContext, chain: HttpChain): Filt
       : { commonHttpProtocolOptions: { idleTimeout: duration(context.proxy.idleTimeoutMs) } }),
     accessLog: [...telemetry.accessLog],
     ...(telemetry.tracing === undefined ? {} : { tracing: telemetry.tracing }),
+    ...(telemetry.ignoresRequestId ? { requestIdExtension: { typedConfig: drawnRequestId } } : {}),
   });
   return {
     name: "envoy.filters.network.http_connection_manager",
     configType: { case: "typedConfig", value: config },
   };
 }
+
+/** Which requests are traced is not read from their ids. */
+const drawnRequestId = pack(UuidRequestIdConfigSchema, { useRequestIdForTraceSampling: false });
 
 function http1Options({ proxy, meshConfig }: EnvoyContext) {
   const keepsCase = meshConfig.proxyHeaders.preserveHttp1HeaderCase;

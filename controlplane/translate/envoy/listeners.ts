@@ -25,6 +25,7 @@ import { httpRoutesFor } from "./routes/routes-for.ts";
 import { namedTcpRoutesFor, tcpRoutesFor } from "./routes/tcp-routes.ts";
 import { securityDestinations } from "./security/security-filters.ts";
 import { tcpFilters } from "./tcp-chain.ts";
+import { telemetryFor } from "./telemetry.ts";
 
 export type ListenerInit = Exclude<MessageInitShape<typeof ListenerSchema>, { $typeName: string }>;
 type ChainInit = MessageInitShape<typeof FilterChainSchema>;
@@ -99,6 +100,7 @@ class ChainBuilder {
       ...securityDestinations(this.#context, { service }),
       ...rateLimitDestinations(this.#context, service),
     );
+    this.#observe(service);
     for (const port of service.ports) {
       const protocols = protocolsOf(port);
       if (protocols.length === 0 || this.#isSkipped(service, port)) continue;
@@ -163,6 +165,12 @@ class ChainBuilder {
     });
   }
 
+  #observe(service: ServiceInfo | undefined): void {
+    const { destinations, problems } = telemetryFor(this.#context, service);
+    this.destinations.push(...destinations);
+    this.problems.push(...problems);
+  }
+
   #addTcp(service: ServiceInfo, port: PortInfo, prefixRanges: readonly CidrInit[]): void {
     const context = this.#context;
     const own: Destination = { service, port, subset: "", protocol: "tcp" };
@@ -174,6 +182,7 @@ class ChainBuilder {
     this.chains.push({
       name,
       filterChainMatch: { prefixRanges: [...prefixRanges], destinationPort: port.port },
+      ...chainMetadata(context, service),
       filters: tcpFilters(context, {
         name,
         service,
@@ -213,6 +222,7 @@ class ChainBuilder {
       ...securityDestinations(context, { service: undefined }),
       ...rateLimitDestinations(context, undefined),
     );
+    this.#observe(undefined);
     const routes = [defaultRoute(context, encapCluster)];
     for (const port of [undefined, ...this.ports]) {
       const suffix = port === undefined ? "" : `|${port}`;
@@ -238,6 +248,7 @@ class ChainBuilder {
         {
           name: tcp,
           filterChainMatch: match,
+          ...chainMetadata(context, undefined),
           filters: tcpFilters(context, {
             name: tcp,
             service: undefined,
@@ -250,6 +261,11 @@ class ChainBuilder {
     }
   }
 }
+
+const chainMetadata = (context: EnvoyContext, service: ServiceInfo | undefined): Pick<ChainInit, "metadata"> => {
+  const facts = telemetryFor(context, service).chainMetadata;
+  return facts === undefined ? {} : { metadata: { filterMetadata: { ...facts } } };
+};
 
 function isDynamic({ world }: EnvoyContext, { source, meta }: ServiceInfo): boolean {
   return (

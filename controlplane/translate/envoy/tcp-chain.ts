@@ -30,7 +30,6 @@ export function tcpFilters(context: EnvoyContext, chain: TcpChain): FilterInit[]
   const telemetry = telemetryFor(context, chain.service);
   return [
     ...networkSecurityFilters(context, { service: chain.service }),
-    ...telemetry.networkFilters,
     ...(chain.sniPort === undefined ? [] : [sniForwardProxy(chain.sniPort)]),
     tcpProxy(context, chain, telemetry.accessLog),
   ];
