@@ -288,7 +288,7 @@ describe("reuse", () => {
 
   test.each<[string, number, RequestHead, string, string]>([
     ["the first exchange", 1, head(), "", "connection-termination"],
-    ["a later one, not answered at all", 2, head(), "", "refused-stream"],
+    ["a later one, not answered at all", 2, head(), "", "closed-unanswered"],
     ["a later one that must not be repeated", 2, head({ method: "POST" }), "", "connection-termination"],
     ["a later one with an answer begun", 2, head(), "HTTP/1.1 200", "connection-termination"],
   ])("closing under %s", async (_, exchanges, request, bytes, reason) => {

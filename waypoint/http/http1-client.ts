@@ -36,8 +36,8 @@ const maxInterim = 32;
 /** What may be sent twice without harm (RFC 9110 §9.2.2). */
 const idempotent: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
 
-/** Methods whose requests have a body by their nature: without one they say so. */
-const usuallyWithBody: ReadonlySet<string> = new Set(["POST", "PUT", "PATCH"]);
+/** Methods whose requests have no body by their nature; others say so where they have none. */
+const usuallyWithoutBody: ReadonlySet<string> = new Set(["GET", "HEAD", "DELETE", "TRACE"]);
 
 const targetForm = /^[\x21-\x7e]+$/;
 
@@ -102,7 +102,7 @@ export class Http1ClientConnection extends Http1Wire {
     } else if (method === "CONNECT") {
       // Neither body nor length, whatever comes.
     } else if (endsWithHead) {
-      if (contentLength !== undefined || usuallyWithBody.has(method)) {
+      if (contentLength !== undefined || !usuallyWithoutBody.has(method)) {
         text += "content-length: 0\r\n";
         lines++;
       }
@@ -263,7 +263,7 @@ export class Http1ClientConnection extends Http1Wire {
       const isSafe =
         this.exchanges > 1 && !stream.isAnswered && this.parser.isFresh && idempotent.has(stream.request.method);
       stream.leave(
-        isSafe ? "refused-stream" : "connection-termination",
+        isSafe ? "closed-unanswered" : "connection-termination",
         why?.message ?? "the upstream closed the connection",
       );
     }

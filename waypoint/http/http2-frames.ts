@@ -73,6 +73,7 @@ export function reasonOf(code: number): ResetReason {
 export function codeOfReset(reason: ResetReason): ErrorCode {
   switch (reason) {
     case "refused-stream":
+    case "closed-unanswered":
       return errorCodes.refusedStream;
     case "protocol-error":
       return errorCodes.protocolError;

@@ -39,8 +39,10 @@ export type ResetReason =
   | "connect-timeout"
   /** The peer reset this stream. */
   | "remote-reset"
-  /** The peer certainly did not act on it (REFUSED_STREAM, GOAWAY, or a pooled connection closed before a byte of the answer). */
+  /** The peer certainly did not act on it (REFUSED_STREAM, GOAWAY). */
   | "refused-stream"
+  /** A pooled connection was closed before a byte of the answer, and the request may be sent twice without harm. */
+  | "closed-unanswered"
   | "protocol-error"
   /** We gave up: a timeout, a limit, or the other side of the exchange is gone. */
   | "local-reset"

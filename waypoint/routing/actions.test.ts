@@ -227,10 +227,13 @@ describe("redirects", () => {
 
 describe("direct responses", () => {
   test("status, text and bytes", () => {
-    const answers = [{ inline_string: "hi" }, { inline_bytes: Buffer.from("hi").toString("base64") }];
-    for (const body of answers) {
+    const noText = Buffer.from([0xff, 0x00, 0x80]);
+    for (const [body, bytes] of [
+      [{ inline_string: "hé" }, Buffer.from("hé")],
+      [{ inline_bytes: noText.toString("base64") }, noText],
+    ] as const) {
       const reply = replyOf(aTable([{ match, direct_response: { status: 418, body } }]), {});
-      expect(reply).toEqual({ status: 418, body: "hi", details: "direct_response" });
+      expect(reply).toEqual({ status: 418, body: bytes, details: "direct_response" });
     }
   });
 

@@ -69,9 +69,9 @@ export const commands: Readonly<Record<string, MakeCommand>> = {
   RESPONSE_CODE: plain(({ response }) => response?.status ?? 0),
   RESPONSE_CODE_DETAILS: plain(({ exchange }) => exchange.responseCodeDetails || undefined),
   CONNECTION_TERMINATION_DETAILS: plain(({ exchange }) => exchange.connectionTerminationDetails || undefined),
-  RESPONSE_FLAGS: plain(({ exchange }) => (exchange.flags.size === 0 ? undefined : [...exchange.flags].join(","))),
+  RESPONSE_FLAGS: plain(({ exchange }) => (exchange.flags.size === 0 ? "-" : [...exchange.flags].join(","))),
   RESPONSE_FLAGS_LONG: plain(({ exchange }) =>
-    exchange.flags.size === 0 ? undefined : [...exchange.flags].map((flag) => longFlags[flag]).join(","),
+    exchange.flags.size === 0 ? "-" : [...exchange.flags].map((flag) => longFlags[flag]).join(","),
   ),
   BYTES_RECEIVED: plain(({ exchange, end }) => end?.bytesReceived ?? exchange.stream.bytesRead),
   BYTES_SENT: plain(({ exchange, end }) => end?.bytesSent ?? exchange.stream.bytesWritten),
@@ -98,8 +98,8 @@ export const commands: Readonly<Record<string, MakeCommand>> = {
   UPSTREAM_LOCAL_ADDRESS: upstreamLocal.whole,
   UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: upstreamLocal.ip,
   UPSTREAM_LOCAL_PORT: upstreamLocal.port,
-  UPSTREAM_CLUSTER: plain(({ exchange }) => exchange.upstreamCluster || undefined),
-  UPSTREAM_CLUSTER_RAW: plain(({ exchange }) => exchange.upstreamCluster || undefined),
+  UPSTREAM_CLUSTER: plain(clusterOf),
+  UPSTREAM_CLUSTER_RAW: plain(clusterOf),
   UPSTREAM_TRANSPORT_FAILURE_REASON: plain(({ exchange }) => exchange.upstreamFailure || undefined),
   UPSTREAM_REQUEST_ATTEMPT_COUNT: plain(({ exchange }) => exchange.attempts),
   DOWNSTREAM_REMOTE_ADDRESS: client.whole,
@@ -223,3 +223,10 @@ const grpcForms: Readonly<Record<string, (code: number) => Value>> = {
   SNAKE_STRING: (code) => snakeCase(grpcNames[code] ?? String(code)),
   NUMBER: (code) => code,
 };
+
+/** Where the request goes, or would have gone: routes are known before their clusters are asked. */
+function clusterOf({ exchange }: FormatSubject): Value {
+  if (exchange.upstreamCluster !== "") return exchange.upstreamCluster;
+  const action = exchange.route?.action;
+  return action?.kind === "forward" ? action.pickCluster(exchange) || undefined : undefined;
+}

@@ -253,6 +253,7 @@ describe("retries", () => {
     ["connect-failure", { retry_on: "connect-failure" }, "connect-timeout", true],
     ["connect-failure", { retry_on: "connect-failure" }, "remote-reset", false],
     ["refused-stream", { retry_on: "refused-stream" }, "refused-stream", true],
+    ["refused-stream", { retry_on: "refused-stream" }, "closed-unanswered", true],
     ["refused-stream", { retry_on: "refused-stream" }, "remote-reset", false],
     ["retriable-4xx", { retry_on: "retriable-4xx" }, codes(409), true],
     ["retriable-4xx", { retry_on: "retriable-4xx" }, codes(404), false],

@@ -76,6 +76,6 @@ export function retriesOnFailure({ on: { tokens } }: RetryPolicy, failure: Failu
   if (failure === "overflow") return false;
   if (tokens.has("reset") || tokens.has("5xx") || tokens.has("gateway-error")) return true;
   if (tokens.has("reset-before-request") && !sent) return true;
-  if (failure === "refused-stream") return tokens.has("refused-stream");
+  if (failure === "refused-stream" || failure === "closed-unanswered") return tokens.has("refused-stream");
   return (failure === "connect-failure" || failure === "connect-timeout") && tokens.has("connect-failure");
 }

@@ -9,6 +9,7 @@ const reasons: Readonly<Record<ResetReason, { readonly text: string; readonly fl
   "connect-timeout": { text: "connection timeout", flag: "UF" },
   "remote-reset": { text: "remote reset", flag: "UR" },
   "refused-stream": { text: "remote refused stream reset", flag: "UR" },
+  "closed-unanswered": { text: "connection termination", flag: "UC" },
   "protocol-error": { text: "protocol error", flag: "UPE" },
   "local-reset": { text: "local reset", flag: "LR" },
   overflow: { text: "overflow", flag: "UO" },

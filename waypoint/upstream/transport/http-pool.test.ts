@@ -261,7 +261,7 @@ describe("HTTP/1.1", () => {
     accepted[0]?.destroy();
     // Nobody has told us yet.
     const { reader } = send(pool, host);
-    expect(await reader.resetReason()).toBe("refused-stream");
+    expect(await reader.resetReason()).toBe("closed-unanswered");
     await until(() => pool.counts.connections === 0, "it is gone");
     await send(pool, host).reader.done();
     accepted[1]?.destroy();
