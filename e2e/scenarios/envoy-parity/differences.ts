@@ -1,0 +1,77 @@
+/** Where our waypoint answers otherwise on purpose, each with the reason. The test holds us to these and to nothing else. */
+import type { Difference } from "./case.ts";
+
+export const differences: readonly (Difference & { readonly names: readonly (string | RegExp)[] })[] = [
+  {
+    names: ["a method in lower case"],
+    status: 403,
+    because: "any token is a method (RFC 9110 §9.1); policies name the one that they mean, letter by letter",
+  },
+  {
+    names: ["remote-ip allows (1)"],
+    status: 403,
+    because: "no hop is trusted, so x-forwarded-for is a client's word: it opens no policy about addresses",
+  },
+  {
+    names: [/^an answer of its own(?! to gRPC)/],
+    in: /^header (x-d|connection): /,
+    because:
+      "%RESPONSE_CODE% is that of the answer, not 0; and a connection whose request was read to its end may go on",
+  },
+  {
+    names: [/^(a |limits|gRPC).*: the second/],
+    in: /^header x-envoy-ratelimited: true$/,
+    because: "refusals of local limits are marked as those of a service are, so that nobody retries them (retry_on)",
+  },
+  {
+    names: [/^(?!as-written).*: \/a%00b$/, /^escapes-rejected: .*%(2f|5c)/i],
+    in: /^header connection: close$/,
+    because: "the request was read to its end, so nothing makes the connection useless",
+  },
+  {
+    names: [/: \/a.*#/, "no host"],
+    in: /^(header content-|body )/,
+    because: "malformed heads are all answered in one way, with the text of their status",
+  },
+  {
+    names: ["an absolute target with a query only"],
+    status: 200,
+    because: "an authority ends where the query begins (RFC 3986 §3.2); a host with ? in it would be nobody's",
+  },
+  {
+    names: ["HEAD", "HEAD of an error"],
+    in: /^header transfer-encoding: chunked$/,
+    because: "what has no body has no coding",
+  },
+  {
+    names: ["an empty host", "two hosts"],
+    status: 400,
+    because: "requests that name no host, or two, are refused (RFC 9112 §3.2), not routed by a guess",
+  },
+  {
+    names: ["a folded header", "bare line feeds"],
+    status: 400,
+    because: "what two readers may read differently smuggles requests past one of them",
+  },
+  {
+    names: ["HTTP of the future"],
+    status: 400,
+    because: "only old versions are helped by being told to upgrade",
+  },
+  {
+    names: [/^at the edge: /],
+    in: /^backend 1 x-(forwarded-for|forwarded-port|envoy-external-address): /,
+    because:
+      "Envoy takes another address of its machine for a client on loopback; listeners have ports of their own here",
+  },
+  {
+    names: ["a call past its deadline"],
+    in: /^backend 1 grpc-timeout: /,
+    because: "the deadline goes on in the client's own unit: the same time",
+  },
+  {
+    names: ["HTTP/1 to gRPC"],
+    in: /^trailer /,
+    because: "trailers are passed on to HTTP/1.1 too: the outcome of the call is in them",
+  },
+];

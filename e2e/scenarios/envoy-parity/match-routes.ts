@@ -1,0 +1,128 @@
+/** How routes are chosen: every kind of match, and its edges. */
+import type { JsonObject } from "@bufbuild/protobuf";
+import { http1, http2, type Case } from "./case.ts";
+
+let next = 0;
+/** The answer's body tells which route it was. */
+const on = (match: JsonObject): JsonObject => ({
+  match,
+  direct_response: { status: 200, body: { inline_string: `route ${++next}` } },
+});
+const header = (path: string, ...headers: readonly JsonObject[]) => on({ path, headers: [...headers] });
+
+export const matchRoutes: readonly JsonObject[] = [
+  on({ path: "/exact" }),
+  on({ path: "/Fold", case_sensitive: false }),
+  on({ prefix: "/prefix/" }),
+  on({ prefix: "/FoldPre", case_sensitive: false }),
+  on({ path_separated_prefix: "/api" }),
+  on({ safe_regex: { regex: "/r/[0-9]+(/x)?" } }),
+  on({
+    path_match_policy: {
+      name: "t",
+      typed_config: {
+        "@type": "type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig",
+        path_template: "/t/{one=*}/end/{rest=**}",
+      },
+    },
+  }),
+  header("/h/exact", { name: "x-a", string_match: { exact: "One" } }),
+  header("/h/fold", { name: "x-a", string_match: { exact: "One", ignore_case: true } }),
+  header("/h/prefix", { name: "x-a", string_match: { prefix: "pre" } }),
+  header("/h/suffix", { name: "x-a", string_match: { suffix: "fix" } }),
+  header("/h/contains", { name: "x-a", string_match: { contains: "mid" } }),
+  header("/h/regex", { name: "x-a", string_match: { safe_regex: { regex: "v[12]" } } }),
+  header("/h/present", { name: "x-a", present_match: true }),
+  header("/h/absent", { name: "x-a", present_match: false }),
+  header("/h/not", { name: "x-a", string_match: { exact: "no" }, invert_match: true }),
+  header("/h/not-or-missing", {
+    name: "x-a",
+    string_match: { exact: "no" },
+    invert_match: true,
+    treat_missing_header_as_empty: true,
+  }),
+  header("/h/range", { name: "x-a", range_match: { start: 10, end: 20 } }),
+  header("/h/method", { name: ":method", string_match: { exact: "PUT" } }),
+  header("/h/authority", { name: ":authority", string_match: { prefix: "match." } }),
+  header("/h/two", { name: "x-a", string_match: { exact: "1" } }, { name: "x-b", string_match: { exact: "2" } }),
+  on({ path: "/q", query_parameters: [{ name: "a", string_match: { exact: "1" } }] }),
+  on({ path: "/q", query_parameters: [{ name: "b", present_match: true }] }),
+  on({ path: "/q", query_parameters: [{ name: "c", string_match: { safe_regex: { regex: "x.*" } } }] }),
+  on({ prefix: "/grpc", grpc: {} }),
+  on({ path: "/zero", runtime_fraction: { default_value: { numerator: 0 } } }),
+  on({ path: "/zero" }),
+  on({ connect_matcher: {} }),
+];
+
+const host = "match.example";
+const a = (...values: readonly string[]) => ({ headers: values.map((value) => ["x-a", value] as const) });
+
+export const matchCases: readonly Case[] = [
+  http1("an exact path", host, "/exact", 200),
+  http1("an exact path with a query", host, "/exact?x=1", 200),
+  http1("an exact path in other case", host, "/EXACT", 404),
+  http1("an exact path and a slash", host, "/exact/", 404),
+  http1("a path whatever its case", host, "/fOLD", 200),
+  http1("a prefix", host, "/prefix/a/b", 200),
+  http1("less than a prefix", host, "/prefix", 404),
+  http1("a prefix whatever its case", host, "/foldprefer", 200),
+  http1("a prefix by segments", host, "/api/v1", 200),
+  http1("just that prefix", host, "/api?x", 200),
+  http1("not by segments", host, "/apiary", 404),
+  http1("a regex", host, "/r/12", 200),
+  http1("a regex is whole", host, "/r/12/y", 404),
+  http1("a regex without the query", host, "/r/12/x?y", 200),
+  http1("a template", host, "/t/a/end/b/c", 200),
+  http1("not a template", host, "/t/a/b/end/c", 404),
+  http1("a header's value", host, "/h/exact", 200, a("One")),
+  http1("a header's value in other case", host, "/h/exact", 404, a("one")),
+  http1("one of two values of a header", host, "/h/exact", 200, a("One", "Two")),
+  http1("two values in one line", host, "/h/exact", 404, a("One,Two")),
+  http1("a prefix of one of two values", host, "/h/prefix", 200, a("pre", "x")),
+  http1("a header's value whatever its case", host, "/h/fold", 200, a("oNE")),
+  http1("a header's prefix", host, "/h/prefix", 200, a("prefer")),
+  http1("a header's suffix", host, "/h/suffix", 200, a("suffix")),
+  http1("a part of a header", host, "/h/contains", 200, a("amidst")),
+  http1("a regex of a header", host, "/h/regex", 200, a("v2")),
+  http1("a regex of a header is whole", host, "/h/regex", 404, a("v22")),
+  http1("a header that is there", host, "/h/present", 200, a("x")),
+  http1("a header that is there and empty", host, "/h/present", 200, a("")),
+  http1("a header that has to be missing", host, "/h/absent", 200),
+  http1("a header that should be missing", host, "/h/absent", 404, a("x")),
+  http1("another value than that", host, "/h/not", 200, a("yes")),
+  http1("no other value than that", host, "/h/not", 404, a("no")),
+  http1("none is not another value", host, "/h/not", 404),
+  http1("none is an empty value, if so told", host, "/h/not-or-missing", 200),
+  http1("a number in its range", host, "/h/range", 200, a("10")),
+  http1("a number at the end of its range", host, "/h/range", 404, a("20")),
+  http1("no number", host, "/h/range", 404, a("1x")),
+  http1("a method", host, "/h/method", 200, { method: "PUT" }),
+  http1("an authority", host, "/h/authority", 200),
+  http1("two headers", host, "/h/two", 200, {
+    headers: [
+      ["X-B", "2"],
+      ["X-A", "1"],
+    ],
+  }),
+  http1("one header of two", host, "/h/two", 404, a("1")),
+  http1("a parameter", host, "/q?z&a=1", 200),
+  http1("a parameter's other value", host, "/q?a=2", 404),
+  http1("a parameter twice", host, "/q?a=2&a=1", 404),
+  http1("a parameter that is there", host, "/q?b", 200),
+  http1("a regex of a parameter", host, "/q?c=xyz", 200),
+  http1("a parameter with escapes", host, "/q?%61=1", 404),
+  http1("a parameter's escaped value", host, "/q?a=%31", 404),
+  http1("not gRPC", host, "/grpc/x", 404),
+  http2("gRPC by its content type", host, "/grpc/x", 200, { "content-type": "application/grpc+proto" }, ""),
+  http1("a fraction of none", host, "/zero", 200),
+  http1("a host in other case", "MATCH.Example", "/exact", 200),
+  http1("a host with a port", "match.example:81", "/exact", 200),
+  http1("no such host", "nobody.example", "/exact", 404),
+  http1("a wildcard's host", "a.b.suffix.example", "/x", 200),
+  http1("a wildcard at the end", "prefix.b.c", "/x", 200),
+  http1("just the wildcard's suffix", "suffix.example", "/x", 404),
+  http2("an exact path over HTTP/2", host, "/exact", 200),
+  http2("two values over HTTP/2", host, "/h/exact", 200, { "x-a": ["One", "Two"] }),
+  http2("nothing there over HTTP/2", host, "/nothing", 404),
+  http2("nothing there for a gRPC client", host, "/nothing", 200, { "content-type": "application/grpc" }, ""),
+];

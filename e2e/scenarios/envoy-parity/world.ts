@@ -1,0 +1,96 @@
+/** What both proxies are told: one host for each subject, in Envoy's own words. */
+import type { JsonObject } from "@bufbuild/protobuf";
+import { backendClusters, type Resources } from "#e2e/support/side-by-side.ts";
+import { edsCluster, httpFilter, listener, router, typed } from "#waypoint/testing/resources.ts";
+import { authorizationHost, authorizationRoutes } from "./authorization.ts";
+import { editRoutes } from "./edit-routes.ts";
+import { matchRoutes } from "./match-routes.ts";
+import { jwtFilter, policyHosts } from "./policies.ts";
+import { resilienceRoutes } from "./resilience-routes.ts";
+
+const host = (name: string, routes: readonly JsonObject[], more: JsonObject = {}): JsonObject => ({
+  name,
+  domains: [`${name}.example`, `${name}.example:*`],
+  include_request_attempt_count: true,
+  routes: [...routes],
+  ...more,
+});
+
+const toBackend = { route: { cluster: backendClusters.http1, timeout: "0s" } };
+
+const filters = [
+  typed("envoy.filters.http.fault", "envoy.extensions.filters.http.fault.v3.HTTPFault"),
+  typed("envoy.filters.http.cors", "envoy.extensions.filters.http.cors.v3.Cors"),
+  jwtFilter,
+  typed("envoy.filters.http.rbac", "envoy.extensions.filters.http.rbac.v3.RBAC"),
+  typed("envoy.filters.http.local_ratelimit", "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit", {
+    stat_prefix: "limits",
+  }),
+  router,
+];
+
+const hosts = [
+  host("plain", [{ match: { prefix: "/" }, ...toBackend }], {
+    domains: ["plain.example", "*.suffix.example", "prefix.*", "plain.example:8080"],
+  }),
+  host("match", matchRoutes),
+  host("edits", editRoutes, {
+    request_headers_to_add: [{ header: { key: "x-of-host", value: "host" } }],
+    response_headers_to_add: [{ header: { key: "x-of-host", value: "host" } }],
+  }),
+  host("resilience", resilienceRoutes),
+  host(authorizationHost, authorizationRoutes),
+  ...policyHosts.map(({ name, routes, more }) => host(name, routes, more)),
+];
+
+/** Everything that arrives, without regard to what it says. */
+const all = { name: "all", domains: ["*"], routes: [{ match: { prefix: "/" }, ...toBackend }] };
+
+const chain = (more: JsonObject = {}): JsonObject => ({ name: "all", filters: [httpFilter([], more)] });
+
+const paths = (name: string, more: JsonObject) =>
+  named(name, { route_config: { name, virtual_hosts: [all] }, ...more });
+
+const named = (name: string, more: JsonObject): JsonObject & { readonly name: string } => ({
+  ...listener(name, [chain(more)]),
+  name,
+});
+
+const http2Options = {
+  typed_extension_protocol_options: {
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+      "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+      explicit_http_config: { http2_protocol_options: {} },
+    },
+  },
+};
+
+export const resources: Resources = {
+  clusters: [
+    edsCluster(backendClusters.http1),
+    edsCluster(backendClusters.http2, http2Options),
+    edsCluster(backendClusters.nobody),
+    edsCluster(backendClusters.refused),
+  ],
+  listeners: [
+    named("main", {
+      http_filters: filters,
+      route_config: { name: "main", virtual_hosts: hosts, validate_clusters: false },
+    }),
+    paths("as-written", { normalize_path: false }),
+    paths("merging", { merge_slashes: true }),
+    paths("escapes-rejected", { path_with_escaped_slashes_action: "REJECT_REQUEST" }),
+    paths("escapes-redirected", { path_with_escaped_slashes_action: "UNESCAPE_AND_REDIRECT" }),
+    paths("escapes-undone", { path_with_escaped_slashes_action: "UNESCAPE_AND_FORWARD", merge_slashes: true }),
+    paths("old", { http_protocol_options: { accept_http_10: true, default_host_for_http_10: "plain.example" } }),
+    paths("edge", {
+      use_remote_address: true,
+      append_x_forwarded_port: true,
+      via: "parity",
+      always_set_request_id_in_response: true,
+    }),
+    paths("stripping", { strip_any_host_port: true, strip_trailing_host_dot: true }),
+    paths("passing-server", { server_header_transformation: "PASS_THROUGH" }),
+    paths("small-heads", { max_request_headers_kb: 8, common_http_protocol_options: { max_headers_count: 20 } }),
+  ],
+};

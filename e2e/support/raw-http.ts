@@ -1,0 +1,140 @@
+/** HTTP with nothing in between: bytes out as written, and the answer taken apart without mending anything. */
+import { once } from "node:events";
+import { connect as connectHttp2, constants, type IncomingHttpHeaders } from "node:http2";
+import { connect } from "node:net";
+
+export interface RawAnswer {
+  /** 0 where there was none. */
+  readonly status: number;
+  /** Of interim answers before it. */
+  readonly interim: readonly number[];
+  readonly headers: readonly (readonly [name: string, value: string])[];
+  readonly body: string;
+  readonly trailers: readonly (readonly [name: string, value: string])[];
+}
+
+const none: RawAnswer = { status: 0, interim: [], headers: [], body: "", trailers: [] };
+
+/** Writes the bytes, and reads until the connection is closed or the answer is whole. */
+export async function sendRaw(port: number, request: string, patienceMs = 8_000): Promise<RawAnswer> {
+  const socket = connect({ port, host: "127.0.0.1" });
+  const chunks: Buffer[] = [];
+  const closed = Promise.withResolvers<void>();
+  const isHead = request.startsWith("HEAD ");
+  socket.on("data", (chunk: Buffer) => {
+    chunks.push(chunk);
+    if (isWhole(Buffer.concat(chunks).toString("latin1"), isHead)) closed.resolve();
+  });
+  socket.on("error", () => closed.resolve());
+  socket.on("close", () => closed.resolve());
+  const timer = setTimeout(closed.resolve, patienceMs);
+  socket.write(request, "latin1");
+  await closed.promise;
+  clearTimeout(timer);
+  socket.destroy();
+  return parse(Buffer.concat(chunks).toString("latin1"), isHead);
+}
+
+function isWhole(text: string, isHead: boolean): boolean {
+  const { status, headers } = parse(text, isHead);
+  if (status === 0) return false;
+  const rest = text.slice(finalHead(text).end);
+  if (isHead || status === 204 || status === 304) return true;
+  const length = valueOf(headers, "content-length");
+  if (length !== undefined) return rest.length >= Number(length);
+  return /chunked/i.test(valueOf(headers, "transfer-encoding") ?? "") && /(^|\r\n)0\r\n([^\r\n]+\r\n)*\r\n$/.test(rest);
+}
+
+const valueOf = (headers: RawAnswer["headers"], wanted: string) => headers.find(([name]) => name === wanted)?.[1];
+
+/** Where the last head that is there whole begins and ends; interim ones are skipped. */
+function finalHead(text: string): { start: number; end: number; interim: number[] } {
+  const interim: number[] = [];
+  let start = 0;
+  for (;;) {
+    const end = text.indexOf("\r\n\r\n", start);
+    if (end < 0) return { start, end: -1, interim };
+    const status = Number(/^HTTP\/1\.[01] (\d{3})/.exec(text.slice(start, end))?.[1] ?? 0);
+    if (status < 100 || status >= 200 || status === 101) return { start, end: end + 4, interim };
+    interim.push(status);
+    start = end + 4;
+  }
+}
+
+function parse(text: string, isHead: boolean): RawAnswer {
+  const { start, end, interim } = finalHead(text);
+  if (end < 0) return { ...none, interim };
+  const [statusLine = "", ...lines] = text.slice(start, end - 4).split("\r\n");
+  const headers = fields(lines);
+  const rest = isHead ? "" : text.slice(end);
+  const isChunked = /chunked/i.test(valueOf(headers, "transfer-encoding") ?? "");
+  const { body, trailers } = isChunked ? unchunk(rest) : { body: rest, trailers: [] };
+  return { status: Number(statusLine.split(" ")[1]), interim, headers, body, trailers };
+}
+
+const fields = (lines: readonly string[]): (readonly [string, string])[] =>
+  lines.map((line) => {
+    const colon = line.indexOf(":");
+    return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()];
+  });
+
+function unchunk(text: string): Pick<RawAnswer, "body" | "trailers"> {
+  let body = "";
+  let at = 0;
+  for (;;) {
+    const line = text.indexOf("\r\n", at);
+    if (line < 0) return { body, trailers: [] };
+    const size = Number.parseInt(text.slice(at, line), 16);
+    if (!(size > 0)) {
+      return {
+        body,
+        trailers: fields(
+          text
+            .slice(line + 2)
+            .split("\r\n")
+            .filter((each) => each !== ""),
+        ),
+      };
+    }
+    body += text.slice(line + 2, line + 2 + size);
+    at = line + 2 + size + 2;
+  }
+}
+
+export interface Http2Request {
+  readonly headers: Readonly<Record<string, string | string[]>>;
+  readonly body?: Buffer | string | undefined;
+}
+
+/** One request over HTTP/2 without TLS. */
+export async function sendHttp2(port: number, { headers, body }: Http2Request): Promise<RawAnswer> {
+  const session = connectHttp2(`http://127.0.0.1:${port}`);
+  session.on("error", () => {});
+  try {
+    const stream = session.request({ ...headers }, { endStream: body === undefined });
+    let status = 0;
+    let answered: (readonly [string, string])[] = [];
+    let trailers: (readonly [string, string])[] = [];
+    const chunks: Buffer[] = [];
+    stream.setTimeout(8_000, () => stream.close(constants.NGHTTP2_CANCEL));
+    stream.on("response", (head) => {
+      status = head[":status"] ?? 0;
+      answered = pairs(head);
+    });
+    stream.on("trailers", (head: IncomingHttpHeaders) => (trailers = pairs(head)));
+    stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+    stream.on("error", () => {});
+    if (body !== undefined) stream.end(body);
+    await once(stream, "close");
+    return { status, interim: [], headers: answered, body: Buffer.concat(chunks).toString("latin1"), trailers };
+  } finally {
+    session.destroy();
+  }
+}
+
+const pairs = (headers: Readonly<Record<string, unknown>>): (readonly [string, string])[] =>
+  Object.entries(headers)
+    .filter(([name]) => !name.startsWith(":"))
+    .flatMap(([name, value]) =>
+      Array.isArray(value) ? value.map((each) => [name, String(each)] as const) : [[name, String(value)] as const],
+    );
