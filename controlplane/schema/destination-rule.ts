@@ -2,8 +2,8 @@ import { z } from "zod";
 import { workloadSelector } from "./attachment.ts";
 import type { Field } from "./field.ts";
 import { age, networkingKind, type KindDefinition } from "./kind.ts";
+import { checkLocality, localityLbSetting, zoneAwareLbSetting } from "./locality-checks.ts";
 import {
-  anything,
   checkDuration,
   checkExportTo,
   checkHost,
@@ -41,8 +41,8 @@ const loadBalancer = z.strictObject({
     .optional()
     .describe("LEAST_REQUEST if not written"),
   consistentHash: consistentHash.optional(),
-  localityLbSetting: anything.optional(),
-  zoneAwareLbSetting: anything.optional(),
+  localityLbSetting: localityLbSetting.optional(),
+  zoneAwareLbSetting: zoneAwareLbSetting.optional(),
   warmupDurationSecs: duration.optional().describe("Former spelling of warmup.duration"),
   warmup: z
     .strictObject({ duration, minimumPercent: percent.optional(), aggression: z.number().min(0).optional() })
@@ -216,6 +216,7 @@ function checkTls(settings: Field): void {
 
 function checkSettings(settings: Field): void {
   checkLoadBalancer(settings.at("loadBalancer"));
+  checkLocality(settings.at("loadBalancer"), settings);
   checkPool(settings.at("connectionPool"));
   checkOutliers(settings.at("outlierDetection"));
   checkTls(settings.at("tls"));
@@ -235,6 +236,13 @@ function checkPolicy(policy: Field): void {
       entry.error("has no setting", `write one of ${Object.keys(portSettings).join(", ")}`);
     }
     checkSettings(entry);
+    const lost = ["connectionPool", "outlierDetection"].filter((name) => policy.has(name) && !entry.has(name));
+    if (lost.length > 0) {
+      entry.warn(
+        `replaces ${lost.join(" and ")} of the whole policy for port ${entry.at("port").at("number").number ?? ""}`,
+        "repeat them here if they are needed",
+      );
+    }
   }
 }
 
