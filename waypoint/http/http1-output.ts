@@ -169,8 +169,10 @@ export class Http1Output implements Flushed {
   #writeChunk(chunk: Buffer): boolean {
     const duplex = this.#duplex;
     if (chunk.length <= maxCopiedBytes) return this.#writeEncoded(encodeHead(sizeLine(chunk), 1, chunk, crlf));
+    // No strings: of one that is written to an HTTP/2 stream, Node (26.10) may free the bytes before they are sent.
+    const size = Buffer.from(sizeLine(chunk), "latin1");
     duplex.cork();
-    duplex.write(sizeLine(chunk), "latin1");
+    duplex.write(size);
     duplex.write(chunk);
     duplex.write(crlf);
     duplex.uncork();
