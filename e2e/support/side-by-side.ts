@@ -227,9 +227,10 @@ class Backend implements Disposable {
     stream.on("end", () => {
       const body = Buffer.concat(chunks);
       entry.body = body.toString("latin1");
+      if (stream.destroyed) return;
       const failing = head["x-grpc-fail"];
-      if (failing !== undefined) {
-        const failure = { ":status": 200, "content-type": "application/grpc", "grpc-status": String(failing) };
+      if (typeof failing === "string") {
+        const failure = { ":status": 200, "content-type": "application/grpc", "grpc-status": failing };
         stream.respond({ ...failure, "grpc-message": "as asked" }, { endStream: true });
         return;
       }

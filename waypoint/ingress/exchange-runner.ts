@@ -29,6 +29,8 @@ interface Peek {
 const noRoute: LocalReply = { status: 404, details: "route_not_found", flag: "NR" };
 const upgradeRefused: LocalReply = { status: 403, details: "upgrade_failed" };
 const requestTooSlow: LocalReply = { status: 408, body: "request timeout", details: "request_overall_timeout" };
+/** It is not what its head says. */
+const bodyRefused: LocalReply = { status: 400, body: "malformed request body", details: "request_body_malformed" };
 const layerFailed: LocalReply = { status: 500, details: "filter_failed" };
 
 /** Called by a codec for each request of a connection. */
@@ -211,8 +213,8 @@ class ExchangeRun implements BodyReader, RequestBody {
     let changed = chunk;
     try {
       for (const transform of this.#transforms) changed = transform.request(changed);
-    } catch (error) {
-      this.broke(error);
+    } catch {
+      this.#giveUp(bodyRefused);
       return true;
     }
     return changed.length === 0 || upstream.write(changed);

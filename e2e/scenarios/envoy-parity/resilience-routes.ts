@@ -54,6 +54,23 @@ const hangs = { headers: [["x-hang", "1"]] as const };
 const cuts = { headers: [["x-cut", "1"]] as const };
 const attempts = (count: number) => ({ attempts: count });
 
+/** With a message of three bytes, in the form of gRPC-Web. */
+function web(
+  name: string,
+  text: "" | "-text",
+  headers: Readonly<Record<string, string>>,
+  path = "/grpc/a.B/C",
+  status = 200,
+): Case {
+  const message = Buffer.from([0, 0, 0, 0, 3, 97, 98, 99]);
+  const type = `application/grpc-web${text}`;
+  return http1(name, host, path, status, {
+    method: "POST",
+    body: message.toString(text === "" ? "latin1" : "base64"),
+    headers: Object.entries({ "content-type": type, accept: type, ...headers }),
+  });
+}
+
 export const resilienceCases: readonly Case[] = [
   http1("a timeout", host, "/timeout", 504, hangs),
   http1("in time", host, "/timeout", 200),
@@ -107,6 +124,19 @@ export const resilienceCases: readonly Case[] = [
   grpc("a call nowhere", host, "/no-cluster"),
   grpc("a call that takes too long", host, "/timeout/a.B/C", { "x-hang": "1" }),
   grpc("a call past its deadline", host, "/deadline/a.B/C", { "grpc-timeout": "5S" }),
+  ...(["", "-text"] as const).flatMap((text) => [
+    web(`a call from a browser${text}`, text, {}),
+    web(`a call from a browser${text} that fails`, text, { "x-grpc-fail": "9" }),
+    web(`a call from a browser${text} to nobody`, text, {}, "/empty/a.B/C", 503),
+    web(`a call from a browser${text} that asks for the other form`, text, {
+      accept: `application/grpc-web${text === "" ? "-text" : ""}`,
+    }),
+  ]),
+  http1("a browser's call that is no base64", host, "/grpc/a.B/C", 400, {
+    method: "POST",
+    body: "!!!!",
+    headers: [["content-type", "application/grpc-web-text"]],
+  }),
   http1("HTTP/1 to gRPC", host, "/grpc/a.B/C", 200, {
     method: "POST",
     body: "\0\0\0\0\0",

@@ -21,6 +21,7 @@ const toBackend = { route: { cluster: backendClusters.http1, timeout: "0s" } };
 const filters = [
   typed("envoy.filters.http.fault", "envoy.extensions.filters.http.fault.v3.HTTPFault"),
   typed("envoy.filters.http.cors", "envoy.extensions.filters.http.cors.v3.Cors"),
+  typed("envoy.filters.http.grpc_web", "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb"),
   jwtFilter,
   typed("envoy.filters.http.rbac", "envoy.extensions.filters.http.rbac.v3.RBAC"),
   typed("envoy.filters.http.local_ratelimit", "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit", {

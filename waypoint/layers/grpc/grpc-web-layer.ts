@@ -43,8 +43,9 @@ class GrpcWebLayer implements Layer {
     this.#calls.set(exchange, call);
     headers.set("content-type", "application/grpc");
     headers.set("te", "trailers");
-    if (!headers.has("grpc-accept-encoding")) headers.append("grpc-accept-encoding", "identity,deflate,gzip");
-    if (call.sendsText) headers.delete("content-length");
+    // A browser unpacks what HTTP packs, not what gRPC does.
+    headers.set("grpc-accept-encoding", "identity");
+    headers.delete("content-length");
     return undefined;
   }
 
