@@ -1,7 +1,9 @@
 /** Where a waypoint sends requests and connections, by Istio's objects and by Gateway API's, and what it changes on the way. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { certificateFor, strangeAuthority } from "#e2e/support/forged-certificate.ts";
-import { ambient, namespaceManifest, podIp, type Mesh } from "#e2e/support/mesh.ts";
+import { ambient, namespaceManifest, podIp, projectRoot, type Mesh } from "#e2e/support/mesh.ts";
 import { client, curl, documents, startWebMesh, webPod, webService, type Answer } from "#e2e/support/web-mesh.ts";
 import type { Manifest } from "#e2e/support/cluster.ts";
 import { webPorts, type Echo } from "#e2e/support/web.ts";
@@ -744,4 +746,18 @@ describe("other routes of Gateway API", () => {
     expect((await askTls("g-tls", "two.example")).echo?.name).toBe("two");
     expect(await parentConditions("TLSRoute", "g-tls-one")).toContain("Accepted=True/Accepted");
   });
+});
+
+test("the samples of the bookshop's routing are taken as they are", async () => {
+  const samples = join(projectRoot, "manifests/samples/bookshop");
+  await mesh.cluster.applyFile(join(samples, "namespaces.yaml"));
+  for (const name of ["catalog.yaml", "reviews.yaml", "stock.yaml"]) {
+    // Their Services: nothing has to run.
+    const documents = readFileSync(join(samples, name), "utf8").split(/^---$/mu);
+    for (const document of documents.filter((text) => /^kind: Service$/mu.test(text)))
+      await mesh.cluster.apply(document);
+  }
+  const routing = join(samples, "routing");
+  for (const name of readdirSync(routing).filter((each) => !["waypoint.yaml", "reviews-v2.yaml"].includes(each)))
+    await mesh.cluster.applyFile(join(routing, name));
 });

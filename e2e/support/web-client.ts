@@ -16,6 +16,8 @@ const deadlineMs = 15_000;
 export interface SayOptions {
   readonly target: string;
   readonly text?: string;
+  /** How often the text stands in the message. Default 1. */
+  readonly times?: number;
   readonly count?: number;
   readonly metadata?: Readonly<Record<string, string>>;
   readonly deadlineMs?: number;
@@ -51,7 +53,7 @@ async function say(options: SayOptions): Promise<readonly Said[]> {
         options.path ?? method.path,
         method.requestSerialize,
         method.responseDeserialize,
-        options.text ?? "hello",
+        (options.text ?? "hello").repeat(options.times ?? 1),
         metadata,
         { deadline: Date.now() + (options.deadlineMs ?? deadlineMs) },
         (error, text) => {

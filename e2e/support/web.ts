@@ -236,7 +236,7 @@ function serve(name: string, host: string): void {
   const talk = (socket: Socket) => {
     let bytes = 0;
     socket.on("error", () => {});
-    socket.on("data", (data) => {
+    socket.on("data", (data: Buffer) => {
       socket.write(bytes === 0 ? Buffer.concat([Buffer.from(`${name}: `), data]) : data);
       bytes += data.length;
     });
