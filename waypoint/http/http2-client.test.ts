@@ -139,6 +139,29 @@ describe("with Node's server", () => {
   });
 });
 
+describe("answers that nobody reads to their end", () => {
+  test("do not keep the connection's window, though they are complete", async () => {
+    const { connection, server } = await scripted({ streamWindow: 65_535, connectionWindow: 131_070 });
+    for (let at = 0; at < 8; at++) {
+      const id = 2 * at + 1;
+      const { reader, stream } = send(connection);
+      await server.next(frameTypes.headers, id);
+      stream.pause();
+      server.write(
+        ok(id),
+        ...Array.from({ length: 4 }, () => data(id, "a".repeat(15_000))),
+        data(id, "", flag.endStream),
+      );
+      await until(() => connection.size === 0, "the whole answer");
+      stream.reset("local-reset");
+      stream.resume();
+      expect([reader.text, reader.hasEnded]).toEqual(["", false]);
+    }
+    const returned = server.of(frameTypes.windowUpdate, 0).reduce((sum, { body }) => sum + body.readUInt32BE(0), 0);
+    expect(returned).toBeGreaterThanOrEqual(8 * 60_000 - 65_535);
+  });
+});
+
 describe("with a server of the test's making", () => {
   test("no more streams than it allows, and told when there is room", async () => {
     const { connection, server } = await scripted({}, setting(settingIds.maxConcurrentStreams, 1));

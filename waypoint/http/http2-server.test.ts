@@ -310,6 +310,32 @@ const instead = (name: string, value?: string) =>
   );
 const and = (...more: readonly (readonly [string, string])[]) => fields(...ordinary, ...more);
 
+describe("bodies that nobody reads", () => {
+  test("do not keep the connection's window: whole requests that are answered unread", async () => {
+    options = { streamWindow: 65_535, connectionWindow: 131_070 };
+    onRequest = (got) => {
+      got.stream.read(got);
+      got.stream.pause();
+    };
+    const client = await dial();
+    for (let at = 0; at < 8; at++) {
+      const id = 2 * at + 1;
+      client.write(request(id, postFields, 0));
+      client.write(
+        ...Array.from({ length: 4 }, (_, part) =>
+          frame(frameTypes.data, part === 3 ? flag.endStream : 0, id, Buffer.alloc(15_000)),
+        ),
+      );
+      await until(() => served.length > at && served[at]?.stream.bytesRead === 60_000, "the body");
+      answer(served[at] as Served);
+      expect((await client.section(id)).status).toBe("200");
+    }
+    expect(client.isOver).toBe(false);
+    const returned = client.of(frameTypes.windowUpdate, 0).reduce((sum, { body }) => sum + body.readUInt32BE(0), 0);
+    expect(returned).toBeGreaterThanOrEqual(8 * 60_000 - 65_535);
+  });
+});
+
 describe("requests that are none end their stream alone", () => {
   // prettier-ignore
   test.each<readonly [string, Buffer]>([

@@ -286,7 +286,8 @@ class Http2ServerStream extends Http2Stream implements DownstreamStream {
 
   /** The answer is out: the client may stop sending (RFC 9113 §8.1). */
   protected override onSentEnd(): void {
-    if (!this.hasReceivedEnd) this.abandon(errorCodes.noError);
+    if (this.hasReceivedEnd) this.dropUnread();
+    else this.abandon(errorCodes.noError);
   }
 
   get #host(): ServerHost {

@@ -185,10 +185,22 @@ export abstract class Http2Stream {
 
   /** What to tell the peer; nothing more comes from this stream. */
   protected abandon(code: ErrorCode): void {
-    if (this.#closed) return;
+    if (this.#closed) {
+      this.dropUnread();
+      return;
+    }
     this.host.sendReset(this, code);
     this.#close();
     this.#toldEnd = true;
+  }
+
+  /** Nobody wants what has come and was not read: it must not keep the connection's window from other streams. */
+  protected dropUnread(): void {
+    const inbox = this.#inbox;
+    if (inbox === undefined) return;
+    this.#inbox = undefined;
+    this.#toldEnd = true;
+    this.host.consumed(undefined, inbox.bytes);
   }
 
   /** Windows or transport have room. Whether there is nothing left to wait for. */
