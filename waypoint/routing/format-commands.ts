@@ -1,4 +1,5 @@
 /** Commands of format strings, by name: what each says about an exchange. */
+import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 import process from "node:process";
 import type { JsonValue } from "@bufbuild/protobuf";
@@ -61,7 +62,10 @@ export const commands: Readonly<Record<string, MakeCommand>> = {
     if (argument === "") problem("needs the name of a parameter");
     return ({ exchange }) => queryParameter(exchange.request.path, argument);
   },
-  PROTOCOL: plain(({ exchange }) => exchange.stream.protocol),
+  // Connections whose bytes are passed on speak none.
+  PROTOCOL: plain(({ exchange }) => exchange.stream.protocol || undefined),
+  TRACE_ID: plain(({ exchange }) => exchange.trace?.traceId),
+  SPAN_ID: plain(({ exchange }) => exchange.trace?.spanId),
   START_TIME: (argument, problem) => {
     const format = formatTime(argument, problem);
     return ({ exchange }) => format(exchange.startedAtMs);
@@ -139,12 +143,43 @@ export const commands: Readonly<Record<string, MakeCommand>> = {
     return ({ exchange }) =>
       key === "io.istio.peer_principal" ? exchange.connection.peerPrincipal : exchange.connection.localPrincipal;
   },
+  STREAM_ID: plain(({ exchange }) => exchange.request.headers.get("x-request-id")),
+  UNIQUE_ID: plain(() => randomUUID()),
+  FILTER_CHAIN_NAME: plain(({ chain }) => chain || undefined),
+  ACCESS_LOG_TYPE: plain(({ exchange }) => (exchange.stream.protocol ? "DownstreamEnd" : "TcpConnectionEnd")),
+  EMIT_TIME: (argument, problem) => {
+    const format = formatTime(argument, problem);
+    return () => format(Date.now());
+  },
+  REQUEST_HEADERS_BYTES: plain(({ exchange }) => bytesOf(exchange.request.headers)),
+  RESPONSE_HEADERS_BYTES: plain(({ response }) => bytesOf(response?.headers)),
+  RESPONSE_TRAILERS_BYTES: plain(({ end }) => bytesOf(end?.responseTrailers)),
+  RESPONSE_TX_DURATION: plain(({ exchange, end }) =>
+    end === undefined || exchange.upstreamServiceMs === undefined
+      ? undefined
+      : Math.max(0, Math.round(end.durationMs - exchange.upstreamServiceMs)),
+  ),
+  UPSTREAM_HOST_NAME: plain(
+    ({ exchange: { upstreamHost } }) => upstreamHost && (upstreamHost.hostname || upstreamHost.key),
+  ),
   // The client's side of the mesh is a tunnel: what is inside has no TLS of its own.
+  DOWNSTREAM_TLS_SESSION_ID: unset,
+  DOWNSTREAM_PEER_ISSUER: unset,
+  DOWNSTREAM_PEER_CERT: unset,
+  DOWNSTREAM_PEER_SERIAL: unset,
+  DOWNSTREAM_PEER_FINGERPRINT_1: unset,
+  DOWNSTREAM_PEER_FINGERPRINT_256: unset,
+  DOWNSTREAM_PEER_DNS_SAN: unset,
+  DOWNSTREAM_LOCAL_DNS_SAN: unset,
+  DOWNSTREAM_TRANSPORT_FAILURE_REASON: unset,
   DOWNSTREAM_TLS_VERSION: unset,
   DOWNSTREAM_TLS_CIPHER: unset,
   DOWNSTREAM_PEER_SUBJECT: unset,
   DOWNSTREAM_LOCAL_SUBJECT: unset,
 };
+
+const bytesOf = (headers: Headers | undefined): number =>
+  headers?.pairs.reduce((sum, text) => sum + text.length, 0) ?? 0;
 
 /** Names of environment variables that configurations do not get to see. */
 export const secretVariables = /TOKEN|SECRET|PASSWORD|KEY/i;
@@ -166,11 +201,11 @@ function requestField(request: RequestHead, name: string): string | undefined {
     case "host":
       return request.authority || undefined;
     case ":path":
-      return request.path;
+      return request.path || undefined;
     case ":method":
-      return request.method;
+      return request.method || undefined;
     case ":scheme":
-      return request.scheme;
+      return request.scheme || undefined;
     default:
       return field(request.headers, name);
   }

@@ -12,4 +12,6 @@ export interface FormatSubject {
   readonly exchange: Exchange;
   readonly response: ResponseHead | undefined;
   readonly end: ExchangeEnd | undefined;
+  /** Name of the filter chain, in logs. */
+  readonly chain?: string;
 }

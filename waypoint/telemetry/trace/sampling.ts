@@ -1,4 +1,7 @@
-/** Whether a trace that begins here is kept, as Envoy decides: forced, by the client, or by chance, and all of it within a cap. */
+/**
+ * Whether a trace that begins here is kept, as Envoy decides: because a proxy before has said so in the request's id, by
+ * the client's wish, or by chance; and all of it within a cap. `x-envoy-force-trace` is believed of nobody.
+ */
 import type { Exchange } from "#waypoint/http/exchange.ts";
 
 /** Shares from 0 to 1. */
@@ -24,7 +27,7 @@ export function decide({ request }: Exchange, sampling: Sampling, random: () => 
   const noted = isReadable ? id[noteAt]?.toLowerCase() : undefined;
   const before = (Object.keys(notes) as Reason[]).find((reason) => notes[reason] === noted);
   const draw = isReadable ? Number.parseInt(id.slice(0, 8), 16) / 2 ** 32 : random();
-  const reason = before ?? chosen(sampling, draw, headers.has("x-client-trace-id"), headers.has("x-envoy-force-trace"));
+  const reason = before ?? chosen(sampling, draw, headers.has("x-client-trace-id"));
   const isTraced = reason !== undefined && (sampling.overall >= 1 || draw < sampling.overall);
   if (isReadable && isTraced && before === undefined && noted === "4") {
     headers.set("x-request-id", id.slice(0, noteAt) + notes[reason] + id.slice(noteAt + 1));
@@ -32,8 +35,7 @@ export function decide({ request }: Exchange, sampling: Sampling, random: () => 
   return isTraced;
 }
 
-function chosen(sampling: Sampling, draw: number, asksFor: boolean, isForced: boolean): Reason | undefined {
+function chosen(sampling: Sampling, draw: number, asksFor: boolean): Reason | undefined {
   if (asksFor && draw < sampling.client) return "client";
-  if (isForced) return "forced";
   return draw < sampling.random ? "sampled" : undefined;
 }
