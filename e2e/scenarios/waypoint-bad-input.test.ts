@@ -203,7 +203,7 @@ const answers = async (url: string): Promise<string> => {
   const { status, echo } = await curl(mesh.cluster, caller, url);
   return `${status} ${String(echo?.headers["x-mark"] ?? "-")}`;
 };
-const until = (url: string, wanted: string) =>
+const expectAnswer = (url: string, wanted: string) =>
   mesh.cluster.until(`${wanted} from ${url}`, async () => (await answers(url)) === wanted);
 
 /** Whatever was applied before has arrived by the time that this has. */
@@ -214,7 +214,7 @@ async function settled(): Promise<void> {
     hosts: ["ratings"],
     http: [{ headers: { request: { set: { "x-mark": mark } } }, route: [{ destination: { host: "ratings" } }] }],
   });
-  await until("http://ratings/", `200 ${mark}`);
+  await expectAnswer("http://ratings/", `200 ${mark}`);
 }
 
 describe("a mistake leaves in force what was right, and other services alone", () => {
@@ -231,7 +231,7 @@ describe("a mistake leaves in force what was right, and other services alone", (
     ["a loop of unknown words", route({ retries: { attempts: 1, retryOn: "always" } })],
   ])("VirtualService: %s", async (_what, wrong) => {
     await apply("VirtualService", "reviews", marked);
-    await until("http://reviews/", "200 one");
+    await expectAnswer("http://reviews/", "200 one");
     await apply("VirtualService", "reviews", wrong);
     expect(await complaint("VirtualService", "reviews")).toContain(
       "The version before, which was valid, stays in force",
@@ -242,9 +242,9 @@ describe("a mistake leaves in force what was right, and other services alone", (
 
   test("VirtualService: what is mended takes force, what is removed goes", async () => {
     await apply("VirtualService", "reviews", route({ headers: { request: { set: { "x-mark": "two" } } } }));
-    await until("http://reviews/", "200 two");
+    await expectAnswer("http://reviews/", "200 two");
     await remove("VirtualService", "reviews");
-    await until("http://reviews/", "200 -");
+    await expectAnswer("http://reviews/", "200 -");
   });
 
   test("DestinationRule", async () => {
@@ -254,7 +254,7 @@ describe("a mistake leaves in force what was right, and other services alone", (
       hosts: ["reviews"],
       http: [{ headers: { request: { set: { "x-mark": "subset" } } }, ...toSubset }],
     });
-    await until("http://reviews/", "200 subset");
+    await expectAnswer("http://reviews/", "200 subset");
     await apply("DestinationRule", "reviews", {
       host: "reviews",
       subsets: [{ name: "web", labels: { tier: "none" } }],
@@ -278,14 +278,14 @@ describe("a mistake leaves in force what was right, and other services alone", (
       action: "DENY",
       rules: [{ to: [{ operation: { paths: ["/secret"] } }] }],
     });
-    await until("http://reviews/secret", "403 -");
+    await expectAnswer("http://reviews/secret", "403 -");
     await apply("AuthorizationPolicy", "wall", { ...wrong, ...at });
     expect(await complaint("AuthorizationPolicy", "wall")).toContain("stays in force");
     await settled();
     expect(await answers("http://reviews/secret")).toBe("403 -");
     expect(await answers("http://reviews/")).toBe("200 -");
     await remove("AuthorizationPolicy", "wall");
-    await until("http://reviews/secret", "200 -");
+    await expectAnswer("http://reviews/secret", "200 -");
   });
 
   test("RequestAuthentication: tokens are checked as before", async () => {

@@ -1042,6 +1042,16 @@ describe("who somebody is, the tunnel says", () => {
     expect(echo?.path).toBe("/");
   });
 
+  test("a client cannot say how its requests are treated", () => {
+    const inside = ["-H", "x-forwarded-for: 10.0.0.1"];
+    return expectStatuses([
+      [ann, [...inside, "-H", "x-envoy-upstream-rq-timeout-ms: 1", "http://open/delay/300"], 200],
+      [ann, [...inside, "-H", "x-envoy-upstream-rq-per-try-timeout-ms: 1", "http://open/delay/300"], 200],
+      [ann, [...inside, "-H", "x-envoy-fault-abort-request: 503", "http://open/"], 200],
+      [ann, [...inside, "-H", "x-envoy-retry-on: 5xx", "-H", "x-envoy-max-retries: 3", "http://open/flaky/1/own"], 503],
+    ]);
+  });
+
   test("where the Gateway asks for it the server is told, and told the truth", async () => {
     await mesh.cluster.apply(front("known", { "istio.io/use-waypoint": "naming" }));
     const told = await mesh.cluster.until("a way through that waypoint", async () => {
