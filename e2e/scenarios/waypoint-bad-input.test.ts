@@ -268,7 +268,7 @@ describe("a mistake leaves in force what was right, and other services alone", (
   });
 
   test.each<[string, object]>([
-    ["a method misplaced", ap({ to: [{ operation: {} }] }, { action: "DENY" })],
+    ["a bad trust domain", ap({ from: [{ source: { trustDomains: ["a*b*"] } }] }, { action: "DENY" })],
     ["an unknown key", ap({ when: [{ key: "request.cookies[a]", values: ["b"] }] }, { action: "DENY" })],
     ["a bad template", ap({ to: [{ operation: { paths: ["/{*"] } }] }, { action: "DENY" })],
   ])("AuthorizationPolicy: a denial outlives %s", async (_what, wrong) => {
