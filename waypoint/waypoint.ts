@@ -229,7 +229,13 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
     const cancelAll = clock.schedule(config.drainMs, over.resolve);
     const lingering = Promise.withResolvers<void>();
     const cancelLingering = clock.schedule(Math.min(acceptsWhileDrainingMs, config.drainMs), lingering.resolve);
-    await Promise.race([Promise.all([listeners.drain(config.drainMs), lingering.promise]), over.promise]);
+    const leave = async (): Promise<void> => {
+      await Promise.all([listeners.drain(config.drainMs), lingering.promise]);
+      // What came while others were told is served, too.
+      ingress?.stopAccepting();
+      await listeners.drain(config.drainMs);
+    };
+    await Promise.race([leave(), over.promise]);
     cancelAll();
     cancelLingering();
     await telemetry.flush(spansMayTakeMs);

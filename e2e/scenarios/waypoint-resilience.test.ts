@@ -362,7 +362,7 @@ describe("what changes under load", () => {
         async () => (await pods()).some((pod) => isReady(pod) && !before.has(pod.metadata?.name)),
         60_000,
       );
-      slow.push(ask("http://by-default/delay/3000"));
+      slow.push(ask("http://by-default/delay/1500"));
       await mesh.cluster.until(
         "the new waypoint alone",
         async () => (await pods()).every((pod) => !before.has(pod.metadata?.name)),

@@ -432,12 +432,16 @@ interface RouteStatus {
   };
 }
 
-async function parentConditions(kind: string, name: string, version = "v1"): Promise<readonly string[]> {
+async function parentConditions(
+  kind: string,
+  name: string,
+  { version = "v1", namespace = "shop" } = {},
+): Promise<readonly string[]> {
   const route = await mesh.cluster.get<RouteStatus & Manifest>(
     `gateway.networking.k8s.io/${version}`,
     kind,
     name,
-    "shop",
+    namespace,
   );
   return (route.status?.parents ?? []).flatMap(({ conditions }) =>
     conditions.map(({ type, status, reason }) => `${type}=${status}/${reason}`),
@@ -738,7 +742,7 @@ describe("other routes of Gateway API", () => {
     const served = await firstLines("g-tcp", webPorts.tcp, 80);
     expect(served.filter((line) => !/^(one|two): hi$/.test(line))).toEqual([]);
     expectShare(served.filter((line) => line.startsWith("two")).length, 80, 0.2);
-    expect(await parentConditions("TCPRoute", "g-tcp", "v1alpha2")).toContain("Accepted=True/Accepted");
+    expect(await parentConditions("TCPRoute", "g-tcp", { version: "v1alpha2" })).toContain("Accepted=True/Accepted");
   });
 
   test("TLSRoute by SNI", async () => {
@@ -760,4 +764,15 @@ test("the samples of the bookshop's routing are taken as they are", async () => 
   const routing = join(samples, "routing");
   for (const name of readdirSync(routing).filter((each) => !["waypoint.yaml", "reviews-v2.yaml"].includes(each)))
     await mesh.cluster.applyFile(join(routing, name));
+  const namespace = "bookshop";
+  for (const [kind, name, version] of [
+    ["HTTPRoute", "reviews", "v1"],
+    ["GRPCRoute", "shop-api", "v1"],
+    ["TCPRoute", "stock", "v1alpha2"],
+  ] as const) {
+    await mesh.cluster.until(`${kind} ${name} to be accepted`, async () =>
+      (await parentConditions(kind, name, { version, namespace })).includes("Accepted=True/Accepted"),
+    );
+    expect(await parentConditions(kind, name, { version, namespace })).toContain("Accepted=True/Accepted");
+  }
 });
