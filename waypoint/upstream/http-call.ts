@@ -3,7 +3,7 @@ import { MeshError } from "#shared/errors/mesh-error.ts";
 import type { DownstreamConnection } from "#waypoint/http/exchange.ts";
 import type { Headers } from "#waypoint/http/headers.ts";
 import type { RequestHead, UpstreamStream } from "#waypoint/http/streams.ts";
-import type { Cluster, Clusters } from "./clusters.ts";
+import type { AttemptOutcome, Cluster, Clusters } from "./clusters.ts";
 import type { Host } from "./host.ts";
 
 export interface HttpCall {
@@ -16,6 +16,10 @@ export interface HttpCall {
   /** A longer answer is a failure. */
   readonly maxAnswerBytes: number;
   readonly connection?: DownstreamConnection | undefined;
+  /** What the call is, for clusters that speak as the client does. Default HTTP/1.1. */
+  readonly protocol?: "HTTP/1.1" | "HTTP/2";
+  /** What the answer says of the host, for outlier detection. Default: its status. */
+  readonly outcomeOf?: (answer: HttpAnswer) => AttemptOutcome;
   /** Says why a host may not be called; undefined where it may. */
   readonly forbids?: (host: Host) => string | undefined;
 }
@@ -24,6 +28,7 @@ export interface HttpAnswer {
   readonly status: number;
   readonly headers: Headers;
   readonly body: Buffer;
+  readonly trailers: Headers | undefined;
 }
 
 /** A call without a deadline of its own. Milliseconds. */
@@ -42,7 +47,7 @@ export async function callHttp(clusters: Clusters, call: HttpCall): Promise<Http
   host.active++;
   try {
     const answer = await exchange(cluster, host, call, Math.max(deadlineMs - performance.now(), 0));
-    cluster.report(host, { kind: "answered", status: answer.status });
+    cluster.report(host, call.outcomeOf?.(answer) ?? { kind: "answered", status: answer.status });
     return answer;
   } catch (thrown) {
     cluster.report(host, { kind: "reset" });
@@ -88,11 +93,11 @@ function exchange(cluster: Cluster, host: Host, call: HttpCall, timeoutMs: numbe
     };
     const timer = setTimeout(() => fail(`no answer within ${Math.ceil(timeoutMs)} ms`), timeoutMs);
     timer.unref();
-    const finish = (): void => {
+    const finish = (trailers?: Headers): void => {
       if (isDone || answer.headers === undefined) return;
       isDone = true;
       clearTimeout(timer);
-      resolve({ status: answer.status, headers: answer.headers, body: Buffer.concat(chunks) });
+      resolve({ status: answer.status, headers: answer.headers, body: Buffer.concat(chunks), trailers });
     };
     stream = cluster.send(
       host,
@@ -114,7 +119,10 @@ function exchange(cluster: Cluster, host: Host, call: HttpCall, timeoutMs: numbe
         reset: (reason, detail) => fail(detail === "" ? reason : `${reason}: ${detail}`),
         drained: () => {},
       },
-      { downstreamProtocol: "HTTP/1.1", ...(call.connection === undefined ? {} : { connection: call.connection }) },
+      {
+        downstreamProtocol: call.protocol ?? "HTTP/1.1",
+        ...(call.connection === undefined ? {} : { connection: call.connection }),
+      },
     );
     if (isDone) {
       stream.reset("local-reset");
