@@ -1,6 +1,6 @@
 /** Names and values of HTTP headers in configuration. */
 import type { Field } from "./field.ts";
-import { nearest } from "./nearest.ts";
+import { substitutionProblem } from "./substitutions.ts";
 
 /** What a name may be made of, in HTTP. */
 const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
@@ -64,88 +64,6 @@ export function checkChangedName(at: Field, name: string): void {
 export function checkWrittenName(at: Field, name: string): void {
   if (isFraming(name)) at.error(`"${name}" belongs to the connection`, "leave it out: proxies write it themselves");
   else checkChangedName(at, name);
-}
-
-/** What waypoints know between percent signs. */
-const substitutions = [
-  "BYTES_RECEIVED",
-  "BYTES_SENT",
-  "CONNECTION_ID",
-  "CONNECTION_TERMINATION_DETAILS",
-  "DOWNSTREAM_DIRECT_REMOTE_ADDRESS",
-  "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT",
-  "DOWNSTREAM_DIRECT_REMOTE_PORT",
-  "DOWNSTREAM_LOCAL_ADDRESS",
-  "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
-  "DOWNSTREAM_LOCAL_PORT",
-  "DOWNSTREAM_LOCAL_SUBJECT",
-  "DOWNSTREAM_LOCAL_URI_SAN",
-  "DOWNSTREAM_PEER_SUBJECT",
-  "DOWNSTREAM_PEER_URI_SAN",
-  "DOWNSTREAM_REMOTE_ADDRESS",
-  "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
-  "DOWNSTREAM_REMOTE_PORT",
-  "DOWNSTREAM_TLS_CIPHER",
-  "DOWNSTREAM_TLS_VERSION",
-  "DURATION",
-  "DYNAMIC_METADATA",
-  "ENVIRONMENT",
-  "FILTER_STATE",
-  "GRPC_STATUS",
-  "GRPC_STATUS_NUMBER",
-  "HOSTNAME",
-  "METADATA",
-  "PATH",
-  "PROTOCOL",
-  "QUERY_PARAM",
-  "REQ",
-  "REQUESTED_SERVER_NAME",
-  "REQ_WITHOUT_QUERY",
-  "RESP",
-  "RESPONSE_CODE",
-  "RESPONSE_CODE_DETAILS",
-  "RESPONSE_DURATION",
-  "RESPONSE_FLAGS",
-  "RESPONSE_FLAGS_LONG",
-  "ROUTE_NAME",
-  "START_TIME",
-  "TRAILER",
-  "UPSTREAM_CLUSTER",
-  "UPSTREAM_CLUSTER_RAW",
-  "UPSTREAM_HOST",
-  "UPSTREAM_LOCAL_ADDRESS",
-  "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
-  "UPSTREAM_LOCAL_PORT",
-  "UPSTREAM_METADATA",
-  "UPSTREAM_REMOTE_ADDRESS",
-  "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
-  "UPSTREAM_REMOTE_PORT",
-  "UPSTREAM_REQUEST_ATTEMPT_COUNT",
-  "UPSTREAM_TRANSPORT_FAILURE_REASON",
-  "VIRTUAL_HOST_NAME",
-];
-
-export interface ValueProblem {
-  readonly message: string;
-  readonly remedy: string;
-}
-
-/** `%%` is a percent sign; `%NAME%`, `%NAME(arguments)%` and `%NAME(arguments):length%` stand for something. */
-export function substitutionProblem(text: string): ValueProblem | undefined {
-  for (let at = text.indexOf("%"); at >= 0; at = text.indexOf("%", at)) {
-    const part = /^%(?:%|([A-Za-z0-9_]+)(?:\((?:[^()"]|"[^"]*")*\))?(?::\d+)?%)/.exec(text.slice(at));
-    if (part === null) {
-      return { message: `has a "%" at ${at} that begins nothing`, remedy: 'write "%%" for a percent sign' };
-    }
-    const [whole, name] = part;
-    if (name !== undefined && !substitutions.includes(name)) {
-      const near = nearest(name, substitutions);
-      const remedy = near === undefined ? 'write "%%" for a percent sign' : `did you mean %${near}%?`;
-      return { message: `has ${whole}, which stands for nothing`, remedy };
-    }
-    at += whole.length;
-  }
-  return undefined;
 }
 
 export function checkHeaderValue(value: Field): void {

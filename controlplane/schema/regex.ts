@@ -1,6 +1,9 @@
 import { RE2JS } from "re2js";
 import type { Field } from "./field.ts";
 
+/** Of a compiled expression: waypoints take no longer ones. */
+const mostSteps = 32_768;
+
 /** An expression of RE2, as waypoints and Envoy understand it. How long it may be, the schema says. */
 export function checkRegex(field: Field): void {
   const { text } = field;
@@ -10,7 +13,8 @@ export function checkRegex(field: Field): void {
     return;
   }
   try {
-    RE2JS.compile(text);
+    const steps = RE2JS.compile(text).programSize();
+    if (steps > mostSteps) field.error(`needs ${steps} steps, limit ${mostSteps}`, "repeat less of it, or less often");
   } catch (thrown) {
     const reason = thrown instanceof Error ? thrown.message.replace("error parsing regexp: ", "") : String(thrown);
     field.error(`${field.quoted} is not RE2: ${reason}`, "RE2 has no look-around and no back-references");

@@ -5,7 +5,7 @@ import {
   type HeaderValueOptionSchema,
 } from "#shared/proto/gen/envoy/config/core/v3/base_pb.js";
 import type { HeaderChanges, HeaderOperations } from "#controlplane/mesh/virtual-service.ts";
-import { substitutionProblem } from "#controlplane/schema/header-checks.ts";
+import { substitutionProblem } from "#controlplane/schema/substitutions.ts";
 import type { Labels } from "#controlplane/mesh/objects.ts";
 
 /** The fields that routes and their weighted clusters share. */
