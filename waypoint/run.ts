@@ -4,6 +4,7 @@ import { flushCompileCache } from "node:module";
 import { systemClock } from "#shared/clock/clock.ts";
 import { explain, MeshError } from "#shared/errors/mesh-error.ts";
 import { collectAll } from "#shared/lifecycle/garbage.ts";
+import { releaseProgramPages } from "#shared/lifecycle/program-pages.ts";
 import { returnMemory } from "#shared/lifecycle/return-memory.ts";
 import { awaitShutdown } from "#shared/lifecycle/shutdown.ts";
 import { surviveMistakes } from "#shared/lifecycle/survive.ts";
@@ -27,7 +28,12 @@ export async function run(process: NodeJS.Process): Promise<number> {
   const log = logging.scope("app");
   surviveMistakes(process, log, () => systemClock.now());
   using shutdown = awaitShutdown(process);
-  using _memory = returnMemory({ clock: systemClock, trim: trimMemory, collect: collectAll });
+  using _memory = returnMemory({
+    clock: systemClock,
+    trim: trimMemory,
+    collect: collectAll,
+    release: releaseProgramPages,
+  });
   try {
     log.info({ config: withoutSecrets(config), ...describeVersion(config.istioVersion) }, "starting");
     await using waypoint = await startWaypoint(config, {

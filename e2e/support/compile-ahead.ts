@@ -4,11 +4,14 @@
  *
  *   node e2e/support/compile-ahead.ts          what runs in a Node as it is
  *   node e2e/support/compile-ahead.ts --lean   what starts over with options of its own: code is kept by options
+ *   node e2e/support/compile-ahead.ts --waypoint   the same for the one daemon whose options are others
  */
+import { spawnSync } from "node:child_process";
 import { enableCompileCache, flushCompileCache } from "node:module";
 import { join } from "node:path";
 import process from "node:process";
 import { becomeLean } from "#shared/lifecycle/lean-process.ts";
+import { semiSpaceMib } from "#waypoint/nursery.ts";
 
 const root = join(import.meta.dirname, "../..");
 
@@ -16,15 +19,27 @@ const root = join(import.meta.dirname, "../..");
 const leanPrograms = [
   "ztunnel/config.ts",
   "ztunnel/run.ts",
+  "ztunnel/version.ts",
+  "ztunnel/inpod/pod-manager.ts",
+  "ztunnel/inpod/zds-client.ts",
+  "ztunnel/state/local-config.ts",
   "ztunnel/agent/config.ts",
   "ztunnel/agent/run.ts",
-  "waypoint/config.ts",
-  "waypoint/run.ts",
+  "shared/observe/otel-bridge.ts",
 ];
+const waypointPrograms = ["waypoint/config.ts", "waypoint/run.ts", "waypoint/version.ts"];
 const plainPrograms = [
   "controlplane/backend.ts",
   "controlplane/discovery.ts",
   "controlplane/sources/folder/folder-source.ts",
+  "controlplane/sources/kubernetes/config-map-writer.ts",
+  "controlplane/sources/kubernetes/kube-client.ts",
+  "controlplane/sources/kubernetes/kubernetes-source.ts",
+  "controlplane/sources/kubernetes/secret-store.ts",
+  "controlplane/sources/kubernetes/token-review.ts",
+  "controlplane/status/leader-elector.ts",
+  "controlplane/status/status-writer.ts",
+  "controlplane/waypoints/waypoint-controller.ts",
   "controlplane/cli/offline.ts",
   "e2e/sandbox/sandbox.ts",
   "e2e/sandbox/world.ts",
@@ -36,13 +51,36 @@ const plainPrograms = [
   "e2e/sandbox/network/service-proxy.ts",
   "e2e/support/cluster.ts",
 ];
+/** What the programs are started by, and what the sandbox loads before them: one file that is missing loads the stripper. */
+const leanMains = ["ztunnel/main.ts", "ztunnel/agent/main.ts"];
+const waypointMains = ["waypoint/main.ts"];
+const preloaded = join(root, "e2e/sandbox/kubelet/keep-compiled.ts");
 const packages = ["fastify", "yaml", "@kubernetes/client-node"];
 
-const isLean = process.argv.includes("--lean");
-if (isLean) becomeLean(process);
+/** Starts over where the programs do. */
+function chosenPrograms(args: readonly string[]): readonly string[] {
+  if (args.includes("--waypoint")) {
+    becomeLean(process, semiSpaceMib);
+    return waypointPrograms;
+  }
+  if (!args.includes("--lean")) return plainPrograms;
+  becomeLean(process);
+  return leanPrograms;
+}
+
+function chosenMains(args: readonly string[]): readonly string[] {
+  if (args.includes("--waypoint")) return waypointMains;
+  return args.includes("--lean") ? leanMains : [];
+}
+
+const programs = chosenPrograms(process.argv);
 enableCompileCache(join(root, ".cache/compile"));
-for (const module of [...packages, ...(isLean ? leanPrograms : plainPrograms).map((program) => join(root, program))]) {
+for (const module of [...packages, ...programs.map((program) => join(root, program))]) {
   await import(module);
 }
 flushCompileCache();
+for (const main of chosenMains(process.argv)) {
+  // Asked for help, or for something that it does not know, it ends at once; then Node keeps what it has compiled.
+  spawnSync(process.execPath, ["--import", preloaded, join(root, main), "help"], { stdio: "ignore" });
+}
 process.exit(0);

@@ -6,10 +6,10 @@ type ProcessLike = Pick<NodeJS.Process, "argv" | "env" | "execArgv" | "execPath"
 };
 
 /**
- * New objects of a proxy die young or live long, so a small nursery loses little, and V8 touches no more of it. With
- * half of this, short connections at full speed cost twice the garbage collection (11 % of the time). Unit: MiB.
+ * New objects of a proxy of bytes die young or live long, so a small nursery loses little, and V8 touches no more of it.
+ * With half of this, short connections at full speed cost twice the garbage collection (11 % of the time). Unit: MiB.
  */
-const semiSpaceMib = 4;
+const semiSpaceMibDefault = 4;
 const sizeOption = "--max-semi-space-size";
 
 /**
@@ -42,8 +42,10 @@ const cacheDirectory = fileURLToPath(new URL("../../.cache/compile", import.meta
  * Replaces this process, keeping its id and descriptors, unless that was done already or cannot be. Three settings need
  * it, as they count from the first moment on: the compile cache, without which Node loads its type stripper for good
  * (13 MiB), the size of the nursery (15 MiB), and one arena for all threads' allocations (8 MiB).
+ *
+ * @param semiSpaceMib size of the nursery: larger where much is in flight that a collection would find alive
  */
-export function becomeLean(process: ProcessLike): void {
+export function becomeLean(process: ProcessLike, semiSpaceMib = semiSpaceMibDefault): void {
   const { env, execPath, execArgv, argv } = process;
   // Also an operator's own size, given in any way, is left as it is.
   const given = [...execArgv, env["NODE_OPTIONS"] ?? ""].some((option) => option.includes(sizeOption));

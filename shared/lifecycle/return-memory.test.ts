@@ -13,6 +13,7 @@ function open() {
     residentBytes: () => process.resident,
     cpuMs: () => process.cpuMs,
     collect: () => void did.push("collect"),
+    release: () => void did.push("release"),
     trim: () => {
       did.push("trim");
       process.resident = 95 * mib;
@@ -27,13 +28,15 @@ function open() {
   return { process, pass, tidy };
 }
 
-test("tidies up once after each busy time", async () => {
+test("tidies up twice after each busy time", async () => {
   const { pass } = open();
   expect(await pass(4_000)).toEqual([]);
-  expect(await pass(10)).toEqual(["collect", "trim"]);
+  const tidying = ["collect", "trim", "release"];
+  expect(await pass(10)).toEqual(tidying);
+  expect(await pass(10)).toEqual(tidying);
   expect(await pass(10)).toEqual([]);
   expect(await pass(1_000)).toEqual([]);
-  expect(await pass(10)).toEqual(["collect", "trim"]);
+  expect(await pass(10)).toEqual(tidying);
 });
 
 test("under load, trims when memory has grown by much, until it is disposed of", async () => {

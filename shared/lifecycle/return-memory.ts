@@ -17,30 +17,40 @@ export interface ReturnMemoryOptions {
   readonly trim: () => void;
   /** A full garbage collection: V8 makes one when something is allocated, and after a burst nothing is. */
   readonly collect: () => void;
+  /** Lets go of pages that can be had again, once it is quiet: see `program-pages.ts`. */
+  readonly release?: () => void;
   /** Resident bytes. */
   readonly residentBytes?: () => number;
   /** CPU time of this process so far. Milliseconds. */
   readonly cpuMs?: () => number;
 }
 
-/** Tidies up in the first quiet interval after each busy one, and trims while memory grows, until it is disposed of. */
+/**
+ * After a collection right behind a busy time V8 keeps the nursery as large as that had made it; after another one, a quiet
+ * interval later, it does not.
+ */
+const timesTidied = 2;
+
+/** Tidies up in the first quiet intervals after each busy one, and trims while memory grows, until it is disposed of. */
 export function returnMemory({
   clock,
   trim,
   collect,
+  release = () => {},
   residentBytes = () => process.memoryUsage.rss(),
   cpuMs = ownCpuMs,
 }: ReturnMemoryOptions): Disposable {
   let leastBytes = residentBytes();
   let lastCpuMs = cpuMs();
-  let isTidy = false; // starting up has left garbage too
+  let tidied = 0; // starting up has left garbage too
   const look = () => {
     const isQuiet = cpuMs() - lastCpuMs < intervalMs * quietShare;
-    const tidies = isQuiet && !isTidy;
-    isTidy = isQuiet;
+    const tidies = isQuiet && tidied < timesTidied;
+    tidied = isQuiet ? tidied + 1 : 0;
     if (tidies) collect();
     if (tidies || residentBytes() - leastBytes >= worthwhileBytes) {
       trim();
+      if (tidies) release();
       leastBytes = residentBytes();
     } else leastBytes = Math.min(leastBytes, residentBytes());
     lastCpuMs = cpuMs(); // without our own work
