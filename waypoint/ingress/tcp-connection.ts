@@ -1,7 +1,7 @@
 /** A client's connection on a TCP chain: policies, a host of a cluster, and bytes both ways. */
 import type { Http2Stream } from "node:http2";
 import type { Socket } from "node:net";
-import { codeOf, explain } from "#shared/errors/mesh-error.ts";
+import { explain } from "#shared/errors/mesh-error.ts";
 import { relay, type Relay, type RelayObserver } from "#shared/hbone/relay.ts";
 import type { DownstreamConnection, ResponseFlag } from "#waypoint/http/exchange.ts";
 import type { Swept, Sweeper } from "#waypoint/http/sweeper.ts";
@@ -9,6 +9,7 @@ import type { ConnectionRefusal } from "#waypoint/layers/network-layer.ts";
 import type { TcpConnectionFacts } from "#waypoint/telemetry/observers.ts";
 import type { Cluster } from "#waypoint/upstream/clusters.ts";
 import type { Host } from "#waypoint/upstream/host.ts";
+import { ConnectOverflow } from "#waypoint/upstream/transport/connect-error.ts";
 import type { ChainFacts } from "./chain-match.ts";
 import type { Chain } from "./compiled-listener.ts";
 import { LayeredConnection } from "./network-layers.ts";
@@ -192,8 +193,10 @@ export class TcpConnection implements ServedConnection, TcpConnectionFacts, Rela
     } catch (error) {
       if (this.#isOver) return true;
       this.upstreamFailure = explain(error);
-      cluster.report(host, { kind: codeOf(error) === "HBONE_CONNECT_TIMEOUT" ? "timeout" : "connect-failure" });
-      return false;
+      if (!(error instanceof ConnectOverflow)) return false;
+      this.flags.add("UO");
+      this.#close("upstream_connection_overflow");
+      return true;
     }
   }
 
