@@ -9,6 +9,7 @@ import type { Condition, Labels, Meta } from "./meta.ts";
 import type { ReferenceGrant } from "./reference-grant.ts";
 import type { VirtualService } from "./virtual-service.ts";
 import type { RateLimitSpec } from "./rate-limit-policy.ts";
+import type { EnvoyFilterSpec } from "./envoy-filter.ts";
 import type { TelemetrySpec } from "./telemetry.ts";
 import type { JwtRule } from "./request-authentication.ts";
 
@@ -183,6 +184,12 @@ export interface RateLimitPolicy extends RateLimitSpec {
   readonly conditions: readonly Condition[];
 }
 
+export interface EnvoyFilter extends EnvoyFilterSpec {
+  readonly meta: Meta;
+  readonly targetRefs: readonly TargetRef[];
+  readonly conditions: readonly Condition[];
+}
+
 export interface Telemetry extends TelemetrySpec {
   readonly meta: Meta;
   /** undefined: no selector at all. */
@@ -266,6 +273,7 @@ export interface Kinds {
   readonly VirtualService: VirtualService;
   readonly RateLimitPolicy: RateLimitPolicy;
   readonly Telemetry: Telemetry;
+  readonly EnvoyFilter: EnvoyFilter;
 }
 
 export type Kind = keyof Kinds;

@@ -33,6 +33,7 @@ import type {
 import { readRateLimitSpec } from "./rate-limit-policy.ts";
 import { readJwtRule } from "./request-authentication.ts";
 
+import { readEnvoyFilterSpec } from "./envoy-filter.ts";
 import { readTelemetrySpec } from "./telemetry.ts";
 import { readReferenceGrant } from "./reference-grant.ts";
 import { readVirtualService } from "./virtual-service.ts";
@@ -88,6 +89,16 @@ export const kinds: { readonly [K in Kind]: KindDefinition<K> } = {
       targetRefs: readTargetRefs(object.at("spec")),
       conditions: readConditions(object),
       ...readTelemetrySpec(object.at("spec")),
+    }),
+  },
+  EnvoyFilter: {
+    group: "networking.istio.io",
+    isNamespaced: true,
+    read: (object) => ({
+      meta: readMeta(object),
+      targetRefs: readTargetRefs(object.at("spec")),
+      conditions: readConditions(object),
+      ...readEnvoyFilterSpec(object.at("spec")),
     }),
   },
   Gateway: { group: gatewayGroup, isNamespaced: true, read: readGateway },

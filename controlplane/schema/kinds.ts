@@ -1,5 +1,6 @@
 import { authorizationPolicy } from "./authorization-policy.ts";
 import { destinationRule } from "./destination-rule.ts";
+import { envoyFilter } from "./envoy-filter.ts";
 import { gateway, gatewayClass, referenceGrant } from "./gateway.ts";
 import type { KindDefinition } from "./kind.ts";
 import { peerAuthentication } from "./peer-authentication.ts";
@@ -20,6 +21,7 @@ export const configKinds: readonly KindDefinition[] = [
   workloadEntry,
   virtualService,
   destinationRule,
+  envoyFilter,
   telemetry,
   rateLimitPolicy,
   gatewayClass,

@@ -23,8 +23,6 @@ const subdomain = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])
 /** Kinds of Istio that have no meaning in an ambient mesh, or not yet. */
 const ignoredKinds: Readonly<Record<string, string>> = {
   "networking.istio.io/Sidecar": "there are no sidecars here",
-  "networking.istio.io/EnvoyFilter":
-    "there is no Envoy here: for rate limits write a RateLimitPolicy, for faults and headers a VirtualService",
   "networking.istio.io/ProxyConfig": "there are no sidecars here",
   "networking.istio.io/Gateway": "write a Gateway of gateway.networking.k8s.io",
   "networking.istio.io/WorkloadGroup": "write WorkloadEntries",

@@ -33,6 +33,7 @@ export interface StatusUpdate {
     | "WorkloadEntry"
     | "AuthorizationPolicy"
     | "RequestAuthentication"
+    | "EnvoyFilter"
     | "RateLimitPolicy"
     | "Gateway"
     | "GatewayClass"

@@ -19,6 +19,7 @@ import type { Collected, CollectedWorkload } from "./collected.ts";
 import type { TranslateOptions } from "./options.ts";
 import { convertPeerAuthentication, namespacePolicies, staticStrictPolicy } from "./peer-authentications.ts";
 import { podWorkload } from "./pod-workloads.ts";
+import { envoyFilterUpdates } from "./envoy-filter-status.ts";
 import { rateLimitUpdates } from "./rate-limit-status.ts";
 import { requiredPolicy } from "./required-waypoints.ts";
 import { routeUpdates } from "./route-status.ts";
@@ -176,6 +177,7 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
         ...serviceEntryUpdates(world, serviceEntries, entryHosts, autoVips),
         ...workloadEntryUpdates,
         ...rateLimitUpdates(world, options, waypoints, servicesByName),
+        ...envoyFilterUpdates(world, options, waypoints, servicesByName),
         ...classUpdates(world),
         ...routeUpdates({
           world,

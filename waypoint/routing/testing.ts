@@ -220,7 +220,7 @@ export class Client implements ForwardReader {
 
   reply(reply: LocalReply): void {
     this.reply_ = reply;
-    this.heard.push(`reply ${reply.status} ${reply.body ?? ""}`.trimEnd());
+    this.heard.push(`reply ${reply.status} ${(reply.body ?? "").toString()}`.trimEnd());
   }
 }
 

@@ -28,6 +28,8 @@ import type { ServiceInfo } from "#controlplane/translate/services.ts";
 import { dnsCache } from "./clusters.ts";
 import type { EnvoyContext } from "./context.ts";
 import { duration, pack } from "./messages.ts";
+import { withFilters, withRoutePatches } from "./envoy-filters/apply-patches.ts";
+import { patchesInForce } from "./envoy-filters/in-force.ts";
 import { rateLimitFilters } from "./rate-limits/rate-limit-filters.ts";
 import { httpSecurityFilters } from "./security/security-filters.ts";
 import { telemetryFor } from "./telemetry.ts";
@@ -40,6 +42,8 @@ export interface HttpChain {
   readonly name: string;
   /** undefined: for workloads that are addressed themselves. */
   readonly service: ServiceInfo | undefined;
+  /** undefined: whichever is addressed. */
+  readonly port: number | undefined;
   readonly protocol: PortProtocol;
   readonly routes: readonly MessageInitShape<typeof RouteSchema>[];
   readonly virtualHost: string;
@@ -55,6 +59,7 @@ const maxDirectResponseBytes = 1024 * 1024;
 export function connectionManager(context: EnvoyContext, chain: HttpChain): FilterInit {
   const { proxyHeaders, pathNormalization } = context.meshConfig;
   const telemetry = telemetryFor(context, chain.service);
+  const patches = patchesInForce(context);
   const config = pack(HttpConnectionManagerSchema, {
     codecType: CodecType.AUTO,
     statPrefix: chain.name,
@@ -66,16 +71,20 @@ export function connectionManager(context: EnvoyContext, chain: HttpChain): Filt
         ignorePortInHostMatching: chain.forwardsByName,
         maxDirectResponseBodySizeBytes: maxDirectResponseBytes,
         virtualHosts: [
-          {
-            name: chain.virtualHost,
-            domains: [...chain.domains],
-            routes: [...chain.routes],
-            includeRequestAttemptCount: !proxyHeaders.attemptCountDisabled,
-          },
+          withRoutePatches(
+            {
+              name: chain.virtualHost,
+              domains: [...chain.domains],
+              includeRequestAttemptCount: !proxyHeaders.attemptCountDisabled,
+            },
+            chain.routes,
+            patches,
+            chain.port,
+          ),
         ],
       },
     },
-    httpFilters: httpFilters(context, chain),
+    httpFilters: withFilters(httpFilters(context, chain), patches, chain.port),
     useRemoteAddress: false,
     generateRequestId: !proxyHeaders.requestIdDisabled,
     // What a client says about certificates is not proven.

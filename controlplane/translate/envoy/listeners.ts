@@ -155,6 +155,7 @@ class ChainBuilder {
         connectionManager(context, {
           name,
           service,
+          port: port.port,
           protocol: port.protocol,
           routes: routes.length > 0 ? routes : defaultRoutes(context, own),
           virtualHost: `inbound|http|${port.port}`,
@@ -237,6 +238,7 @@ class ChainBuilder {
             connectionManager(context, {
               name: http,
               service: undefined,
+              port,
               protocol: "unsupported",
               routes,
               virtualHost: "direct|http",
