@@ -82,3 +82,6 @@ export function inspection(protocol: PortProtocol): "http" | "tcp" | "sniffed" |
       return "none";
   }
 }
+
+/** Whether what is spoken begins with a TLS handshake, in which a client may say whom it wants. */
+export const showsNames = (protocol: PortProtocol): boolean => protocol === "tls" || protocol === "https";

@@ -95,7 +95,7 @@ describe("parents", () => {
     ]);
   });
 
-  test("a TLSRoute for other names than the service's own is not taken", () => {
+  test("a TLSRoute for other names than the service's own is taken only where names can be seen", () => {
     const tls = (hostname: string) =>
       object(
         "gateway.networking.k8s.io/v1",

@@ -2,6 +2,7 @@
 import type { ParentRef, Route, RouteKind } from "#controlplane/mesh/gateway-route.ts";
 import type { Meta } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
+import { entryProtocol, portProtocol, showsNames, type PortProtocol } from "#controlplane/translate/protocol.ts";
 import { hostCovers } from "../hosts.ts";
 
 export const routeKinds: readonly RouteKind[] = ["HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute"];
@@ -9,7 +10,7 @@ export const routeKinds: readonly RouteKind[] = ["HTTPRoute", "GRPCRoute", "TCPR
 export interface Parent {
   readonly kind: "Service" | "ServiceEntry";
   readonly meta: Meta;
-  readonly ports: readonly { readonly name: string; readonly port: number }[];
+  readonly ports: readonly { readonly name: string; readonly port: number; readonly protocol: PortProtocol }[];
   readonly hostnames: readonly string[];
 }
 
@@ -99,8 +100,13 @@ function findParent(
 ): Parent | { readonly missing: string } {
   const found = world.get(kind, namespace, name);
   if (found === undefined) return { missing: `${kind} "${namespace}/${name}"` };
-  const hostnames = "hosts" in found ? found.hosts : [`${name}.${namespace}.svc.${domain}`];
-  return { kind, meta: found.meta, ports: found.ports, hostnames };
+  const { meta } = found;
+  if ("hosts" in found) {
+    const ports = found.ports.map(({ protocol, ...port }) => ({ ...port, protocol: entryProtocol(protocol) }));
+    return { kind, meta, ports, hostnames: found.hosts };
+  }
+  const ports = found.ports.map((port) => ({ name: port.name, port: port.port, protocol: portProtocol(port) }));
+  return { kind, meta, ports, hostnames: [`${name}.${namespace}.svc.${domain}`] };
 }
 
 function judge(
@@ -134,10 +140,12 @@ function judge(
     return refused("NoMatchingParent", `parent ${what} has no port named "${ref.sectionName}"${where}`);
   }
   const port = ref.port ?? section?.port;
-  if (route.kind === "TLSRoute" && route.hostnames.length > 0 && !meets(route.hostnames, parent.hostnames)) {
+  const isForOthers =
+    route.kind === "TLSRoute" && route.hostnames.length > 0 && !meets(route.hostnames, parent.hostnames);
+  if (isForOthers && !parent.ports.some((each) => (port ?? each.port) === each.port && showsNames(each.protocol))) {
     return refused(
       "NoMatchingListenerHostname",
-      `none of the hostnames is one of ${what}: a waypoint knows a connection by the service that it is for`,
+      `none of the hostnames is one of ${what}, and on a port that is not declared as TLS a waypoint knows a connection only by the service that it is for`,
     );
   }
   const rival = known.find((each) => isRival(route, each.route) && overlaps(port, each.port));

@@ -3,9 +3,10 @@ import { compileCidr, tryCidr } from "#shared/net/cidr.ts";
 import { ipFromBytes } from "#shared/net/ip.ts";
 import type { Route } from "#controlplane/mesh/gateway-route.ts";
 import type { L4Match, L4Rule, VirtualService } from "#controlplane/mesh/virtual-service.ts";
+import { showsNames } from "#controlplane/translate/protocol.ts";
 import type { PortInfo, ServiceInfo } from "#controlplane/translate/services.ts";
 import type { Destination, EnvoyContext } from "../context.ts";
-import { fullHost } from "../hosts.ts";
+import { fullHost, hostCovers } from "../hosts.ts";
 import { applies } from "./applicability.ts";
 import { resolveBackend } from "./backends.ts";
 import type { Target } from "./route-entry.ts";
@@ -58,7 +59,7 @@ export function namedTcpRoutesFor(
   service: ServiceInfo,
   port: PortInfo,
 ): readonly NamedTcpRoutes[] {
-  if (port.protocol !== "tls" && port.protocol !== "https") return [];
+  if (!showsNames(port.protocol)) return [];
   const taken = new Set<string>();
   const named: NamedTcpRoutes[] = [];
   const add = (names: readonly string[], shares: Shares): void => {
@@ -116,7 +117,9 @@ function tlsShares(context: EnvoyContext, object: RouteObject, service: ServiceI
   if (object.kind === "routes")
     return routeShares(
       context,
-      object.routes.filter(({ kind }) => kind === "TLSRoute"),
+      object.routes.filter(
+        ({ kind, hostnames }) => kind === "TLSRoute" && (hostnames.length === 0 || names(hostnames, service.hostname)),
+      ),
     );
   const { virtualService } = object;
   const rule = virtualService.tls.find(
@@ -129,6 +132,9 @@ function tlsShares(context: EnvoyContext, object: RouteObject, service: ServiceI
   );
   return rule === undefined ? undefined : ruleShares(context, virtualService, rule);
 }
+
+const names = (hostnames: readonly string[], own: string): boolean =>
+  hostnames.some((hostname) => hostCovers(hostname, own) || hostCovers(own, hostname));
 
 function tcpShares(context: EnvoyContext, object: RouteObject, service: ServiceInfo, port: number): Shares {
   if (object.kind === "routes")
