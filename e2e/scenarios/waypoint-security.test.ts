@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { exportJWK, generateKeyPair, SignJWT, UnsecuredJWT, type JWK, type JWTPayload } from "jose";
 import { authorizerPorts } from "#e2e/support/authorizer.ts";
-import type { Manifest, PodName } from "#e2e/support/cluster.ts";
+import { nameOf, type Manifest, type PodName } from "#e2e/support/cluster.ts";
 import { ambient, namespaceManifest, podIp, projectRoot, startMesh, type Mesh } from "#e2e/support/mesh.ts";
 import {
   callerPod,
@@ -131,6 +131,7 @@ const meshConfig = (more: object = {}): string =>
       mesh: JSON.stringify({
         rootNamespace: "istio-system",
         trustDomain: "cluster.local",
+        accessLogFile: "/dev/stdout",
         extensionProviders: providers,
         ...more,
       }),
@@ -627,6 +628,21 @@ describe("how policies work together", () => {
     expect(denied.headers.get("x-ambit-denied-by")?.[0]).toContain("shop/explained");
     const unallowed = await curl(mesh.cluster, ann, "http://explained/");
     expect(unallowed.headers.get("x-ambit-denied-by")?.[0]).toContain("shop/explained-allow");
+  });
+
+  test("the access log tells policy and rule of every refusal", async () => {
+    await curl(mesh.cluster, ann, "-H", "x-deny: 1", "http://explained/logged");
+    await curl(mesh.cluster, ann, "http://nothing/logged");
+    const pods = await mesh.cluster.pods(namespace, "gateway.networking.k8s.io/gateway-name=waypoint");
+    const logs = () => Promise.all(pods.map((pod) => mesh.cluster.logs(nameOf(pod))));
+    const line = (...parts: readonly string[]) =>
+      mesh.cluster.until(`a line with ${parts.join(" and ")}`, async () =>
+        (await logs()).flatMap((text) => text.split("\n")).find((each) => parts.every((part) => each.includes(part))),
+      );
+    const denied = await line("/logged", "explained", "ns[shop]-policy[explained]-rule[0]");
+    expect(denied).toContain("rbac_access_denied_matched_policy");
+    expect(denied).toContain("403");
+    expect(await line("/logged", "nothing", "rbac_access_denied_matched_policy")).toContain("[none]");
   });
 
   test("a rule about paths on a port that is not HTTP denies all of it", async () => {
