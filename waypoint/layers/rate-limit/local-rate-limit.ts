@@ -23,13 +23,13 @@ import { reportUnknownFields } from "#waypoint/matching/unknown-fields.ts";
 import { readMs } from "#waypoint/routing/durations.ts";
 import { compileHeaderEdit, type HeaderEdit } from "#waypoint/routing/header-edits.ts";
 import { isChosen, readFraction, type Fraction } from "#waypoint/routing/match/fraction.ts";
+import { newerFlag } from "#waypoint/upstream/compile/set-fields.ts";
 import { BoundedTable } from "./bounded-table.ts";
 import type { Descriptor } from "./descriptors.ts";
-import { routeDescriptors } from "./route-descriptors.ts";
+import { newerLimits, shadowModeField, isNewerField, type NewerLimits } from "./newer-fields.ts";
+import { ownDescriptors, routeDescriptors } from "./route-descriptors.ts";
 import { TokenBucket, type BucketRate } from "./token-bucket.ts";
 
-/** Envoy's default for values that a wildcard entry stands for. */
-const maxDynamicDescriptors = 20;
 const shortestFillMs = 50;
 const maxHeadersToAdd = 10;
 
@@ -37,8 +37,12 @@ const maxHeadersToAdd = 10;
 interface ConfiguredDescriptor {
   readonly entries: Descriptor;
   readonly rate: BucketRate;
+  /** What it would refuse passes. */
+  readonly isShadow: boolean;
   readonly buckets: BoundedTable<TokenBucket>;
 }
+
+type DescriptorSettings = Omit<ConfiguredDescriptor, "buckets">;
 
 /** One set of buckets; of the whole process, or of one connection. */
 interface Buckets {
@@ -60,6 +64,8 @@ interface LocalLimits {
   readonly enforced: Fraction;
   readonly responseHeaders: HeaderEdit | undefined;
   readonly shadowHeaders: HeaderEdit | undefined;
+  /** Of the filter itself: what routes say does not count then. */
+  readonly actions: NewerLimits["actions"];
   readonly stage: number;
   readonly virtualHostLimits: VhRateLimitsOptions;
   readonly tellsLimits: boolean;
@@ -141,11 +147,15 @@ class LocalRateLimitLayer implements Layer {
     let strictest: TokenBucket | undefined;
     let isMatched = false;
     if (descriptors.length > 0) {
-      const made = routeDescriptors(exchange, limits.stage, limits.virtualHostLimits);
+      const made =
+        limits.actions.length > 0
+          ? ownDescriptors(exchange, limits.actions)
+          : routeDescriptors(exchange, limits.stage, limits.virtualHostLimits);
       const matched = made.length === 0 ? [] : bucketsOf(descriptors, made, nowMs);
-      for (const bucket of matched) {
+      for (const { bucket, isShadow } of matched) {
         isMatched = true;
         const isTaken = bucket.take(nowMs);
+        if (isShadow) continue;
         strictest = stricter(strictest, bucket, nowMs);
         if (!isTaken) return { isLimited: true, strictest: bucket };
       }
@@ -164,17 +174,17 @@ function bucketsOf(
   configured: readonly ConfiguredDescriptor[],
   made: readonly Descriptor[],
   nowMs: number,
-): readonly TokenBucket[] {
-  const buckets: TokenBucket[] = [];
+): readonly { readonly bucket: TokenBucket; readonly isShadow: boolean }[] {
+  const buckets: { readonly bucket: TokenBucket; readonly isShadow: boolean }[] = [];
   for (const descriptor of made) {
-    for (const { entries, rate, buckets: table } of configured) {
+    for (const { entries, rate, isShadow, buckets: table } of configured) {
       if (!isMatch(entries, descriptor)) continue;
       const key = JSON.stringify(descriptor.map(({ value }) => value));
-      buckets.push(table.getOrMake(key, () => new TokenBucket(rate, nowMs)));
+      buckets.push({ bucket: table.getOrMake(key, () => new TokenBucket(rate, nowMs)), isShadow });
       break;
     }
   }
-  return buckets.sort((a, b) => perMs(a.rate) - perMs(b.rate));
+  return buckets.sort((a, b) => perMs(a.bucket.rate) - perMs(b.bucket.rate));
 }
 
 const perMs = ({ tokensPerFill, fillIntervalMs }: BucketRate): number => tokensPerFill / fillIntervalMs;
@@ -202,7 +212,8 @@ function limitedReply(limits: LocalLimits, exchange: Exchange): LocalReply {
 function compile(any: Any, { problem }: LayerContext): LocalLimits | undefined {
   const config = anyUnpack(any, LocalRateLimitSchema);
   if (config === undefined) return undefined;
-  reportUnknownFields(config, problem);
+  reportUnknownFields(config, problem, isNewerField);
+  const newer = newerLimits(config, problem);
   if (config.statPrefix === "") problem("stat_prefix", "must not be empty");
   if (config.stage > 10) problem("stage", `${config.stage} is not in 0 to 10`);
   if (config.localClusterRateLimit !== undefined) {
@@ -210,7 +221,12 @@ function compile(any: Any, { problem }: LayerContext): LocalLimits | undefined {
   }
   const rate = config.tokenBucket === undefined ? undefined : readRate(config.tokenBucket, "token_bucket", problem);
   const descriptors = compileDescriptors(config, rate, problem);
-  const makeBuckets = bucketMaker(rate, descriptors, config.localRateLimitPerDownstreamConnection);
+  const makeBuckets = bucketMaker(
+    rate,
+    descriptors,
+    config.localRateLimitPerDownstreamConnection,
+    newer.maxDynamicDescriptors,
+  );
   return {
     isStandIn: config.statPrefix.startsWith(standInPrefix),
     status: rejectionStatus(config.status?.code),
@@ -219,6 +235,7 @@ function compile(any: Any, { problem }: LayerContext): LocalLimits | undefined {
     enforced: readFraction(config.filterEnforced?.defaultValue, "filter_enforced.default_value", problem),
     responseHeaders: edit(config.responseHeadersToAdd, "response_headers_to_add", problem),
     shadowHeaders: edit(config.requestHeadersToAddWhenNotEnforced, "request_headers_to_add_when_not_enforced", problem),
+    actions: newer.actions,
     stage: config.stage,
     virtualHostLimits: config.vhRateLimits,
     tellsLimits: config.enableXRatelimitHeaders === XRateLimitHeadersRFCVersion.DRAFT_VERSION_03,
@@ -236,8 +253,9 @@ function edit(headers: readonly HeaderValueOption[], path: string, problem: Prob
 /** One set for all, or one for each connection that dies with it. */
 function bucketMaker(
   rate: BucketRate | undefined,
-  descriptors: readonly { readonly entries: Descriptor; readonly rate: BucketRate }[],
+  descriptors: readonly DescriptorSettings[],
   perConnection: boolean,
+  maxDynamicDescriptors: number,
 ): (exchange: Exchange) => Buckets {
   const make = (nowMs: number): Buckets => ({
     common: rate === undefined ? undefined : new TokenBucket(rate, nowMs),
@@ -259,9 +277,10 @@ function compileDescriptors(
   { descriptors }: LocalRateLimit,
   common: BucketRate | undefined,
   problem: Problem,
-): readonly { readonly entries: Descriptor; readonly rate: BucketRate }[] {
+): readonly DescriptorSettings[] {
   const seen = new Set<string>();
-  return descriptors.map(({ entries, tokenBucket }: LocalRateLimitDescriptor, index) => {
+  return descriptors.map((descriptor: LocalRateLimitDescriptor, index) => {
+    const { entries, tokenBucket } = descriptor;
     const path = `descriptors[${index}]`;
     if (entries.length === 0) problem(`${path}.entries`, "must not be empty");
     const plain = entries.map(({ key, value }) => ({ key, value }));
@@ -276,7 +295,7 @@ function compileDescriptors(
     if (common !== undefined && rate.fillIntervalMs % common.fillIntervalMs !== 0) {
       problem(`${path}.token_bucket.fill_interval`, "must be a multiple of the common bucket's");
     }
-    return { entries: plain, rate };
+    return { entries: plain, rate, isShadow: newerFlag(descriptor, shadowModeField) };
   });
 }
 

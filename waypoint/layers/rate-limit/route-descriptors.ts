@@ -35,6 +35,13 @@ export function routeDescriptors(
   return made;
 }
 
+/** Those of a filter that says itself what it counts, whatever their stage. */
+export function ownDescriptors(exchange: Exchange, limits: readonly RateLimit[]): readonly Descriptor[] {
+  return makersOf(limits)
+    .map((maker) => maker.make(exchange))
+    .filter((made) => made !== undefined);
+}
+
 function add(made: Descriptor[], limits: readonly RateLimit[], stage: number, exchange: Exchange): void {
   for (const maker of makersOf(limits)) {
     if (maker.stage !== stage) continue;
