@@ -8,6 +8,7 @@ import { systemClock } from "#shared/clock/clock.ts";
 import { explain, MeshError } from "#shared/errors/mesh-error.ts";
 import { parseEndpoint, parseRootSource, parseTokenSource } from "#shared/grpc/control-plane-channel.ts";
 import { collectAll } from "#shared/lifecycle/garbage.ts";
+import { releaseProgramPages } from "#shared/lifecycle/program-pages.ts";
 import { Readiness } from "#shared/lifecycle/readiness.ts";
 import { awaitShutdown, type Shutdown } from "#shared/lifecycle/shutdown.ts";
 import { surviveMistakes } from "#shared/lifecycle/survive.ts";
@@ -78,7 +79,7 @@ async function serve(config: ZtunnelConfig, logging: Logging, shutdown: Shutdown
   const wildcard = config.ipv6Enabled ? "::" : "0.0.0.0";
   stack.use(await openHttpServer({ host: wildcard, port: readinessPort }, readinessRoutes(readiness)));
 
-  stack.use(returnMemory({ clock, trim: trimMemory, collect: collectAll }));
+  stack.use(returnMemory({ clock, trim: trimMemory, collect: collectAll, release: releaseProgramPages }));
 
   // What is counted.
   const registry = new MetricsRegistry();
