@@ -6,7 +6,7 @@ import type { Http2Session, Http2Stream } from "node:http2";
 import { constants } from "node:http2";
 import type { Socket } from "node:net";
 import { codeOf } from "#shared/errors/mesh-error.ts";
-import { collectYoung } from "#shared/lifecycle/garbage.ts";
+import { piecePassed } from "#shared/lifecycle/garbage.ts";
 
 export interface RelayObserver {
   /** Bytes that the downstream side sent. */
@@ -30,20 +30,6 @@ const highWaterBytes = 512 * 1024;
 
 /** A tunnel delivers bulk in pieces of at most 16 KiB; pieces from this size on are gathered into one writev. */
 const gatherFromBytes = 4_096;
-
-/**
- * Each piece lies in memory of its own outside V8's heap, which is freed when its few hundred bytes inside are collected:
- * after 4 MiB of those, or 64 MiB of pieces. Collecting after so many bytes keeps both memory and its caches small.
- */
-const collectEveryBytes = 16 * 1024 * 1024;
-let uncollectedBytes = 0;
-
-function passed(bytes: number): void {
-  uncollectedBytes += bytes;
-  if (uncollectedBytes < collectEveryBytes) return;
-  uncollectedBytes = 0;
-  collectYoung();
-}
 
 /** What an application does when it crashes, and what a socket says that was closed under our hands. */
 const orderlyErrors: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "ENOTCONN", "ERR_STREAM_WRITE_AFTER_END"]);
@@ -145,7 +131,7 @@ abstract class Side {
     if (other.#closed) return;
     this.#pair.count(this.#isDownstream, chunk.length);
     other.write(chunk);
-    passed(chunk.length);
+    piecePassed(chunk.length);
     if (other.duplex.writableLength <= highWaterBytes) return;
     this.#paused = true;
     this.duplex.pause();

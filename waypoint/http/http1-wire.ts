@@ -4,6 +4,7 @@
  */
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { piecePassed } from "#shared/lifecycle/garbage.ts";
 import { Headers } from "./headers.ts";
 import { ChunkParser } from "./http1-chunks.ts";
 import type { FirstLine, HeadLimits } from "./http1-head.ts";
@@ -35,6 +36,9 @@ export type Mode =
 
 /** Bytes of a body that may wait for a reader, or of requests behind the current one; then reading stops. */
 const maxHeldBytes = 64 * 1024;
+
+/** Smaller pieces share the memory of a pool. */
+const pooledBytes = Buffer.poolSize >>> 1;
 
 /** Of {@link Http1Wire.#step}: nothing more can be read now. */
 const stuck = -1;
@@ -279,6 +283,7 @@ export abstract class Http1Wire implements BytesSink, OutputOwner {
     if (!isOwned) {
       chunk = Buffer.allocUnsafe(length);
       buffer.copy(chunk, 0, start, end);
+      if (length > pooledBytes) piecePassed(length);
     } else chunk = length === buffer.length ? buffer : buffer.subarray(start, end);
     this.bodyRead(chunk);
   }

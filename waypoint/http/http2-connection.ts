@@ -8,6 +8,7 @@
  */
 import type { Duplex } from "node:stream";
 import type { Clock } from "#shared/clock/clock.ts";
+import { piecePassed } from "#shared/lifecycle/garbage.ts";
 import type { Headers } from "./headers.ts";
 import { brokenStreams, Budget, earnedByFrame, idleFrames } from "./http2-budget.ts";
 import { Farewell } from "./http2-farewell.ts";
@@ -57,6 +58,8 @@ export const connectionLimitsDefault: Http2ConnectionLimits = {
   stalledMs: 300_000,
 };
 
+/** Smaller pieces share the memory of a pool. */
+const pooledBytes = Buffer.poolSize >>> 1;
 /** Unsent octets of frames other than DATA from which on nothing more is read: a peer that does not listen gets no answers. */
 const unsentBytesBound = 262_144;
 /** How many times the bound of a section it may be, uncompressed, before it is an attack. */
@@ -271,6 +274,7 @@ export abstract class Http2Connection<Stream extends Http2Stream, Head>
       return;
     }
     const chunk = bytes.subarray(at, end);
+    if (end - at > pooledBytes) piecePassed(end - at);
     stream.receive(isOwned ? chunk : Buffer.from(chunk));
   }
 
