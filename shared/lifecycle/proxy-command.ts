@@ -4,6 +4,8 @@ import { assertNodeVersion } from "./node-version.ts";
 
 interface ProxyProgram {
   readonly name: string;
+  /** As of `becomeLean`. */
+  readonly semiSpaceMib?: number;
   /** Loaded when needed: until then the process may be replaced by a leaner one. Resolves with the exit status. */
   readonly run: () => Promise<(process: NodeJS.Process) => Promise<number>>;
   /** What `version` prints, for a version of Istio that the environment names. */
@@ -21,7 +23,7 @@ Commands:
 /** Runs it to its end, and the process with it. */
 export async function runProxyCommand(process: NodeJS.Process, program: ProxyProgram): Promise<never> {
   assertNodeVersion(process.version);
-  becomeLean(process);
+  becomeLean(process, program.semiSpaceMib);
   process.exitCode = await runCommand(process, program);
   return process.exit();
 }

@@ -179,7 +179,7 @@ async function controlPlane(backend: Backend, port: number): Promise<TestControl
 }
 
 const envoyBootstrap = (address: string, port: number) => ({
-  node: { id: "bench", cluster: "bench" },
+  node: { id: "waypoint~127.0.0.1~bench-1.bench~bench.svc.cluster.local", cluster: "bench" },
   dynamic_resources: {
     ads_config: {
       api_type: "DELTA_GRPC",
