@@ -37,6 +37,7 @@ export interface StatusUpdate {
     | "RateLimitPolicy"
     | "Gateway"
     | "GatewayClass"
+    | "Telemetry"
     | "VirtualService"
     | RouteKind;
   readonly namespace: string;

@@ -21,6 +21,7 @@ import { convertPeerAuthentication, namespacePolicies, staticStrictPolicy } from
 import { podWorkload } from "./pod-workloads.ts";
 import { envoyFilterUpdates } from "./envoy-filter-status.ts";
 import { rateLimitUpdates } from "./rate-limit-status.ts";
+import { telemetryUpdates } from "./telemetry-status.ts";
 import { requiredPolicy } from "./required-waypoints.ts";
 import { routeUpdates } from "./route-status.ts";
 import { authenticationUpdate, policyCondition } from "./security-status.ts";
@@ -177,6 +178,7 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
         ...serviceEntryUpdates(world, serviceEntries, entryHosts, autoVips),
         ...workloadEntryUpdates,
         ...rateLimitUpdates(world, options, waypoints, servicesByName),
+        ...telemetryUpdates(world, options, waypoints, servicesByName),
         ...envoyFilterUpdates(world, options, waypoints, servicesByName),
         ...classUpdates(world),
         ...routeUpdates({

@@ -46,7 +46,7 @@ function makeTelemetry(context: EnvoyContext, service: ServiceInfo | undefined):
   const traced = tracingInForce(context, telemetries, report);
   const stats = statsConfig(context.meshConfig.telemetry, telemetries, report);
   return {
-    accessLog: accessLogs(context, telemetries, report),
+    accessLog: accessLogs(context.meshConfig.telemetry, telemetries, report),
     tracing: traced?.tracing,
     ignoresRequestId: traced?.ignoresRequestId ?? false,
     httpFilters: stats === undefined ? [] : [statsFilter(stats)],

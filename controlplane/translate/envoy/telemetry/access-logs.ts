@@ -5,9 +5,8 @@ import type { AccessLogSchema } from "#shared/proto/gen/envoy/config/accesslog/v
 import type { SubstitutionFormatStringSchema } from "#shared/proto/gen/envoy/config/core/v3/substitution_format_string_pb.js";
 import { FileAccessLogSchema } from "#shared/proto/gen/envoy/extensions/access_loggers/file/v3/file_pb.js";
 import { ExpressionFilterSchema } from "#shared/proto/gen/envoy/extensions/access_loggers/filters/cel/v3/cel_pb.js";
-import type { FileLogProvider } from "#controlplane/mesh/mesh-telemetry.ts";
+import type { FileLogProvider, MeshTelemetry } from "#controlplane/mesh/mesh-telemetry.ts";
 import type { Telemetry } from "#controlplane/mesh/objects.ts";
-import type { EnvoyContext } from "../context.ts";
 import { pack } from "../messages.ts";
 import { concernsServers } from "./in-force.ts";
 
@@ -23,11 +22,10 @@ interface Wanted {
 const legacyName = "";
 
 export function accessLogs(
-  { meshConfig }: EnvoyContext,
+  { defaults, providers, accessLog }: MeshTelemetry,
   telemetries: readonly Telemetry[],
   report: (problem: string) => void,
 ): readonly AccessLogInit[] {
-  const { defaults, providers, accessLog } = meshConfig.telemetry;
   const usual =
     defaults.accessLogging.length > 0 ? defaults.accessLogging : accessLog === undefined ? [] : [legacyName];
   return [...mergeLogs(telemetries, usual)].flatMap(([name, { disabled, expression }]) => {

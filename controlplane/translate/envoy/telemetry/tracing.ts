@@ -5,7 +5,7 @@ import { OpenTelemetryConfigSchema } from "#shared/proto/gen/envoy/config/trace/
 import { EnvironmentResourceDetectorConfigSchema } from "#shared/proto/gen/envoy/extensions/tracers/opentelemetry/resource_detectors/v3/environment_resource_detector_pb.js";
 import type { HttpConnectionManager_TracingSchema } from "#shared/proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import type { CustomTagSchema } from "#shared/proto/gen/envoy/type/tracing/v3/custom_tag_pb.js";
-import type { NamedValue, OpenTelemetryProvider } from "#controlplane/mesh/mesh-telemetry.ts";
+import type { MeshTelemetry, NamedValue, OpenTelemetryProvider } from "#controlplane/mesh/mesh-telemetry.ts";
 import type { Telemetry } from "#controlplane/mesh/objects.ts";
 import type { TagSource, TracingRule } from "#controlplane/mesh/telemetry.ts";
 import { clusterOf } from "../cluster-names.ts";
@@ -31,23 +31,12 @@ export function tracingInForce(
   report: (problem: string) => void,
 ): TracingInForce | undefined {
   const { telemetry } = context.meshConfig;
-  const rules = telemetries.flatMap(({ tracing }) => tracing.filter(concernsServers));
-  const rule = rules.reduce<Merged>(narrowed, unset);
-  const [name] = rule.providers.length > 0 ? rule.providers : telemetry.defaults.tracing;
-  if (name === undefined) return undefined;
-  const provider = telemetry.providers.get(name);
-  if (provider?.kind !== "opentelemetry") {
-    report(
-      provider === undefined
-        ? `the mesh has no extension provider "${name}": add it to extensionProviders`
-        : `extension provider "${name}" is not of a kind that traces here: use an opentelemetry one`,
-    );
-    return undefined;
-  }
+  const rule = mergedRule(telemetries);
+  const chosen = chosenProvider(telemetry, rule, report);
+  if (chosen === undefined) return undefined;
+  const { name, provider } = chosen;
   const collector = collectorOf(context, name, provider, report);
   if (collector === undefined) return undefined;
-  for (const field of provider.unsupported) report(`${field} of extension provider "${name}" is not supported`);
-  if (rule.disableContextPropagation === true) report("tracing.disableContextPropagation is not supported");
   const share = rule.disableSpanReporting === true ? 0 : 100;
   const random = rule.disableSpanReporting === true ? 0 : (rule.randomSampling ?? telemetry.sampling);
   const maxPathTagLength = provider.maxTagLength ?? telemetry.maxPathTagLength;
@@ -73,6 +62,38 @@ export function tracingInForce(
       spawnUpstreamSpan: false,
     },
   };
+}
+
+const mergedRule = (telemetries: readonly Telemetry[]): Merged =>
+  telemetries.flatMap(({ tracing }) => tracing.filter(concernsServers)).reduce<Merged>(narrowed, unset);
+
+/** Undefined where nothing is traced, or cannot be, which is told. */
+function chosenProvider(
+  { defaults, providers }: MeshTelemetry,
+  rule: Merged,
+  report: (problem: string) => void,
+): { readonly name: string; readonly provider: OpenTelemetryProvider } | undefined {
+  const [name] = rule.providers.length > 0 ? rule.providers : defaults.tracing;
+  if (name === undefined) return undefined;
+  const provider = providers.get(name);
+  if (provider?.kind !== "opentelemetry") {
+    report(
+      provider === undefined
+        ? `the mesh has no extension provider "${name}": add it to extensionProviders`
+        : `extension provider "${name}" is not of a kind that traces here: use an opentelemetry one`,
+    );
+    return undefined;
+  }
+  for (const field of provider.unsupported) report(`${field} of extension provider "${name}" is not supported`);
+  if (rule.disableContextPropagation === true) report("tracing.disableContextPropagation is not supported");
+  return { name, provider };
+}
+
+/** What of one object's tracing cannot be done, whoever goes by it. */
+export function tracingProblems(mesh: MeshTelemetry, telemetry: Telemetry, report: (problem: string) => void): void {
+  const rule = mergedRule([telemetry]);
+  chosenProvider(mesh, rule, report);
+  userTags(rule.customTags ?? new Map(), report);
 }
 
 const unset: Merged = {
