@@ -8,9 +8,10 @@ import {
   accessSync,
   chmodSync,
   constants,
-  createWriteStream,
+  closeSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readFileSync,
   rmSync,
   writeFileSync,
@@ -107,13 +108,13 @@ export class Envoy implements AsyncDisposable {
     writeFileSync(join(scratch, "bootstrap.json"), JSON.stringify(bootstrap(options)));
     const { path, virtualAddresses } = options;
     const command = `exec ${path} -c ${scratch}/bootstrap.json --use-dynamic-base-id --concurrency 1 --log-level info --admin-address-path ${scratch}/admin`;
+    // A file, no pipe: access logs open /dev/stdout anew.
+    const log = openSync(join(scratch, "envoy.log"), "a");
     const child =
       virtualAddresses === undefined
-        ? spawn("sh", ["-c", command], { stdio: ["ignore", "pipe", "pipe"] })
-        : spawnRedirected(virtualAddresses, scratch, command);
-    const log = createWriteStream(join(scratch, "envoy.log"));
-    child.stdout?.pipe(log, { end: false });
-    child.stderr?.pipe(log, { end: false });
+        ? spawn("sh", ["-c", command], { stdio: ["ignore", log, log] })
+        : spawnRedirected(virtualAddresses, scratch, command, log);
+    closeSync(log);
     const envoy = new Envoy(child, scratch);
     await envoy.until("its start", () => Promise.resolve(/starting main dispatch loop/.test(envoy.log)));
     return envoy;
@@ -180,7 +181,7 @@ export class Envoy implements AsyncDisposable {
 }
 
 /** In a network of its own, which dies with it. */
-function spawnRedirected(addresses: readonly string[], scratch: string, command: string): ChildProcess {
+function spawnRedirected(addresses: readonly string[], scratch: string, command: string, log: number): ChildProcess {
   writeFileSync(join(scratch, "redirect.nft"), redirects(addresses));
   const script = [
     "set -e",
@@ -190,7 +191,7 @@ function spawnRedirected(addresses: readonly string[], scratch: string, command:
     command,
   ].join("\n");
   const args = ["--user", "--map-root-user", "--net", "--kill-child", "sh", "-c", script];
-  return spawn("unshare", args, { stdio: ["ignore", "pipe", "pipe"] });
+  return spawn("unshare", args, { stdio: ["ignore", log, log] });
 }
 
 const redirects = (addresses: readonly string[]): string =>

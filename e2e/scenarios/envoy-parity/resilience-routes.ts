@@ -132,7 +132,7 @@ export const resilienceCases: readonly Case[] = [
       accept: `application/grpc-web${text === "" ? "-text" : ""}`,
     }),
   ]),
-  http1("a browser's call that is no base64", host, "/grpc/a.B/C", 400, {
+  http1("a browser's call that is no base64", host, "/refused/a.B/C", 400, {
     method: "POST",
     body: "!!!!",
     headers: [["content-type", "application/grpc-web-text"]],
