@@ -19,9 +19,9 @@ const sizeOption = "--max-semi-space-size";
  *   would set the limit just above what is in use: together, these two were a quarter of all CPU at full throughput.
  * - Programs say when else to collect, see `garbage.ts`.
  * - Compiled code knows objects by their shapes, which die with the last object that has them, and the code with them.
- *   A proxy that collects while it is idle has no connections then: the next ones cost a fifth to a half more CPU, for
- *   good, as some code is not compiled again. So shapes that compiled code knows stay, and V8 makes no collections of
- *   its own for an idle process, which would not spare them.
+ *   A proxy that collects while it is idle has no connections then: small messages of the next ones cost up to a third
+ *   more CPU, for good, as some code is not compiled well again. So shapes that compiled code knows stay, and V8 makes no
+ *   collections of its own for an idle process, which would not spare them.
  * - Pages that a collection has freed go back to the system after one second, not eight.
  */
 const collectionOptions = [
