@@ -13,7 +13,7 @@ import { compileCodec } from "./compile-codec.ts";
 import { below, type ListenerContext } from "./compile-context.ts";
 import { compileHttpFilters } from "./compile-http-filters.ts";
 import type { HttpChain } from "./http-chain.ts";
-import { compileRequestSettings } from "./compile-request-settings.ts";
+import { compileRequestSettings, requestIdConfig } from "./compile-request-settings.ts";
 import { RequestRules } from "./request-rules.ts";
 import { fieldTables, refuseUnsupported } from "./supported-fields.ts";
 
@@ -56,7 +56,12 @@ export function compileHttpChain(
   const stats = config.httpFilters
     .map(({ configType }) => (configType.case === "typedConfig" ? statsConfig(configType.value) : undefined))
     .filter((found) => found !== undefined);
-  const telemetry = { accessLog: config.accessLog, tracing: config.tracing, stats: stats[0] };
+  const telemetry = {
+    accessLog: config.accessLog,
+    tracing: config.tracing,
+    requestId: requestIdConfig(config),
+    stats: stats[0],
+  };
   return {
     kind: "http",
     name,

@@ -87,10 +87,16 @@ function escapedSlashesOf({
 }
 
 /** The one kind there is; that a trace's sampling is packed into ids makes no difference to those who read them. */
-function checkRequestId({ requestIdExtension }: HttpConnectionManager, problem: Problem): void {
+/** How ids of requests have to do with traces: undefined where nothing is said, as if both were asked for. */
+export function requestIdConfig({ requestIdExtension }: HttpConnectionManager): UuidRequestIdConfig | undefined {
   const config = requestIdExtension?.typedConfig;
+  return config && anyUnpack(config, UuidRequestIdConfigSchema);
+}
+
+function checkRequestId(manager: HttpConnectionManager, problem: Problem): void {
+  const config = manager.requestIdExtension?.typedConfig;
   if (config === undefined) return;
-  const uuid: UuidRequestIdConfig | undefined = anyUnpack(config, UuidRequestIdConfigSchema);
+  const uuid = requestIdConfig(manager);
   if (uuid === undefined) problem("request_id_extension", `"${config.typeUrl}" is not known here`);
   else reportUnknownFields(uuid, problem, undefined, "request_id_extension");
 }

@@ -44,10 +44,10 @@ export function openTelemetry(options: TelemetryOptions): Telemetry {
       ? noOverrides
       : compileOverrides(stats, node, (path, message) => problem(`istio.stats ${path}`, message));
   return {
-    http({ accessLog, tracing, stats }, chain, context) {
+    http({ accessLog, tracing, requestId, stats }, chain, context) {
       const { clusters, problem } = context;
       const observers: ExchangeObserver[] = [];
-      const tracer = tracing === undefined ? undefined : tracers.compile(tracing, chain, context);
+      const tracer = tracing === undefined ? undefined : tracers.compile({ tracing, requestId }, chain, context);
       if (tracer !== undefined) observers.push(tracer);
       observers.push(new HttpMetrics({ families, peers, clusters, overrides: overridesOf(stats, context), chain }));
       const loggers = compileLoggers(accessLog, sinks, { node, problem, random });

@@ -2,12 +2,15 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { AccessLog } from "#shared/proto/gen/envoy/config/accesslog/v3/accesslog_pb.js";
 import type { HttpConnectionManager_Tracing } from "#shared/proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import type { UuidRequestIdConfig } from "#shared/proto/gen/envoy/extensions/request_id/uuid/v3/uuid_pb.js";
 import type { LayerContext } from "#waypoint/layers/layer.ts";
 import type { ExchangeObserver, TcpObserver } from "./observers.ts";
 
 export interface HttpTelemetrySettings {
   readonly accessLog: readonly AccessLog[];
   readonly tracing: HttpConnectionManager_Tracing | undefined;
+  /** How ids of requests have to do with traces. */
+  readonly requestId: UuidRequestIdConfig | undefined;
   /** Of Istio's stats filter; undefined where there is none: metrics are as usual. */
   readonly stats: JsonObject | undefined;
 }

@@ -14,13 +14,14 @@ import type { Peers } from "#waypoint/telemetry/peers.ts";
 import type { Subject } from "#waypoint/telemetry/subject.ts";
 import type { Tag } from "./custom-tags.ts";
 import type { RouteTracing } from "./route-tracing.ts";
-import { decide, type Sampling } from "./sampling.ts";
+import { decide, type RequestIdRules, type Sampling } from "./sampling.ts";
 import type { SpanExporter } from "./span-exporter.ts";
 import { decisionOf, extract, inject, newSpanId, newTraceId } from "./trace-context.ts";
 
 export interface TracerParts {
   readonly exporter: SpanExporter;
   readonly sampling: Sampling;
+  readonly requestId: RequestIdRules;
   readonly samplesAll: boolean;
   readonly tags: readonly Tag[];
   readonly maxPathLength: number;
@@ -63,8 +64,8 @@ export class Tracer implements ExchangeObserver {
   }
 
   #decide(exchange: Exchange): boolean {
-    const { sampling, samplesAll, routeTracing, random } = this.#parts;
-    return samplesAll || decide(exchange, routeTracing(exchange.route)?.sampling ?? sampling, random);
+    const { sampling, samplesAll, requestId, routeTracing, random } = this.#parts;
+    return samplesAll || decide(exchange, routeTracing(exchange.route)?.sampling ?? sampling, requestId, random);
   }
 
   onEnd(exchange: Exchange, end: ExchangeEnd): void {

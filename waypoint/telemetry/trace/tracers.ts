@@ -5,6 +5,7 @@ import type { Clock } from "#shared/clock/clock.ts";
 import type { MetricsRegistry, NumberFamily } from "#shared/observe/metrics.ts";
 import { KeyValueSchema, type KeyValue } from "#shared/proto/gen/opentelemetry/proto/common/v1/common_pb.js";
 import type { HttpConnectionManager_Tracing } from "#shared/proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import type { UuidRequestIdConfig } from "#shared/proto/gen/envoy/extensions/request_id/uuid/v3/uuid_pb.js";
 import type { Percent } from "#shared/proto/gen/envoy/type/v3/percent_pb.js";
 import type { LayerContext } from "#waypoint/layers/layer.ts";
 import type { NodeFacts } from "#waypoint/telemetry/expression/attributes.ts";
@@ -43,7 +44,14 @@ export class Tracers {
   }
 
   /** Undefined where traces are neither made nor handed on. */
-  compile(tracing: HttpConnectionManager_Tracing, chain: string, context: LayerContext): Tracer | undefined {
+  compile(
+    {
+      tracing,
+      requestId,
+    }: { readonly tracing: HttpConnectionManager_Tracing; readonly requestId: UuidRequestIdConfig | undefined },
+    chain: string,
+    context: LayerContext,
+  ): Tracer | undefined {
     const { provider, customTags, maxPathTagLength } = tracing;
     if (provider === undefined) return undefined;
     const collector = compileCollector(provider, context);
@@ -56,6 +64,10 @@ export class Tracers {
         client: share(tracing.clientSampling),
         random: share(tracing.randomSampling),
         overall: share(tracing.overallSampling),
+      },
+      requestId: {
+        decides: requestId?.useRequestIdForTraceSampling ?? true,
+        isNoted: requestId?.packTraceReason ?? true,
       },
       samplesAll: collector.samplesAll,
       tags,
