@@ -2,10 +2,12 @@
  * Listener → {@link CompiledListener}. Every mistake is reported. What is wrong with the listener itself forbids its use;
  * what is wrong with one chain is that chain's affair: the others are other services'.
  */
+import { toBinary } from "@bufbuild/protobuf";
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import type { Address, CidrRange } from "#shared/proto/gen/envoy/config/core/v3/address_pb.js";
 import {
   FilterChainMatch_ConnectionSourceType as SourceType,
+  FilterChainSchema,
   type FilterChain,
   type FilterChainMatch,
 } from "#shared/proto/gen/envoy/config/listener/v3/listener_components_pb.js";
@@ -23,13 +25,16 @@ import { below, type ListenerContext } from "./compile-context.ts";
 import { compileHttpChain } from "./compile-http-chain.ts";
 import { compileListenerFilters } from "./compile-listener-filters.ts";
 import { compileTcpChain } from "./compile-tcp-chain.ts";
-import type { BindAddress, Chain, CompiledListener } from "./compiled-listener.ts";
+import type { BindAddress, Chain, CompiledListener, MadeChain } from "./compiled-listener.ts";
 import { fieldTables, refuseUnsupported } from "./supported-fields.ts";
 
 /** As Envoy. Milliseconds. */
 const inspectionMsDefault = 15_000;
 
-/** @param before what is in force now: its chains stand in for those that cannot be compiled */
+/**
+ * @param before what is in force now: its chains are taken over where nothing about them has changed, and stand in for
+ * those that cannot be compiled
+ */
 export function compileListener(
   listener: Listener,
   context: ListenerContext,
@@ -42,13 +47,19 @@ export function compileListener(
   refuseUnsupported(fieldTables.listener, listener, "", problem);
   const filters = compileListenerFilters(listener, own);
   const chains = new Map<string, Chain>();
+  const made = new Map<string, MadeChain>();
   const broken = new Map<string, readonly string[]>();
   const entries: { readonly criteria: ChainCriteria; readonly chain: string }[] = [];
   const addChain = (config: FilterChain, name: string, path: string) => {
     const mistakes: string[] = [];
-    const chain = compileChain(config, name, listener, below(toList(own, mistakes), path));
-    const used = mistakes.length === 0 ? chain : before?.chains.get(name);
-    if (used !== undefined) chains.set(name, used);
+    const known = before?.made.get(name);
+    const fresh = isMadeOf(known, config, listener) ? known : makeChain(config, name, listener, own, path, mistakes);
+    const used = mistakes.length === 0 ? fresh : known;
+    if (used !== undefined) {
+      chains.set(name, used.chain);
+      made.set(name, used);
+      skipped.push(...used.skipped);
+    }
     if (mistakes.length > 0) broken.set(name, mistakes);
   };
   listener.filterChains.forEach((config, index) => {
@@ -76,6 +87,7 @@ export function compileListener(
     inspectionMs: readMs(listener.listenerFiltersTimeout, "listener_filters_timeout", problem) ?? inspectionMsDefault,
     continuesAfterDeadline: listener.continueOnListenerFiltersTimeout,
     chains,
+    made,
     broken,
     matcher: new ChainMatcher(entries, fallback, duplicate),
     skipped,
@@ -83,6 +95,31 @@ export function compileListener(
 }
 
 const fallbackName = "default_filter_chain";
+
+/** Whether a chain would become what it is already. */
+const isMadeOf = (
+  known: MadeChain | undefined,
+  config: FilterChain,
+  { perConnectionBufferLimitBytes }: Listener,
+): known is MadeChain =>
+  known !== undefined &&
+  known.bufferLimitBytes === perConnectionBufferLimitBytes &&
+  Buffer.compare(known.source, toBinary(FilterChainSchema, config)) === 0;
+
+function makeChain(
+  config: FilterChain,
+  name: string,
+  listener: Listener,
+  context: ListenerContext,
+  path: string,
+  mistakes: string[],
+): MadeChain | undefined {
+  const skipped: string[] = [];
+  const own = { ...toList(context, mistakes), skipped: (filter: string) => void skipped.push(filter) };
+  const chain = compileChain(config, name, listener, below(own, path));
+  const bufferLimitBytes = listener.perConnectionBufferLimitBytes;
+  return chain && { chain, source: toBinary(FilterChainSchema, config), bufferLimitBytes, skipped };
+}
 
 /** The same, with problems going into `list`. */
 const toList = (context: ListenerContext, list: string[]): ListenerContext => ({

@@ -6,6 +6,17 @@ import type { TcpChain } from "./tcp-chain.ts";
 
 export type Chain = HttpChain | TcpChain;
 
+/** A chain, and what it was made of. */
+export interface MadeChain {
+  readonly chain: Chain;
+  /** Its configuration, encoded. */
+  readonly source: Uint8Array;
+  /** The listener's `per_connection_buffer_limit_bytes`. */
+  readonly bufferLimitBytes: number | undefined;
+  /** Optional filters that were left out. */
+  readonly skipped: readonly string[];
+}
+
 export interface BindAddress {
   readonly ip: Ip;
   /** 0 lets the system choose. */
@@ -27,6 +38,8 @@ export interface CompiledListener {
   /** One that does not is served by what there is to match; otherwise closed. */
   readonly continuesAfterDeadline: boolean;
   readonly chains: ReadonlyMap<string, Chain>;
+  /** The same, for the next version: a chain whose configuration has not changed stays what it is, with all that it knows. */
+  readonly made: ReadonlyMap<string, MadeChain>;
   /**
    * Names of chains that could not be compiled, and why. Their connections are served as before by what was in force, or
    * refused where nothing was: never by another chain.

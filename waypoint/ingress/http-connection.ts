@@ -70,10 +70,17 @@ export class HttpConnection implements ServedConnection {
 
   /** Codecs keep what they were made with: other settings need another connection. */
   adopt(chain: Chain): boolean {
+    if (chain === this.#current) return true;
     if (chain.kind !== "http" || chain.codec.key !== this.#current.codec.key) return false;
     this.#current = chain;
     if (chain.networkLayers.length > 0) this.#askAgain(chain);
     return true;
+  }
+
+  leave(): void {
+    this.#isDraining = true;
+    // HTTP/2 can say goodbye, and still serve what is on its way.
+    if (this.#codec instanceof Http2ServerConnection) this.#codec.drain();
   }
 
   drain(): void {

@@ -76,6 +76,7 @@ export class TcpConnection implements ServedConnection, TcpConnectionFacts, Rela
 
   /** Goes on, unless policies that have changed forbid it. */
   adopt(chain: Chain): boolean {
+    if (chain === this.#chain) return true;
     if (chain.kind !== "tcp") return false;
     this.#chain = chain;
     this.#layered.end();
@@ -93,6 +94,8 @@ export class TcpConnection implements ServedConnection, TcpConnectionFacts, Rela
   }
 
   /** Nobody can tell when a TCP connection is between two matters: it goes on until it is aborted. */
+  leave(): void {}
+
   drain(): void {}
 
   abort(why: string): void {
