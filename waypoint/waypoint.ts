@@ -224,15 +224,16 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
 
   const drain = async (): Promise<void> => {
     readiness.block("draining");
-    ingress?.drain();
     const over = Promise.withResolvers<void>();
     const cancelAll = clock.schedule(config.drainMs, over.resolve);
     const lingering = Promise.withResolvers<void>();
     const cancelLingering = clock.schedule(Math.min(acceptsWhileDrainingMs, config.drainMs), lingering.resolve);
     const leave = async (): Promise<void> => {
-      await Promise.all([listeners.drain(config.drainMs), lingering.promise]);
-      // What came while others were told is served, too.
+      listeners.leave();
+      // Whoever does not know yet comes again, and in a new tunnel if the old one is closed: tunnels stay until all know.
+      await lingering.promise;
       ingress?.stopAccepting();
+      ingress?.drain();
       await listeners.drain(config.drainMs);
     };
     await Promise.race([leave(), over.promise]);

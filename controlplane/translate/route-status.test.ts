@@ -110,6 +110,10 @@ describe("parents", () => {
     expect(parentsOf([...world, tls("a.example.com")], "TLSRoute")).toEqual([
       [toCart, "Accepted=False/NoMatchingListenerHostname", ...resolved],
     ]);
+    const known = service("shop/cart", { ports: [{ name: "tls", port: 443 }] });
+    expect(parentsOf([namespace("shop"), known, tls("a.example.com")], "TLSRoute")).toEqual([
+      [toCart, accepted, ...resolved],
+    ]);
   });
 
   test("what a rule cannot do is said beside", () => {

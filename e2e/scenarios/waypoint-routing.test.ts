@@ -645,8 +645,9 @@ async function askTls(service: string, name: string): Promise<Answer> {
 
 /** What as many connections are told first. */
 async function firstLines(service: string, port: number, count: number): Promise<readonly string[]> {
-  const script = `for i in $(seq ${count}); do timeout 5 bash -c 'exec 3<>/dev/tcp/${service}/${port}; echo hi >&3; head -1 <&3'; done`;
-  return (await mesh.cluster.exec(caller, ["sh", "-c", script])).stdout.trim().split("\n");
+  const each = `exec 3<>/dev/tcp/${service}/${port}; echo hi >&3; read -t 5 -r line <&3; echo "$line"; exec 3>&-`;
+  const script = `for i in $(seq ${count}); do ${each}; done`;
+  return (await mesh.cluster.exec(caller, ["bash", "-c", script])).stdout.trim().split("\n");
 }
 
 describe("HTTPRoute", () => {

@@ -108,6 +108,12 @@ export class ListenerRuntime {
     this.#letGo(left, "its filter chain is gone");
   }
 
+  /** Clients learn, each with its next answer, that there is nothing to stay for. */
+  leave(): void {
+    this.#isDraining = true;
+    for (const served of this.#connections) served.leave();
+  }
+
   /** Connections end with what is under way; those that do not within `deadlineMs` are broken. Resolves when none is left. */
   async drain(deadlineMs: number): Promise<void> {
     this.#isDraining = true;
@@ -168,7 +174,7 @@ export class ListenerRuntime {
       onClosed: this.#onClosed,
     });
     this.#connections.add(served);
-    if (this.#isDraining) served.drain();
+    if (this.#isDraining) served.leave();
     served.start(protocolOf(found));
   }
 

@@ -118,6 +118,12 @@ export class ListenerSet {
   }
 
   /** New connections are still served, and told to go elsewhere with their first answer. */
+  leave(): void {
+    this.#isDraining = true;
+    for (const runtime of this.#runtimes()) runtime.leave();
+  }
+
+  /** Ends what is open, each connection with what is under way. */
   async drain(deadlineMs: number): Promise<void> {
     this.#isDraining = true;
     await Promise.all(this.#runtimes().map((runtime) => runtime.drain(deadlineMs)));
