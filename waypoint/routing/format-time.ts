@@ -42,9 +42,23 @@ const fields: Readonly<Record<string, (time: Date) => string>> = {
   "%": () => "%",
 };
 
+let lastSecond = Number.NaN;
+let lastPrefix = "";
+
+/** As `Date` writes it; a thousand lines may be of one second. */
+function isoTime(unixMs: number): string {
+  const wholeMs = Math.trunc(unixMs);
+  const second = Math.floor(wholeMs / 1_000);
+  if (second !== lastSecond) {
+    lastPrefix = new Date(second * 1_000).toISOString().slice(0, -4);
+    lastSecond = second;
+  }
+  return `${lastPrefix}${pad(wholeMs - second * 1_000, 3)}Z`;
+}
+
 /** Fractions: `%f` and `%Nf` digits of the second, `%3`, `%6`, `%9` the same without the letter. */
 export function formatTime(format: string | undefined, problem: (message: string) => void): (unixMs: number) => string {
-  if (format === undefined || format === "") return (unixMs) => new Date(unixMs).toISOString();
+  if (format === undefined || format === "") return isoTime;
   const parts = format.split(/%([1-9]?f|[1-9]|E[1-9*]S|E[1-9*]f|.)/s).map((part, index) => {
     if (index % 2 === 0) return () => part;
     const digits = /^([1-9])?f$|^([1-9])$/.exec(part);

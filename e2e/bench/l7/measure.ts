@@ -58,7 +58,7 @@ export interface Memory {
 
 const warmUpSeconds = 3;
 /** What is needed to start has been given back by then. */
-const settleMs = 15_000;
+const settleMs = 20_000;
 const idleConnections = 1_000;
 const latencyRates = [1_000, 5_000] as const;
 
