@@ -21,13 +21,14 @@ import { meshConfigPlace } from "#controlplane/mesh/mesh-config.ts";
 import { fetchDocument } from "#controlplane/token-keys/fetch-document.ts";
 import { KeyFetcher } from "#controlplane/token-keys/key-fetcher.ts";
 import { wantedKeys } from "#controlplane/token-keys/wanted-keys.ts";
+import type { StatusUpdate } from "#controlplane/translate/status.ts";
 import { translate } from "#controlplane/translate/translate.ts";
 import type { AddressSource } from "#controlplane/xds/address-source.ts";
 import { listenPlain, listenSecure } from "#controlplane/xds/grpc-listener.ts";
 import { ProxylessViews } from "#controlplane/xds/proxyless-views.ts";
 import { Publisher } from "#controlplane/xds/publisher.ts";
 import { WaypointViews } from "#controlplane/xds/waypoint-views.ts";
-import { withWaypointProblems } from "#controlplane/waypoints/waypoint-problems.ts";
+import { rejectionsOf, withRejections, withWaypointProblems } from "#controlplane/waypoints/waypoint-problems.ts";
 
 /** A running control plane. Disposing of it drains: streams end cleanly, calls in flight finish. */
 export interface Discovery extends AsyncDisposable {
@@ -91,7 +92,7 @@ export async function startDiscovery(
       onPublished: ({ statuses, collected }) => {
         waypoints.publish(collected);
         proxyless.publish(collected);
-        backend.wantStatuses(withWaypointProblems(statuses, backend.waypointProblems()));
+        tellStatuses(statuses);
         backend.wantWaypoints(world.view);
         keys.want(wantedKeys(world.view));
       },
@@ -115,9 +116,17 @@ export async function startDiscovery(
     isSynced: () => publisher.last !== undefined,
     clock,
     log: logging.scope("xds"),
-    onEvent: (event) => metrics.onXds(event),
+    onEvent: (event) => {
+      metrics.onXds(event);
+      // What waypoints take or refuse of their configuration stands in their Gateways' statuses.
+      if (event.kind === "rejected" || event.kind === "accepted") tellStatuses(publisher.last?.statuses ?? []);
+    },
     maxStreamAgeMs: config.maxStreamAgeMs,
   });
+  const tellStatuses = (statuses: readonly StatusUpdate[]): void => {
+    const run = withWaypointProblems(statuses, backend.waypointProblems());
+    backend.wantStatuses(withRejections(run, rejectionsOf(discoveryServer.clients())));
+  };
 
   const debug = stack.use(
     await openDebugServer(config.httpAddress, {

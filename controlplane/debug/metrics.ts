@@ -23,6 +23,9 @@ export interface ControlPlaneMetrics {
 const shortTypes: ReadonlyMap<string, string> = new Map([
   [typeUrls.address, "wds"],
   [typeUrls.authorization, "wads"],
+  [typeUrls.listener, "lds"],
+  [typeUrls.cluster, "cds"],
+  [typeUrls.endpoints, "eds"],
 ]);
 const shortType = (typeUrl: string): string => shortTypes.get(typeUrl) ?? "other";
 
@@ -99,6 +102,8 @@ export function controlPlaneMetrics(registry: MetricsRegistry, facts: MetricsFac
           return;
         case "refused":
           refused.series(String(event.code)).value += 1;
+          return;
+        case "accepted":
           return;
         case "rejected":
           rejects.series(shortType(event.typeUrl)).value += 1;

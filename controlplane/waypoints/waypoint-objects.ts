@@ -7,10 +7,10 @@ import {
   managedLabel,
   nameOverrideAnnotation,
   networkLabel,
-  revisionLabel,
 } from "#controlplane/translate/annotations.ts";
 import { controllerOf, meshController, waypointManagedValue } from "#controlplane/translate/gateway-classes.ts";
 import type { TranslateOptions } from "#controlplane/translate/options.ts";
+import { isOfRevision } from "#controlplane/translate/revision.ts";
 
 /** An object as it is applied. */
 export interface AppliedObject {
@@ -70,11 +70,10 @@ export function wantedWaypoints(
 }
 
 /** Whether this control plane runs something for it: its class is ours, its revision too, and it names no other service. */
-function isRun(world: WorldView, gateway: Gateway, { revision }: TranslateOptions): boolean {
+function isRun(world: WorldView, gateway: Gateway, options: TranslateOptions): boolean {
   const { meta, requestedAddresses } = gateway;
   if (meta.isDeleting || controllerOf(world, gateway) !== meshController) return false;
-  const wantedRevision = meta.labels.get(revisionLabel);
-  if (wantedRevision !== undefined && revision !== "" && wantedRevision !== revision) return false;
+  if (!isOfRevision(meta, options)) return false;
   const version = Number(meta.annotations.get(controllerVersionAnnotation) ?? controllerVersion);
   if (!(version <= controllerVersion)) return false;
   const [first, ...more] = requestedAddresses;

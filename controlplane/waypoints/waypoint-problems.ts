@@ -1,5 +1,7 @@
-/** Tells on a Gateway's status why it is not run as written. Pure. */
-import type { StatusUpdate } from "#controlplane/translate/status.ts";
+/** Tells on a Gateway's status why its waypoint is not run, or not configured, as written. Pure. */
+import type { ClientStatus } from "#shared/xds/served-stream.ts";
+import { gatewayNameLabel } from "#controlplane/translate/annotations.ts";
+import type { StatusCondition, StatusUpdate } from "#controlplane/translate/status.ts";
 
 /**
  * The statuses, with `Accepted: False` (reason InvalidParameters, as Istio's) on the Gateways that `problems` names.
@@ -20,5 +22,55 @@ export function withWaypointProblems(
         : condition,
     );
     return { ...update, status: { ...update.status, ...(conditions === undefined ? {} : { conditions }) } };
+  });
+}
+
+const configured = "ambit.dev/Configured";
+/** A condition has room for 32 KiB; nobody reads so much. */
+const longestMessage = 2_000;
+
+/** What the pods of waypoints have refused of their configuration, by `namespace/name` of the Gateway. */
+export function rejectionsOf(clients: readonly ClientStatus[]): ReadonlyMap<string, string> {
+  const rejections = new Map<string, string>();
+  for (const { node, types } of clients) {
+    if (node.type !== "waypoint") continue;
+    const labels = node.metadata["LABELS"];
+    const name =
+      typeof labels === "object" && labels !== null && !Array.isArray(labels) ? labels[gatewayNameLabel] : undefined;
+    const refused = types.find(({ state }) => state === "REJECTED");
+    if (typeof name !== "string" || refused === undefined) continue;
+    rejections.set(`${node.namespace}/${name}`, refused.lastError?.message ?? "");
+  }
+  return rejections;
+}
+
+/** The statuses, with condition `ambit.dev/Configured` on Gateways whose waypoint refused something: the rest is in force. */
+export function withRejections(
+  statuses: readonly StatusUpdate[],
+  rejections: ReadonlyMap<string, string>,
+): readonly StatusUpdate[] {
+  return statuses.map((update) => {
+    if (update.kind !== "Gateway") return update;
+    const message = rejections.get(`${update.namespace}/${update.name}`);
+    const refused: readonly StatusCondition[] =
+      message === undefined
+        ? []
+        : [
+            {
+              type: configured,
+              status: "False",
+              reason: "Rejected",
+              message:
+                `The waypoint refused part of its configuration, of which the last good version stays in force: ${message}`.slice(
+                  0,
+                  longestMessage,
+                ),
+            },
+          ];
+    return {
+      ...update,
+      ownedConditions: [...update.ownedConditions, configured],
+      status: { ...update.status, conditions: [...(update.status.conditions ?? []), ...refused] },
+    };
   });
 }

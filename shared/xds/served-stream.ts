@@ -24,7 +24,8 @@ export type ServerCall<R> = ServerDuplexStream<R, WireResponse>;
 export type ServerEvent =
   | { readonly kind: "connected" | "disconnected"; readonly connections: number }
   | { readonly kind: "refused"; readonly code: status }
-  | { readonly kind: "rejected"; readonly typeUrl: string }
+  /** `accepted`: the client takes a type again that it has rejected. */
+  | { readonly kind: "rejected" | "accepted"; readonly typeUrl: string }
   | {
       readonly kind: "pushed";
       readonly typeUrl: string;
@@ -112,6 +113,8 @@ export class ServedStream<R extends AnyRequest> implements AnyStream {
   readonly #timers = new Set<() => void>();
   /** Common to all clients, and those of this one. */
   #sources: ReadonlyMap<string, ResourceSource>;
+  /** Types whose last response the client refused. */
+  readonly #rejected = new Set<string>();
   #closeOwn: () => void = () => {};
   #node: ProxyNode | undefined;
   #isWriting = false;
@@ -228,7 +231,11 @@ export class ServedStream<R extends AnyRequest> implements AnyStream {
     if (watch.names > keyBound) {
       throw new Refusal(status.RESOURCE_EXHAUSTED, `More than ${keyBound} names are subscribed`);
     }
+    if (outcome === "acked" && this.#rejected.delete(request.typeUrl)) {
+      options.onEvent?.({ kind: "accepted", typeUrl: request.typeUrl });
+    }
     if (outcome === "nacked") {
+      this.#rejected.add(request.typeUrl);
       options.onEvent?.({ kind: "rejected", typeUrl: request.typeUrl });
       options.log.warn(
         { node: this.#node?.id, typeUrl: request.typeUrl, error: clip(request.errorDetail?.message ?? "") },
