@@ -14,6 +14,7 @@ function setUp() {
   let translations = 0;
   let broken = false;
   let durationMs = 0;
+  let publishedMs = 0;
   let passedMs = 0;
   const publisher = new Publisher({
     translate: () => {
@@ -22,6 +23,7 @@ function setUp() {
       if (broken) throw new Error("impossible policy");
       return { addresses: new Map(world), authorizations: new Map() };
     },
+    onPublished: () => void (passedMs += publishedMs),
     clock: { now: () => clock.now() + passedMs, schedule: (delayMs, action) => clock.schedule(delayMs, action) },
     log: silentLogger,
     quietMs: 100,
@@ -33,6 +35,7 @@ function setUp() {
     publisher,
     translations: () => translations,
     takes: (ms: number) => void (durationMs = ms),
+    publishingTakes: (ms: number) => void (publishedMs = ms),
     breakIt: (is: boolean) => void (broken = is),
   };
 }
@@ -63,6 +66,14 @@ describe("Publisher", () => {
       await clock.advance(50);
     }
     expect(translations()).toBe(2);
+  });
+
+  test("what is made of a translation counts as part of its cost", () => {
+    const { publisher, takes, publishingTakes } = setUp();
+    takes(80);
+    publishingTakes(190);
+    publisher.publish();
+    expect(publisher.status.lastDurationMs).toBe(270);
   });
 
   test("tells only names that differ", () => {

@@ -101,6 +101,8 @@ export class Publisher<T extends Served> implements Disposable {
       }
       onAttempt?.(clock.now() - startedMs, "ok");
       onPublished?.(translation);
+      // What others make of it, such as each waypoint's view, is part of what a publication costs.
+      this.#status = { ...this.#status, lastDurationMs: clock.now() - startedMs };
     } catch (error) {
       this.#status = { ...this.#status, translations, error: explain(error) };
       onAttempt?.(clock.now() - startedMs, "failed");
