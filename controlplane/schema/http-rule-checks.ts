@@ -1,6 +1,7 @@
 /** What rules for HTTP in a VirtualService must be beyond their form. */
 import { STATUS_CODES } from "node:http";
 import { parseDurationMs } from "#shared/config/env-reader.ts";
+import { grpcStatuses } from "#controlplane/mesh/grpc-statuses.ts";
 import type { Field } from "./field.ts";
 import { checkHeaderOperations, checkMatchedName } from "./header-checks.ts";
 import { suggest } from "./nearest.ts";
@@ -25,25 +26,6 @@ const retryTokens = [
   "internal",
   "resource-exhausted",
   "unavailable",
-];
-const grpcStatuses = [
-  "OK",
-  "CANCELLED",
-  "UNKNOWN",
-  "INVALID_ARGUMENT",
-  "DEADLINE_EXCEEDED",
-  "NOT_FOUND",
-  "ALREADY_EXISTS",
-  "PERMISSION_DENIED",
-  "RESOURCE_EXHAUSTED",
-  "FAILED_PRECONDITION",
-  "ABORTED",
-  "OUT_OF_RANGE",
-  "UNIMPLEMENTED",
-  "INTERNAL",
-  "UNAVAILABLE",
-  "DATA_LOSS",
-  "UNAUTHENTICATED",
 ];
 
 function checkStringMatch(match: Field, { emptyPrefixAllowed = false, starIsPresence = false } = {}): void {

@@ -7,6 +7,7 @@ import {
   FractionalPercent_DenominatorType as Denominator,
   type FractionalPercentSchema,
 } from "#shared/proto/gen/envoy/type/v3/percent_pb.js";
+import { grpcStatuses } from "#controlplane/mesh/grpc-statuses.ts";
 import type { CorsPolicy, Fault, StringMatch } from "#controlplane/mesh/virtual-service.ts";
 import { duration, pack } from "../messages.ts";
 import { stringMatcher } from "./emit-match.ts";
@@ -19,26 +20,6 @@ export const millionths = (percent: number): MessageInitShape<typeof FractionalP
   numerator: Math.round(percent * 10_000),
   denominator: Denominator.MILLION,
 });
-
-const grpcCodes = [
-  "OK",
-  "CANCELLED",
-  "UNKNOWN",
-  "INVALID_ARGUMENT",
-  "DEADLINE_EXCEEDED",
-  "NOT_FOUND",
-  "ALREADY_EXISTS",
-  "PERMISSION_DENIED",
-  "RESOURCE_EXHAUSTED",
-  "FAILED_PRECONDITION",
-  "ABORTED",
-  "OUT_OF_RANGE",
-  "UNIMPLEMENTED",
-  "INTERNAL",
-  "UNAVAILABLE",
-  "DATA_LOSS",
-  "UNAUTHENTICATED",
-];
 
 /** undefined where nothing would ever happen. */
 export function emitFault({ delay, abort }: Fault): Any | undefined {
@@ -61,7 +42,7 @@ export function emitFault({ delay, abort }: Fault): Any | undefined {
 
 function errorType({ httpStatus, grpcStatus }: NonNullable<Fault["abort"]>) {
   if (httpStatus !== undefined) return { case: "httpStatus", value: httpStatus } as const;
-  const code = grpcCodes.indexOf(grpcStatus ?? "");
+  const code = grpcStatuses.indexOf(grpcStatus ?? "");
   return code < 0 ? undefined : ({ case: "grpcStatus", value: code } as const);
 }
 
