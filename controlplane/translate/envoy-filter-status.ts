@@ -2,8 +2,9 @@
 import type { EnvoyFilter } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
 import { acceptedBy, resolveTarget, type ServicesByName } from "./conditions.ts";
-import { isOurs, readFilterPatches } from "./envoy/envoy-filters/in-force.ts";
+import { readFilterPatches } from "./envoy/envoy-filters/in-force.ts";
 import type { TranslateOptions } from "./options.ts";
+import { isOfRevision } from "./revision.ts";
 import type { StatusCondition, StatusUpdate } from "./status.ts";
 import type { Waypoints } from "./waypoints.ts";
 
@@ -15,7 +16,7 @@ export const envoyFilterUpdates = (
 ): readonly StatusUpdate[] =>
   world
     .all("EnvoyFilter")
-    .filter((filter) => isOurs(filter, options.revision))
+    .filter(({ meta }) => isOfRevision(meta, options))
     .map((filter) => ({
       apiVersion: "networking.istio.io/v1alpha3",
       kind: "EnvoyFilter",

@@ -2,8 +2,9 @@
 import type { RateLimitPolicy } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
 import { acceptedBy, resolveTarget, type ServicesByName, type Target } from "./conditions.ts";
-import { conflicts, isOurs, keyOf } from "./envoy/rate-limits/in-force.ts";
+import { conflicts, keyOf } from "./envoy/rate-limits/in-force.ts";
 import type { TranslateOptions } from "./options.ts";
+import { isOfRevision } from "./revision.ts";
 import type { StatusCondition, StatusUpdate } from "./status.ts";
 import type { Waypoints } from "./waypoints.ts";
 
@@ -13,9 +14,9 @@ export function rateLimitUpdates(
   waypoints: Waypoints,
   services: ServicesByName,
 ): readonly StatusUpdate[] {
-  const policies = world.all("RateLimitPolicy").filter((policy) => isOurs(policy, options.revision));
+  const policies = world.all("RateLimitPolicy").filter(({ meta }) => isOfRevision(meta, options));
   if (policies.length === 0) return [];
-  const refused = conflicts(world, options.revision);
+  const refused = conflicts(world, options);
   return policies.map((policy) => ({
     apiVersion: "policy.ambit.dev/v1alpha1",
     kind: "RateLimitPolicy",

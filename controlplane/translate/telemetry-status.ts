@@ -1,12 +1,12 @@
 /** Condition `Accepted` of Telemetry objects: whether they reach a waypoint, and what of them cannot be done. */
 import type { Telemetry } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
-import { revisionLabel } from "./annotations.ts";
 import { acceptedBy, resolveTarget, type ServicesByName } from "./conditions.ts";
 import { accessLogs } from "./envoy/telemetry/access-logs.ts";
 import { statsConfig } from "./envoy/telemetry/metrics.ts";
 import { tracingProblems } from "./envoy/telemetry/tracing.ts";
 import type { TranslateOptions } from "./options.ts";
+import { isOfRevision } from "./revision.ts";
 import type { StatusCondition, StatusUpdate } from "./status.ts";
 import type { Waypoints } from "./waypoints.ts";
 
@@ -18,10 +18,7 @@ export const telemetryUpdates = (
 ): readonly StatusUpdate[] =>
   world
     .all("Telemetry")
-    .filter(({ meta }) => {
-      const wanted = meta.labels.get(revisionLabel);
-      return wanted === undefined || options.revision === "" || wanted === options.revision;
-    })
+    .filter(({ meta }) => isOfRevision(meta, options))
     .map((telemetry) => ({
       apiVersion: "telemetry.istio.io/v1",
       kind: "Telemetry",

@@ -7,7 +7,7 @@ import type { Authorization } from "#shared/proto/gen/security/authorization_pb.
 import { AddressSchema, type Address, type Workload } from "#shared/proto/gen/workload/workload_pb.js";
 import type { Labels, Meta, Pod, ServiceEntry } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
-import { networkLabel, revisionLabel, sliceServiceLabel } from "./annotations.ts";
+import { networkLabel, sliceServiceLabel } from "./annotations.ts";
 import { convertPolicy } from "./authorization-policies.ts";
 import { allocateAutoVips, type AutoVips } from "./auto-vips.ts";
 import { policyUpdate, serviceEntryUpdate, serviceUpdate, workloadEntryUpdate } from "./conditions.ts";
@@ -22,7 +22,8 @@ import { podWorkload } from "./pod-workloads.ts";
 import { envoyFilterUpdates } from "./envoy-filter-status.ts";
 import { rateLimitUpdates } from "./rate-limit-status.ts";
 import { telemetryUpdates } from "./telemetry-status.ts";
-import { requiredPolicy } from "./required-waypoints.ts";
+import { requiredPolicy } from "./required-waypoint-policies.ts";
+import { isOfRevision } from "./revision.ts";
 import { routeUpdates } from "./route-status.ts";
 import { authenticationUpdate, policyCondition } from "./security-status.ts";
 import { SelectorIndex } from "./selector-index.ts";
@@ -48,7 +49,7 @@ export interface Translation {
 
 export function translate(world: WorldView, options: TranslateOptions): Translation {
   const ours = <T extends { readonly meta: Meta }>(objects: readonly T[]): readonly T[] =>
-    objects.filter(({ meta }) => isOurs(meta, options));
+    objects.filter(({ meta }) => isOfRevision(meta, options));
   const { rootNamespace, trustDomain } = world.meshConfig;
   const network = world.get("Namespace", "", options.systemNamespace)?.meta.labels.get(networkLabel) ?? "";
   const serviceEntries = ours(world.all("ServiceEntry"));
@@ -184,10 +185,10 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
         ...routeUpdates({
           world,
           options,
-          isOurs: (meta) => isOurs(meta, options),
+          isOurs: (meta) => isOfRevision(meta, options),
           hasHost: (hostname) => hostnames.has(hostname),
         }),
-        ...virtualServiceUpdates({ world, options, isOurs: (meta) => isOurs(meta, options), services }),
+        ...virtualServiceUpdates({ world, options, isOurs: (meta) => isOfRevision(meta, options), services }),
       ]
     : [];
   return {
@@ -196,12 +197,6 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
     statuses: [...statuses, ...[...gatewayUpdates.values()].filter((update) => update !== undefined)],
     collected,
   };
-}
-
-/** An object that names a revision belongs to the control plane of that revision only. */
-function isOurs({ labels }: Meta, { revision }: TranslateOptions): boolean {
-  const wanted = labels.get(revisionLabel);
-  return wanted === undefined || revision === "" || wanted === revision;
 }
 
 /** By labels; a service without a selector selects nothing. */

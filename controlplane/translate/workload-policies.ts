@@ -1,7 +1,7 @@
 /** Which selector-scoped policies each workload refers to. */
 import type { AuthorizationPolicy, Labels, PeerAuthentication } from "#controlplane/mesh/objects.ts";
 import { peerAuthenticationKeys, type NamespacePolicies } from "./peer-authentications.ts";
-import { requiredPolicyKey } from "./required-waypoints.ts";
+import { requiredPolicyKey } from "./required-waypoint-policies.ts";
 import { SelectorIndex } from "./selector-index.ts";
 import type { ServiceInfo } from "./services.ts";
 import type { Waypoint } from "./waypoints.ts";

@@ -1,8 +1,8 @@
 /** Which EnvoyFilters concern a waypoint, in the order in which they are applied, and what is said of each. */
 import type { EnvoyFilter } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
-import { revisionLabel } from "#controlplane/translate/annotations.ts";
 import { controllerOfClass, meshController } from "#controlplane/translate/gateway-classes.ts";
+import { isOfRevision } from "#controlplane/translate/revision.ts";
 import { isOlder } from "#controlplane/translate/status.ts";
 import type { EnvoyContext } from "../context.ts";
 import { PatchProblem, readPatch, type Patch } from "./read-patch.ts";
@@ -33,18 +33,15 @@ export function readFilterPatches(filter: EnvoyFilter): ReadFilter {
   return result;
 }
 
-export function isOurs({ meta }: EnvoyFilter, revision: string): boolean {
-  const wanted = meta.labels.get(revisionLabel);
-  return wanted === undefined || revision === "" || wanted === revision;
-}
-
 /** Of the root namespace first, then by priority, then older ones. */
 export function patchesInForce({ world, options, meshConfig, waypoint }: EnvoyContext): readonly Patch[] {
   const all = world.all("EnvoyFilter");
   if (all.length === 0) return [];
   const rank = ({ meta }: EnvoyFilter): number => (meta.namespace === meshConfig.rootNamespace ? 0 : 1);
   return all
-    .filter((filter) => isOurs(filter, options.revision) && concerns(world, filter, waypoint, meshConfig.rootNamespace))
+    .filter(
+      (filter) => isOfRevision(filter.meta, options) && concerns(world, filter, waypoint, meshConfig.rootNamespace),
+    )
     .toSorted((a, b) => rank(a) - rank(b) || a.priority - b.priority || (isOlder(a.meta, b.meta) ? -1 : 1))
     .flatMap((filter) => readFilterPatches(filter).patches);
 }

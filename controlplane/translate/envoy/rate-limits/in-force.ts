@@ -6,8 +6,9 @@
 import type { Limit, RateLimitBody, RateLimitTarget } from "#controlplane/mesh/rate-limit-policy.ts";
 import type { RateLimitPolicy } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
-import { revisionLabel } from "#controlplane/translate/annotations.ts";
 import { controllerOfClass, meshController } from "#controlplane/translate/gateway-classes.ts";
+import type { TranslateOptions } from "#controlplane/translate/options.ts";
+import { isOfRevision } from "#controlplane/translate/revision.ts";
 import type { ServiceInfo } from "#controlplane/translate/services.ts";
 import { isOlder } from "#controlplane/translate/status.ts";
 import type { EnvoyContext } from "../context.ts";
@@ -38,10 +39,10 @@ interface Attachment {
 
 /** Broad ones first; of one level, old ones first. */
 export function policiesInForce(context: EnvoyContext, service: ServiceInfo | undefined): readonly PolicyInForce[] {
-  const refused = conflicts(context.world, context.options.revision);
+  const refused = conflicts(context.world, context.options);
   const attachments = context.world
     .all("RateLimitPolicy")
-    .filter((policy) => isOurs(policy, context.options.revision) && !refused.has(keyOf(policy)))
+    .filter((policy) => isOfRevision(policy.meta, context.options) && !refused.has(keyOf(policy)))
     .flatMap((policy) => attachmentsOf(context, service, policy))
     .sort((a, b) => a.level - b.level || (isOlder(a.policy.meta, b.policy.meta) ? -1 : 1));
   return attachments.flatMap((each) => {
@@ -51,11 +52,6 @@ export function policiesInForce(context: EnvoyContext, service: ServiceInfo | un
 }
 
 export const keyOf = ({ meta }: RateLimitPolicy): string => `${meta.namespace}/${meta.name}`;
-
-export function isOurs({ meta }: RateLimitPolicy, revision: string): boolean {
-  const wanted = meta.labels.get(revisionLabel);
-  return wanted === undefined || revision === "" || wanted === revision;
-}
 
 /** What is left of its limits beside narrower and broader policies. */
 function limitsOf(own: Attachment, all: readonly Attachment[]): readonly LimitInForce[] {
@@ -136,12 +132,12 @@ function routeName({ meta: { namespace } }: RateLimitPolicy, { kind, name, secti
 /**
  * Policies that cannot take force beside an older one: same target, same name of a limit. Why, by `namespace/name`.
  */
-export function conflicts(world: WorldView, revision: string): ReadonlyMap<string, string> {
+export function conflicts(world: WorldView, options: Pick<TranslateOptions, "revision">): ReadonlyMap<string, string> {
   const refused = new Map<string, string>();
   const taken = new Map<string, string>();
   const oldestFirst = world
     .all("RateLimitPolicy")
-    .filter((policy) => isOurs(policy, revision))
+    .filter(({ meta }) => isOfRevision(meta, options))
     .toSorted((a, b) => (isOlder(a.meta, b.meta) ? -1 : 1));
   for (const policy of oldestFirst) {
     const places = policy.targets.flatMap(({ kind, name, section }) =>

@@ -2,7 +2,7 @@
 import type { Route, RouteKind } from "#controlplane/mesh/gateway-route.ts";
 import type { Meta } from "#controlplane/mesh/objects.ts";
 import type { VirtualService } from "#controlplane/mesh/virtual-service.ts";
-import { revisionLabel } from "#controlplane/translate/annotations.ts";
+import { isOfRevision } from "#controlplane/translate/revision.ts";
 import type { Collected } from "#controlplane/translate/collected.ts";
 import type { ServiceInfo } from "#controlplane/translate/services.ts";
 import type { EnvoyContext } from "../context.ts";
@@ -91,7 +91,7 @@ function clientChoice(
 /** The VirtualService that a root may hand on to: one without hosts, for the eyes of the root's namespace. */
 export function findDelegate(context: EnvoyContext, reader: string, namespace: string, name: string) {
   const found = context.world.get("VirtualService", namespace, name);
-  if (found === undefined || found.hosts.length > 0 || !isOurs(found.meta, context.options.revision)) return undefined;
+  if (found === undefined || found.hosts.length > 0 || !isOfRevision(found.meta, context.options)) return undefined;
   return isExportedTo(reader, found, context.meshConfig.defaultVirtualServiceExportTo) ? found : undefined;
 }
 
@@ -108,18 +108,12 @@ function indexOf(collected: Collected): Index {
   return index;
 }
 
-/** An object that names a revision belongs to the control plane of that revision only. */
-function isOurs({ labels }: Meta, revision: string): boolean {
-  const wanted = labels.get(revisionLabel);
-  return wanted === undefined || revision === "" || wanted === revision;
-}
-
 function makeIndex({ world, options }: Collected): Index {
   const exact = new Map<string, VirtualService[]>();
   const wide: { readonly host: string; readonly virtualService: VirtualService }[] = [];
   for (const virtualService of world.all("VirtualService")) {
     const { meta, hosts, gateways } = virtualService;
-    if (!isOurs(meta, options.revision) || !gateways.includes("mesh")) continue;
+    if (!isOfRevision(meta, options) || !gateways.includes("mesh")) continue;
     for (const written of hosts) {
       const host = fullHost(written, meta.namespace, options.domain);
       if (isWildcardHost(host)) wide.push({ host, virtualService });
@@ -128,7 +122,7 @@ function makeIndex({ world, options }: Collected): Index {
   }
   return {
     attachments: collectAttachments(world, {
-      isOurs: (meta) => isOurs(meta, options.revision),
+      isOurs: (meta) => isOfRevision(meta, options),
       domain: options.domain,
     }),
     virtualServicesFor: (hostname) => {

@@ -1,6 +1,6 @@
 /** Which policies a waypoint enforces, and on which of its chains: only those with targetRefs. */
 import type { Meta, TargetRef } from "#controlplane/mesh/objects.ts";
-import { revisionLabel } from "#controlplane/translate/annotations.ts";
+import { isOfRevision } from "#controlplane/translate/revision.ts";
 import type { EnvoyContext } from "#controlplane/translate/envoy/context.ts";
 import { controllerOfClass, meshController } from "#controlplane/translate/gateway-classes.ts";
 import type { ServiceInfo } from "#controlplane/translate/services.ts";
@@ -25,15 +25,10 @@ export function attached<T extends Attachable>(
 ): readonly T[] {
   return objects
     .filter(({ meta, targetRefs }) => {
-      if (targetRefs.length === 0 || !isOurs(meta, context.options.revision)) return false;
+      if (targetRefs.length === 0 || !isOfRevision(meta, context.options)) return false;
       return targetRefs.some((ref) => hits(context, service, meta, ref));
     })
     .sort((a, b) => (isOlder(a.meta, b.meta) ? -1 : 1));
-}
-
-function isOurs({ labels }: Meta, revision: string): boolean {
-  const wanted = labels.get(revisionLabel);
-  return wanted === undefined || revision === "" || wanted === revision;
 }
 
 /** A policy speaks for its own namespace only, but for one of the root namespace on a class. */

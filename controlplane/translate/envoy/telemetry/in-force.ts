@@ -1,6 +1,6 @@
 /** Which Telemetry objects a chain goes by, from broad to narrow: the mesh's, the waypoint's namespace's, the service's, attached ones. */
 import type { Telemetry } from "#controlplane/mesh/objects.ts";
-import { revisionLabel } from "#controlplane/translate/annotations.ts";
+import { isOfRevision } from "#controlplane/translate/revision.ts";
 import type { ServiceInfo } from "#controlplane/translate/services.ts";
 import { isOlder } from "#controlplane/translate/status.ts";
 import type { EnvoyContext } from "../context.ts";
@@ -14,19 +14,21 @@ export function telemetriesInForce(context: EnvoyContext, service: ServiceInfo |
     context.waypoint.namespace,
     ...(service === undefined ? [] : [service.meta.namespace]),
   ]);
-  const broad = [...namespaces].flatMap((namespace) => ofNamespace(all, namespace, context.options.revision) ?? []);
+  const broad = [...namespaces].flatMap((namespace) => ofNamespace(all, namespace, context.options) ?? []);
   const narrow = attached(context, { service }, all).toSorted((a, b) => breadthOf(b) - breadthOf(a));
   return [...broad, ...narrow];
 }
 
 /** Of several for one whole namespace the oldest counts. */
-function ofNamespace(all: readonly Telemetry[], namespace: string, revision: string): Telemetry | undefined {
+function ofNamespace(
+  all: readonly Telemetry[],
+  namespace: string,
+  options: EnvoyContext["options"],
+): Telemetry | undefined {
   return all
     .filter(({ meta, selector, targetRefs }) => {
-      const wanted = meta.labels.get(revisionLabel);
-      const isOurs = wanted === undefined || revision === "" || wanted === revision;
       const isWhole = targetRefs.length === 0 && (selector === undefined || selector.size === 0);
-      return isOurs && isWhole && meta.namespace === namespace;
+      return isOfRevision(meta, options) && isWhole && meta.namespace === namespace;
     })
     .toSorted((a, b) => (isOlder(a.meta, b.meta) ? -1 : 1))[0];
 }
