@@ -6,7 +6,7 @@ import { isGrpcContentType } from "./grpc-content-type.ts";
 import type { DownstreamConnection, RequestView, ResponseFlag, SocketAddress } from "./request-view.ts";
 import type { DownstreamStream, RequestHead, ResponseHead } from "./streams.ts";
 
-export type { DownstreamConnection, LocalReply, RequestView, ResponseFlag, SocketAddress } from "./request-view.ts";
+export type { DownstreamConnection, LocalReply, ResponseFlag, SocketAddress } from "./request-view.ts";
 
 /** Name of a filter → what it said about this request; the form in which Envoy keeps dynamic metadata. */
 export type DynamicMetadata = Map<string, JsonObject>;

@@ -14,9 +14,3 @@ export const optionalDuration = <K extends string>(key: K, ms: number | undefine
 
 /** Facts about the mesh beside a resource, where Istio's filters look for them. */
 export const istioMetadata = (facts: JsonObject) => ({ filterMetadata: { istio: facts } });
-
-/** The address or range that an `istio.workload` message holds as octets, as Envoy writes it. */
-export interface CidrText {
-  readonly addressPrefix: string;
-  readonly prefixLen: number;
-}

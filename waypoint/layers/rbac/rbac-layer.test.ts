@@ -193,9 +193,8 @@ describe("verdicts", () => {
   ])("%s", (_what, config, details) => {
     const { layer, problems } = compile(config);
     expect(problems).toEqual([]);
-    const reply = layer?.onRequest?.(anExchange(), noBody);
-    if (details === undefined) expect(reply).toBeUndefined();
-    else expect(reply).toEqual({ status: 403, body: "RBAC: access denied", details });
+    const refusal = details === undefined ? undefined : { status: 403, body: "RBAC: access denied", details };
+    expect(layer?.onRequest?.(anExchange(), noBody)).toEqual(refusal);
   });
 
   test("shadow rules write what they found", () => {
