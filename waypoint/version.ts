@@ -1,9 +1,8 @@
-import { readFileSync } from "node:fs";
 import process from "node:process";
+import { programVersion } from "#shared/lifecycle/program-version.ts";
 
-export function describeVersion(istioVersion: string): Readonly<Record<string, string>> {
-  const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
-    readonly version: string;
-  };
-  return { version, runtime: `node ${process.versions.node}`, istioVersion };
-}
+export const describeVersion = (istioVersion: string): Readonly<Record<string, string>> => ({
+  version: programVersion(),
+  runtime: `node ${process.versions.node}`,
+  istioVersion,
+});

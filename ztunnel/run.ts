@@ -5,20 +5,23 @@ import { availableParallelism } from "node:os";
 import { CaClient } from "#shared/ca/ca-client.ts";
 import { CertificateManager, type CertificateSource } from "#shared/ca/certificate-manager.ts";
 import { systemClock } from "#shared/clock/clock.ts";
-import { explain, MeshError } from "#shared/errors/mesh-error.ts";
+import { readIfThere } from "#shared/config/read-if-there.ts";
+import { MeshError } from "#shared/errors/mesh-error.ts";
 import { parseEndpoint, parseRootSource, parseTokenSource } from "#shared/grpc/control-plane-channel.ts";
 import { collectAll } from "#shared/lifecycle/garbage.ts";
 import { releaseProgramPages } from "#shared/lifecycle/program-pages.ts";
 import { Readiness } from "#shared/lifecycle/readiness.ts";
-import { awaitShutdown, type Shutdown } from "#shared/lifecycle/shutdown.ts";
-import { surviveMistakes } from "#shared/lifecycle/survive.ts";
+import { returnMemory } from "#shared/lifecycle/return-memory.ts";
+import { runProxy } from "#shared/lifecycle/run-proxy.ts";
+import type { Shutdown } from "#shared/lifecycle/shutdown.ts";
 import { adminRoutes } from "#shared/observe/http-servers/admin-routes.ts";
 import { metricsRoutes } from "#shared/observe/http-servers/metrics-routes.ts";
 import { openHttpServer } from "#shared/observe/http-servers/open-server.ts";
 import { readinessRoutes } from "#shared/observe/http-servers/readiness-routes.ts";
-import { Logging, openStdoutSink } from "#shared/observe/logging.ts";
+import type { Logging } from "#shared/observe/logging.ts";
 import { MetricsRegistry } from "#shared/observe/metrics.ts";
 import { registerProcessMetrics, xdsMetrics } from "#shared/observe/process-metrics.ts";
+import { trimMemory } from "#shared/sockets/libc.ts";
 import type { PodIdentity } from "#shared/workload/workload-store.ts";
 import { DeltaClient } from "#shared/xds/delta-client.ts";
 import { ztunnelNode } from "#shared/xds/node.ts";
@@ -33,8 +36,6 @@ import { openReporter } from "./telemetry/connection-reporter.ts";
 import { registerPodMetrics } from "./telemetry/pod-metrics.ts";
 import { TrafficMetrics } from "./telemetry/traffic-metrics.ts";
 import { describeVersion } from "./version.ts";
-import { trimMemory } from "#shared/sockets/libc.ts";
-import { returnMemory } from "#shared/lifecycle/return-memory.ts";
 
 const clock = systemClock;
 const readinessPort = 15_021;
@@ -43,28 +44,11 @@ const demandDeadlineMs = 10_000;
 const defaultTokenPath = "/var/run/secrets/tokens/istio-token";
 
 /** Runs until told to stop; the exit status. */
-export async function run(process: NodeJS.Process): Promise<number> {
-  let config: ZtunnelConfig;
-  try {
-    config = await readConfig({ env: process.env, cpuCount: availableParallelism(), readFile: readIfThere });
-  } catch (error) {
-    process.stderr.write(`${explain(error)}\n`);
-    return 1;
-  }
-  const sink = openStdoutSink();
-  const logging = new Logging(config.logFormat, config.logFilter, sink);
-  const log = logging.scope("app");
-  surviveMistakes(process, log, () => clock.now());
-  using shutdown = awaitShutdown(process);
-  try {
-    return await serve(config, logging, shutdown);
-  } catch (error) {
-    log.error({ error: explain(error) }, "cannot start");
-    return 1;
-  } finally {
-    sink.flushSync();
-  }
-}
+export const run = (process: NodeJS.Process): Promise<number> =>
+  runProxy(process, {
+    readConfig: (readFile) => readConfig({ env: process.env, cpuCount: availableParallelism(), readFile }),
+    serve,
+  });
 
 async function serve(config: ZtunnelConfig, logging: Logging, shutdown: Shutdown): Promise<number> {
   const log = logging.scope("app");
@@ -357,15 +341,6 @@ async function openOnLoopback6(
 ): Promise<void> {
   if (!ipv6Enabled || readIfThere("/proc/sys/net/ipv6/conf/lo/disable_ipv6")?.trim() !== "0") return;
   stack.use(await openHttpServer({ host: "::1", port: adminPort }, routes));
-}
-
-function readIfThere(path: string): string | undefined {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw new MeshError("CONFIG_INVALID", `Cannot read "${path}"`, error);
-  }
 }
 
 function withoutSecrets({ authToken, localXds: _localXds, xdsHeaders: _x, caHeaders: _c, ...rest }: ZtunnelConfig) {
