@@ -15,9 +15,9 @@ import { stringMatcher } from "./emit-match.ts";
 export const corsFilter = "envoy.filters.http.cors";
 export const faultFilter = "envoy.filters.http.fault";
 
-/** Percent with a precision of a ten-thousandth. */
+/** Percent with a precision of a ten-thousandth; beyond what a share can be, the nearest that it can. */
 export const millionths = (percent: number): MessageInitShape<typeof FractionalPercentSchema> => ({
-  numerator: Math.round(percent * 10_000),
+  numerator: Math.round(Math.min(Math.max(percent, 0), 100) * 10_000),
   denominator: Denominator.MILLION,
 });
 
