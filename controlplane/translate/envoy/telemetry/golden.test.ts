@@ -1,37 +1,16 @@
 /** Telemetry as users write it, with what the chains of a waypoint are told. `UPDATE_GOLDEN=1` writes the answers anew. */
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { basename, join } from "node:path";
-import process from "node:process";
+import { join } from "node:path";
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
-import { expect, test } from "@jest/globals";
-import { parseAllDocuments } from "yaml";
-import { withApiDefaults } from "#controlplane/mesh/api-defaults.ts";
-import type { KubeObject } from "#controlplane/mesh/objects.ts";
-import { World } from "#controlplane/mesh/world.ts";
-import { checkObject } from "#controlplane/schema/validate.ts";
-import { envoyForm } from "#controlplane/translate/envoy/envoy-form.ts";
-import { envoyResources } from "#controlplane/translate/envoy/resources.ts";
-import { envoyContext, proxyFacts } from "#controlplane/translate/envoy/view.ts";
-import { defaultOptions } from "#controlplane/translate/options.ts";
-import { translate } from "#controlplane/translate/translate.ts";
+import { test } from "@jest/globals";
+import type { EnvoyContext } from "../context.ts";
+import { envoyForm } from "../envoy-form.ts";
+import { casesIn, contextOf, expectGolden, objectsIn } from "../golden-cases.ts";
+import { envoyResources } from "../resources.ts";
 
 const folder = join(import.meta.dirname, "../../testdata/envoy/telemetry");
 
-const readObjects = (name: string): readonly KubeObject[] =>
-  parseAllDocuments(readFileSync(join(folder, name), "utf8")).map((document) => document.toJS() as KubeObject);
-
-function answerFor(objects: readonly KubeObject[]): JsonObject {
-  const world = new World();
-  for (const object of withApiDefaults(objects.map((each) => ({ object: each })))) {
-    expect(checkObject(object).problems.filter(({ severity }) => severity === "error")).toEqual([]);
-    world.upsert(object);
-  }
-  expect(world.problems).toEqual([]);
-  const { collected } = translate(world, defaultOptions);
-  const waypoint = collected.waypoints.get("shop", "waypoint");
-  if (waypoint === undefined) throw new Error("the base has no waypoint");
-  const instance = { namespace: "shop", name: "waypoint-1", node: "node-1", ips: ["10.244.0.1"] };
-  const resources = envoyResources(envoyContext(collected, waypoint, proxyFacts(world, "", instance)));
+function observedOf(context: EnvoyContext): JsonObject {
+  const resources = envoyResources(context);
   const { listeners, clusters } = envoyForm(resources);
   const [listener] = listeners as unknown as { readonly filterChains: readonly Chain[] }[];
   return {
@@ -65,13 +44,6 @@ function observed({ metadata, filters }: Chain): JsonObject {
   return JSON.parse(JSON.stringify(parts)) as JsonObject;
 }
 
-const cases = readdirSync(folder)
-  .filter((name) => name.endsWith(".yaml") && name !== "base.yaml")
-  .sort();
-
-test.each(cases)("%s", (name) => {
-  const answer = answerFor([...readObjects("base.yaml"), ...readObjects(name)]);
-  const file = join(folder, `${basename(name, ".yaml")}.json`);
-  if (process.env["UPDATE_GOLDEN"] !== undefined) writeFileSync(file, `${JSON.stringify(answer, undefined, 2)}\n`);
-  expect(answer).toEqual(JSON.parse(readFileSync(file, "utf8")));
+test.each(casesIn(folder))("%s", (name) => {
+  expectGolden(folder, name, observedOf(contextOf([...objectsIn(folder, "base"), ...objectsIn(folder, name)])));
 });
