@@ -1,6 +1,6 @@
 /** Frames on their way out: gathered in one buffer for each turn of the loop, so that many cost one system call. */
 import type { Duplex } from "node:stream";
-import { frameHeadBytes } from "./http2-frames.ts";
+import { frameHeadBytes, frameTypes } from "./http2-frames.ts";
 
 /** The largest frame that a peer has to take, thrice. */
 const pieceBytes = 49_152 + 3 * frameHeadBytes;
@@ -26,7 +26,7 @@ export class FrameOutput {
   /** The transport has enough for now; `onDrained` follows. */
   isBlocked = false;
   /**
-   * Where the last frame starts as long as it may still be changed, and whose it is: a stream's end is often known one
+   * Where the last frame starts, if it is DATA or HEADERS that may still be changed, and whose it is: a stream's end is often known one
    * call after its last octets.
    */
   lastFrameAt = -1;
@@ -66,7 +66,8 @@ export class FrameOutput {
   /** Room for a whole frame, whose head is written. */
   frame(type: number, flags: number, stream: number, length: number): void {
     this.reserve(frameHeadBytes + length);
-    this.lastFrameAt = this.at;
+    // A stream ends with octets or fields of its own: on any other frame the flag would mean nothing, and the end be lost.
+    this.lastFrameAt = type === frameTypes.data ? this.at : -1;
     this.lastFrameStream = stream;
     this.head(this.at, type, flags, stream, length);
     this.at += frameHeadBytes;
