@@ -2,8 +2,8 @@ import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { Headers } from "#waypoint/http/headers.ts";
 import { anExchange } from "#waypoint/layers/testing.ts";
+import { compilePathTemplate } from "#waypoint/matching/path-template.ts";
 import { compileFormat } from "./format.ts";
-import { compileUriTemplate } from "./match/uri-template.ts";
 import { queryParameter } from "./match/query.ts";
 
 function say(text: string): string {
@@ -55,8 +55,8 @@ describe("format strings", () => {
     fc.assert(
       fc.property(text, (written) => {
         say(written);
-        compileUriTemplate(written, "at", () => undefined)?.match(written);
-        compileUriTemplate(`/${written}`, "at", () => undefined)?.match(written);
+        compilePathTemplate(written, "at", () => undefined)?.match(written);
+        compilePathTemplate(`/${written}`, "at", () => undefined)?.match(written);
         queryParameter(written, written.slice(0, 2));
       }),
     );

@@ -5,7 +5,7 @@ import type { RegexMatchAndSubstitute } from "#shared/proto/gen/envoy/type/match
 import { UriTemplateRewriteConfigSchema } from "#shared/proto/gen/envoy/extensions/path/rewrite/uri_template/v3/uri_template_rewrite_pb.js";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import { compileSubstitution } from "./match/regex.ts";
-import { compileUriRewrite } from "./match/uri-template.ts";
+import { compileTemplateRewrite } from "./template-rewrite.ts";
 import type { MatchedPath } from "./route-match.ts";
 import { pathOnly } from "./route-table.ts";
 
@@ -46,7 +46,7 @@ export function compilePathRewrite(
     return undefined;
   }
   const template = fromBinary(UriTemplateRewriteConfigSchema, config_.value).pathTemplateRewrite;
-  const rewrite = compileUriRewrite(template, matched.template, `${at}.path_template_rewrite`, problem);
+  const rewrite = compileTemplateRewrite(template, matched.template, `${at}.path_template_rewrite`, problem);
   return rewrite && ((text) => withQuery(text, (plain) => rewrite(plain) ?? plain));
 }
 

@@ -5,12 +5,12 @@ import { UriTemplateMatchConfigSchema } from "#shared/proto/gen/envoy/extensions
 import { isGrpcContentType } from "#waypoint/http/grpc-content-type.ts";
 import type { Exchange } from "#waypoint/http/exchange.ts";
 import { compileHeader, pseudoHeader } from "#waypoint/matching/header-matcher.ts";
+import { compilePathTemplate, type PathTemplate } from "#waypoint/matching/path-template.ts";
 import { compileSafeRegex, type Problem } from "#waypoint/matching/string-matcher.ts";
 import { compileMetadata } from "#waypoint/matching/value-matcher.ts";
 import { isChosen, readRuntimeFraction } from "./match/fraction.ts";
 import { compileQueryMatch } from "./match/query.ts";
 import { literalPrefix } from "./match/regex.ts";
-import { compileUriTemplate, type UriTemplate } from "./match/uri-template.ts";
 
 /** Path without query and fragment. */
 export type PathTest = (path: string) => boolean;
@@ -35,7 +35,7 @@ export interface MatchedPath {
   /** Characters of the path that a prefix rewrite replaces; undefined for the whole path. */
   readonly prefixLength: number | undefined;
   readonly kind: "prefix" | "path" | "regex" | "separated" | "template" | "connect";
-  readonly template: UriTemplate | undefined;
+  readonly template: PathTemplate | undefined;
 }
 
 interface PathPart {
@@ -112,7 +112,7 @@ function conjunction(
 function compilePath(match: RouteMatch, path: string, problem: Problem): PathPart {
   const { pathSpecifier: specifier } = match;
   const ignoresCase = match.caseSensitive === false;
-  const matched = (kind: MatchedPath["kind"], prefixLength?: number, template?: UriTemplate): MatchedPath => ({
+  const matched = (kind: MatchedPath["kind"], prefixLength?: number, template?: PathTemplate): MatchedPath => ({
     kind,
     prefixLength,
     template,
@@ -167,13 +167,13 @@ function compilePath(match: RouteMatch, path: string, problem: Problem): PathPar
         problem(`${path}.path_match_policy`, `"${config?.typeUrl ?? ""}" is not supported`);
         return { test: () => false, key: anyPath, matched: matched("template") };
       }
-      const template = compileUriTemplate(
+      const template = compilePathTemplate(
         fromBinary(UriTemplateMatchConfigSchema, config.value).pathTemplate,
         `${path}.path_match_policy.path_template`,
         problem,
       );
       return {
-        test: (value) => template?.match(value) !== undefined,
+        test: template?.test ?? (() => false),
         key: anyPath,
         matched: matched("template", undefined, template),
       };

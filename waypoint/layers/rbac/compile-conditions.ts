@@ -157,11 +157,8 @@ function uriTemplate(extension: TypedExtensionConfig, path: string, problem: Pro
   const any = extension.typedConfig;
   const config = any === undefined ? undefined : anyUnpack(any, UriTemplateMatchConfigSchema);
   if (config === undefined) return refuse(problem, path, `the type "${any?.typeUrl ?? ""}" is not a path template`);
-  try {
-    return onPath(compilePathTemplate(config.pathTemplate));
-  } catch (error) {
-    return refuse(problem, `${path}.path_template`, `"${config.pathTemplate}" is not a template: ${explain(error)}`);
-  }
+  const template = compilePathTemplate(config.pathTemplate, `${path}.path_template`, problem);
+  return template === undefined ? never : onPath(template.test);
 }
 
 /** The path as it is routed and sent on, without query. */
