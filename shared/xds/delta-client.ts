@@ -70,6 +70,8 @@ export interface DeltaClientOptions {
   readonly demandBound?: number;
 }
 
+/** What a NACK tells: whoever reads it corrects the first mistakes first. All of them stand in the log. */
+const longestReason = 16_000;
 /** As Istio's ztunnel. */
 const connectTimeoutMs = 5_000;
 /** They come from what pods dial, so they need a bound. */
@@ -309,7 +311,8 @@ export class DeltaClient {
       );
       return { typeUrl, responseNonce };
     }
-    const message = rejections.map(({ name, reason }) => `${name}: ${reason}`).join("; ");
+    const reasons = rejections.map(({ name, reason }) => `${name}: ${reason}`).join("; ");
+    const message = reasons.length > longestReason ? `${reasons.slice(0, longestReason)} …` : reasons;
     log.warn({ typeUrl, rejections: rejections.slice(0, 10), count: rejections.length }, "resources refused");
     return { typeUrl, responseNonce, errorDetail: { message } };
   }
