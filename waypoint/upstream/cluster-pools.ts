@@ -11,7 +11,7 @@ import { transportFor } from "./compile/compile-transport.ts";
 import type { ClusterConfig } from "./compile/compile-cluster.ts";
 import type { Endpoint } from "./endpoint.ts";
 import type { HttpPool } from "./transport/http-pool.ts";
-import type { HttpPoolOptions, PoolCounts, PoolLimits } from "./transport/pool-options.ts";
+import { noCounts, type HttpPoolOptions, type PoolCounts, type PoolLimits } from "./transport/pool-options.ts";
 import type { Transport } from "./transport/transport.ts";
 
 export type MakePool = (options: HttpPoolOptions) => HttpPool;
@@ -86,15 +86,7 @@ export class ClusterPools implements Disposable {
   }
 
   #sum(priority: RoutingPriority): PoolCounts {
-    const sum: PoolCounts = {
-      connections: 0,
-      pending: 0,
-      connectionsMade: 0,
-      connectFailures: 0,
-      connectTimeouts: 0,
-      connectionOverflows: 0,
-      pendingOverflows: 0,
-    };
+    const sum = noCounts();
     for (const { counts } of this.#all(priority)) {
       for (const name of Object.keys(sum) as (keyof PoolCounts)[]) sum[name] += counts[name];
     }

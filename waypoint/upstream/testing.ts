@@ -9,7 +9,7 @@ import type { PickerTools } from "./balancing/picker.ts";
 import type { ClusterTools } from "./cluster-tools.ts";
 import type { Host } from "./host.ts";
 import type { HttpPool } from "./transport/http-pool.ts";
-import type { HttpPoolOptions } from "./transport/pool-options.ts";
+import { noCounts, type HttpPoolOptions } from "./transport/pool-options.ts";
 
 /** The same numbers for the same seed: mulberry32. */
 export function seeded(seed: number): () => number {
@@ -91,15 +91,7 @@ export function lbEndpoint(address: string, more: LbEndpointInit = {}): LbEndpoi
 /** Records what a cluster does with it. */
 export class FakePool implements HttpPool {
   readonly options: HttpPoolOptions;
-  readonly counts = {
-    connections: 0,
-    pending: 0,
-    connectionsMade: 0,
-    connectFailures: 0,
-    connectTimeouts: 0,
-    connectionOverflows: 0,
-    pendingOverflows: 0,
-  };
+  readonly counts = noCounts();
   readonly removed: Host[] = [];
   drains = 0;
   disposals = 0;

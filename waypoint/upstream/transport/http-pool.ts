@@ -7,7 +7,7 @@ import type { Host } from "#waypoint/upstream/host.ts";
 import { ConnectOverflow, ConnectTimeout } from "./connect-error.ts";
 import type { Connector } from "./connector.ts";
 import { HostShelf, type ShelfOwner } from "./host-shelf.ts";
-import type { HttpPoolOptions, PoolCounts } from "./pool-options.ts";
+import { noCounts, type HttpPoolOptions, type PoolCounts } from "./pool-options.ts";
 import type { OnBehalfOf } from "./transport.ts";
 
 /**
@@ -56,15 +56,7 @@ interface Bay {
 class SharedHttpPool implements HttpPool, ShelfOwner {
   readonly clock: Clock;
   readonly options: HttpPoolOptions;
-  readonly counts: PoolCounts = {
-    connections: 0,
-    pending: 0,
-    connectionsMade: 0,
-    connectFailures: 0,
-    connectTimeouts: 0,
-    connectionOverflows: 0,
-    pendingOverflows: 0,
-  };
+  readonly counts = noCounts();
   readonly #connector: Connector;
   readonly #bays = new Map<Host, Bay>();
   /** Also those whose host was removed. */

@@ -59,3 +59,13 @@ export interface PoolCounts {
   connectionOverflows: number;
   pendingOverflows: number;
 }
+
+export const noCounts = (): PoolCounts => ({
+  connections: 0,
+  pending: 0,
+  connectionsMade: 0,
+  connectFailures: 0,
+  connectTimeouts: 0,
+  connectionOverflows: 0,
+  pendingOverflows: 0,
+});
