@@ -1,6 +1,7 @@
 /** Small messages that many others hold. */
 import { create, type DescMessage, type JsonObject, type MessageInitShape } from "@bufbuild/protobuf";
 import { anyPack, durationFromMs, type Any, type Duration } from "@bufbuild/protobuf/wkt";
+import { StatusCode } from "#shared/proto/gen/envoy/type/v3/http_status_pb.js";
 
 /** A message for a `typed_config`. */
 export const pack = <D extends DescMessage>(schema: D, init: MessageInitShape<D> = {} as MessageInitShape<D>): Any =>
@@ -14,3 +15,9 @@ export const optionalDuration = <K extends string>(key: K, ms: number | undefine
 
 /** Facts about the mesh beside a resource, where Istio's filters look for them. */
 export const istioMetadata = (facts: JsonObject) => ({ filterMetadata: { istio: facts } });
+
+/** Undefined for a status that Envoy does not know, and refuses. */
+export const statusCode = (digits: string): StatusCode | undefined =>
+  Object.values(StatusCode).find(
+    (code): code is StatusCode => typeof code === "number" && code !== StatusCode.Empty && String(code) === digits,
+  );

@@ -14,13 +14,12 @@ import {
 import { XRateLimitHeadersRFCVersion } from "#shared/proto/gen/envoy/extensions/common/ratelimit/v3/ratelimit_pb.js";
 import { LocalRateLimitSchema } from "#shared/proto/gen/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit_pb.js";
 import { UriTemplateMatchConfigSchema } from "#shared/proto/gen/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js";
-import type { StatusCode } from "#shared/proto/gen/envoy/type/v3/http_status_pb.js";
 import { TypedStructSchema } from "#shared/proto/gen/xds/type/v3/typed_struct_pb.js";
 import type { Limit, LimitKey, RateLimitBody, RateWindow } from "#controlplane/mesh/rate-limit-policy.ts";
 import { serviceHostname, type ServiceInfo } from "#controlplane/translate/services.ts";
 import { clusterOf } from "../cluster-names.ts";
 import type { Destination, EnvoyContext } from "../context.ts";
-import { duration, pack } from "../messages.ts";
+import { duration, pack, statusCode } from "../messages.ts";
 import type { HttpFilterInit } from "../security/filters.ts";
 import { keyOf, policiesInForce, type LimitInForce, type PolicyInForce } from "./in-force.ts";
 import { matchPolicy } from "./match-policy.ts";
@@ -212,7 +211,9 @@ function standIn({ policy, body, routes, limits }: PolicyInForce): readonly Http
   if (only === undefined || more.length > 0 || routes.length > 0 || only.exceptRoutes.length > 0) return [];
   const { limit } = only;
   const [window, ...windows] = limit.rates;
+  const status = statusCode(String(body.response.status));
   const isPlain =
+    status !== undefined &&
     window !== undefined &&
     windows.length === 0 &&
     !limit.isGlobal &&
@@ -237,7 +238,7 @@ function standIn({ policy, body, routes, limits }: PolicyInForce): readonly Http
           tokenBucket: { maxTokens: burst, tokensPerFill: tokens, fillInterval: duration(intervalMs) },
           filterEnabled: all,
           filterEnforced: body.isShadow ? { defaultValue: {} } : all,
-          status: { code: body.response.status as StatusCode },
+          status: { code: status },
           responseHeadersToAdd: [...body.response.headers]
             .slice(0, 10)
             .map(([key, value]) => ({ header: { key, value } })),

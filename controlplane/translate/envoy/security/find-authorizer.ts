@@ -2,6 +2,7 @@
 import { StatusCode } from "#shared/proto/gen/envoy/type/v3/http_status_pb.js";
 import type { ExtAuthzProvider } from "#controlplane/mesh/extension-provider.ts";
 import type { MeshConfig } from "#controlplane/mesh/mesh-config.ts";
+import { statusCode } from "#controlplane/translate/envoy/messages.ts";
 import type { PortInfo, ServiceInfo } from "#controlplane/translate/services.ts";
 
 export type FoundAuthorizer =
@@ -34,9 +35,7 @@ export function findAuthorizer(
 /** By number; undefined for one that Envoy does not know. */
 export function errorStatus({ statusOnError }: ExtAuthzProvider): StatusCode | undefined {
   if (statusOnError === "") return StatusCode.Forbidden;
-  return Object.values(StatusCode).find(
-    (code) => typeof code === "number" && code !== StatusCode.Empty && String(code) === statusOnError,
-  ) as StatusCode | undefined;
+  return statusCode(statusOnError);
 }
 
 /** What Istio refuses in a provider. */
