@@ -1,5 +1,6 @@
 /** Where the keys for tokens come from, and whether they are there. */
 import { createHash, createPublicKey } from "node:crypto";
+import { readJwks, type Jwk } from "#shared/tokens/read-jwks.ts";
 import type { JwtRule } from "./request-authentication.ts";
 
 /** A document to fetch. */
@@ -62,8 +63,6 @@ export function keysOf(rule: JwtRule, fetched: ReadonlyMap<string, FetchedKeys>)
   return { jwks: noKeys, hasKeys: false, problem: found?.error ?? `keys from ${source.url} are not fetched yet` };
 }
 
-/** Of one issuer. */
-const mostKeys = 256;
 const algorithms: Readonly<Record<string, RegExp>> = {
   RSA: /^[RP]S(256|384|512)$/,
   EC: /^ES(256|384|512)$/,
@@ -75,21 +74,11 @@ const members = ["kty", "kid", "alg", "use", "key_ops", "crv", "n", "e", "x", "y
 
 /** A key set with only the keys that proxies can use; undefined where there is none. */
 export function usableKeys(text: string): string | undefined {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-  const list = typeof parsed === "object" && parsed !== null && "keys" in parsed ? parsed.keys : undefined;
-  if (!Array.isArray(list)) return undefined;
-  const keys = (list as unknown[]).slice(0, mostKeys).flatMap(usableKey);
+  const keys = readJwks(text)?.flatMap(usableKey) ?? [];
   return keys.length === 0 ? undefined : JSON.stringify({ keys });
 }
 
-function usableKey(value: unknown): readonly object[] {
-  if (typeof value !== "object" || value === null) return [];
-  const jwk = value as Readonly<Record<string, unknown>>;
+function usableKey(jwk: Jwk): readonly object[] {
   const { kty, alg } = jwk;
   const crv = typeof jwk["crv"] === "string" ? jwk["crv"] : "";
   if (typeof kty !== "string" || !Object.hasOwn(algorithms, kty)) return [];

@@ -1,6 +1,7 @@
 /** A JSON Web Key Set, read once, and signatures checked against it. */
 import { createPublicKey, createSecretKey, type KeyObject } from "node:crypto";
 import { compactVerify, type JWK } from "jose";
+import { readJwks } from "#shared/tokens/read-jwks.ts";
 import { jwt, ok, type JwtStatus } from "./status.ts";
 import type { Token } from "./token.ts";
 
@@ -25,9 +26,6 @@ export interface KeySource {
   fetch(): Promise<KeySet | undefined>;
 }
 
-/** Of one issuer; more are left out. */
-const mostKeys = 256;
-
 /** Which keys an algorithm works with: a public key never becomes the secret of an HMAC. */
 const typeOfAlgorithm: Readonly<Record<string, string>> = {
   RS256: "RSA",
@@ -47,20 +45,11 @@ const typeOfAlgorithm: Readonly<Record<string, string>> = {
 
 /** Undefined where the text is no key set. A key that cannot be used is left out. */
 export function readKeySet(text: string): KeySet | undefined {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-  const list = typeof parsed === "object" && parsed !== null && "keys" in parsed ? parsed.keys : undefined;
-  if (!Array.isArray(list)) return undefined;
-  return { keys: (list as unknown[]).slice(0, mostKeys).flatMap(readKey) };
+  const keys = readJwks(text);
+  return keys && { keys: keys.flatMap(readKey) };
 }
 
-function readKey(value: unknown): readonly Key[] {
-  if (typeof value !== "object" || value === null) return [];
-  const jwk = value as Readonly<Record<keyof JWK, unknown>>;
+function readKey(jwk: Readonly<Record<keyof JWK, unknown>>): readonly Key[] {
   const { kty, crv, alg, kid, use } = jwk;
   if (typeof kty !== "string" || (use !== undefined && use !== "sig")) return [];
   const algorithm = typeof alg === "string" ? alg : undefined;
