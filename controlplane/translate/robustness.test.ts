@@ -7,6 +7,7 @@ import { AddressSchema } from "#shared/proto/gen/workload/workload_pb.js";
 import { withApiDefaults } from "#controlplane/mesh/api-defaults.ts";
 import type { KubeObject } from "#controlplane/mesh/objects.ts";
 import { World } from "#controlplane/mesh/world.ts";
+import { damaged, junk } from "./damage.ts";
 import { defaultOptions } from "./options.ts";
 import { servedForm } from "./served-form.ts";
 import {
@@ -48,51 +49,6 @@ const written: readonly KubeObject[] = [
   object("gateway.networking.k8s.io/v1", "GatewayClass", "theirs", { spec: { controllerName: "x/y" } }),
 ];
 const innocent = pod("calm/bystander");
-
-/** Any value, often one of those that trip readers up. */
-const junk = fc.oneof(
-  fc.constantFrom<unknown>(
-    null,
-    undefined,
-    "",
-    "*",
-    "None",
-    -1,
-    0.5,
-    1e20,
-    NaN,
-    true,
-    [],
-    {},
-    [null],
-    [[]],
-    "\uD800",
-    "constructor",
-    "::ffff:1.2.3.4",
-    "a/b/c",
-  ),
-  fc.anything({ maxDepth: 3, withNullPrototype: false }),
-);
-
-/** Replaces a value somewhere in the object. */
-function damaged(original: KubeObject): fc.Arbitrary<KubeObject> {
-  const paths: string[][] = [];
-  const walk = (value: unknown, path: readonly string[]): void => {
-    if (typeof value !== "object" || value === null) return;
-    for (const [key, each] of Object.entries(value)) {
-      paths.push([...path, key]);
-      walk(each, [...path, key]);
-    }
-  };
-  walk(original, []);
-  return fc.tuple(fc.constantFrom(...paths), junk).map(([path, value]) => {
-    const copy = structuredClone(original) as unknown as Record<string, unknown>;
-    let at = copy;
-    for (const key of path.slice(0, -1)) at = at[key] as Record<string, unknown>;
-    at[path.at(-1) ?? ""] = value;
-    return copy;
-  });
-}
 
 function serveAll(objects: readonly KubeObject[]): ReturnType<typeof servedForm> {
   const world = new World();

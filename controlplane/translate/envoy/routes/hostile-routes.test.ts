@@ -1,25 +1,23 @@
 /** Whatever stands in a route object, routes can be made and sent; and many objects take no more than their time. */
-import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { toBinary } from "@bufbuild/protobuf";
 import { expect, test } from "@jest/globals";
 import * as fc from "fast-check";
-import { parseAllDocuments } from "yaml";
 import { RouteSchema } from "#shared/proto/gen/envoy/config/route/v3/route_components_pb.js";
 import { withApiDefaults } from "#controlplane/mesh/api-defaults.ts";
 import type { KubeObject } from "#controlplane/mesh/objects.ts";
 import { World } from "#controlplane/mesh/world.ts";
+import { damaged } from "#controlplane/translate/damage.ts";
 import { defaultOptions } from "#controlplane/translate/options.ts";
 import { object, service } from "#controlplane/translate/small-world.ts";
 import { translate } from "#controlplane/translate/translate.ts";
+import { casesIn, objectsIn } from "../golden-cases.ts";
 import { envoyContext, proxyFacts } from "../view.ts";
 import { httpRoutesFor } from "./routes-for.ts";
 import { tcpRoutesFor } from "./tcp-routes.ts";
 
 const folder = join(import.meta.dirname, "../../testdata/envoy/routes");
-const objectsIn = (name: string): readonly KubeObject[] =>
-  parseAllDocuments(readFileSync(join(folder, name), "utf8")).map((document) => document.toJS() as KubeObject);
-const base = objectsIn("base.yaml");
+const base = objectsIn(folder, "base");
 
 /** Makes all routes of the waypoint, as bytes; how many. */
 function routesOf(objects: readonly KubeObject[]): number {
@@ -43,56 +41,13 @@ function routesOf(objects: readonly KubeObject[]): number {
   return count;
 }
 
-const junk = fc.oneof(
-  fc.constantFrom<unknown>(
-    null,
-    undefined,
-    "",
-    "*",
-    "/",
-    "%",
-    -1,
-    0.5,
-    1e20,
-    true,
-    [],
-    {},
-    [null],
-    "\uD800",
-    "constructor",
-  ),
-  fc.anything({ maxDepth: 2, withNullPrototype: false }),
-);
-
-/** Replaces a value somewhere in the object's spec. */
-function damaged(original: KubeObject): fc.Arbitrary<KubeObject> {
-  const paths: string[][] = [];
-  const walk = (value: unknown, path: readonly string[]): void => {
-    if (typeof value !== "object" || value === null) return;
-    for (const [key, each] of Object.entries(value)) {
-      paths.push([...path, key]);
-      walk(each, [...path, key]);
-    }
-  };
-  walk(original["spec"], ["spec"]);
-  return fc.tuple(fc.constantFrom(...paths), junk).map(([path, value]) => {
-    const copy = structuredClone(original) as unknown as Record<string, unknown>;
-    let at = copy;
-    for (const key of path.slice(0, -1)) at = at[key] as Record<string, unknown>;
-    at[path.at(-1) ?? ""] = value;
-    return copy;
-  });
-}
-
-const cases = readdirSync(folder).filter((name) => name.endsWith(".yaml") && name !== "base.yaml");
-
-test.each(cases)("junk in %s", (name) => {
-  const objects = objectsIn(name).filter(({ spec }) => typeof spec === "object");
+test.each(casesIn(folder))("junk in %s", (name) => {
+  const objects = objectsIn(folder, name).filter(({ spec }) => typeof spec === "object");
   fc.assert(
     fc.property(
       fc
         .constantFrom(...objects.keys())
-        .chain((index) => damaged(objects[index] ?? {}).map((broken) => [index, broken] as const)),
+        .chain((index) => damaged(objects[index] ?? {}, "spec").map((broken) => [index, broken] as const)),
       ([index, broken]) => {
         routesOf(objects.with(index, broken));
       },
