@@ -73,16 +73,3 @@ const answerLabels = (answer: SeriesFacts["answer"]): Labels =>
         ["response_code", answer.code],
         ["grpc_response_status", answer.grpcStatus],
       ];
-
-/** Names that overrides may take off. */
-export const standardLabels: ReadonlySet<string> = new Set(
-  [
-    "reporter",
-    "source_workload source_canonical_service source_canonical_revision source_workload_namespace",
-    "source_principal source_app source_version source_cluster",
-    "destination_workload destination_workload_namespace destination_principal destination_app destination_version",
-    "destination_service destination_canonical_service destination_canonical_revision",
-    "destination_service_name destination_service_namespace destination_cluster",
-    "request_protocol response_code grpc_response_status response_flags connection_security_policy",
-  ].flatMap((line) => line.split(" ")),
-);
