@@ -1,17 +1,7 @@
 /** The whole of a waypoint, in the order in which it starts; it stops in reverse. */
-import { CaClient } from "#shared/ca/ca-client.ts";
 import { CertificateManager, type CertificateSource } from "#shared/ca/certificate-manager.ts";
-import type { WorkloadCertificate } from "#shared/ca/workload-certificate.ts";
 import type { Clock } from "#shared/clock/clock.ts";
-import { MeshError } from "#shared/errors/mesh-error.ts";
-import {
-  parseEndpoint,
-  parseRootSource,
-  parseTokenSource,
-  type ChannelSettings,
-  type CallSettings,
-} from "#shared/grpc/control-plane-channel.ts";
-import { spiffeId, type SpiffeId } from "#shared/identity/spiffe-id.ts";
+import { spiffeId } from "#shared/identity/spiffe-id.ts";
 import { Readiness } from "#shared/lifecycle/readiness.ts";
 import { tryIp, type Ip } from "#shared/net/ip.ts";
 import { adminRoutes } from "#shared/observe/http-servers/admin-routes.ts";
@@ -20,15 +10,15 @@ import { openHttpServer } from "#shared/observe/http-servers/open-server.ts";
 import { readinessRoutes } from "#shared/observe/http-servers/readiness-routes.ts";
 import type { Logging } from "#shared/observe/logging.ts";
 import { MetricsRegistry } from "#shared/observe/metrics.ts";
-import { registerProcessMetrics, xdsMetrics } from "#shared/observe/process-metrics.ts";
+import { registerProcessMetrics } from "#shared/observe/process-metrics.ts";
 import { WorkloadStore } from "#shared/workload/workload-store.ts";
-import { DeltaClient } from "#shared/xds/delta-client.ts";
-import { waypointNode } from "#shared/xds/node.ts";
 import { typeUrls } from "#shared/xds/type-urls.ts";
-import type { ControlPlaneConfig, WaypointConfig } from "./config.ts";
+import type { WaypointConfig } from "./config.ts";
+import { openCa, openXds } from "./control-plane.ts";
 import { HboneIngress } from "./ingress/hbone-ingress.ts";
 import { ListenerSet } from "./ingress/listener-set.ts";
 import { layerKinds, networkLayerKinds } from "./layers/registry.ts";
+import { certificateOf, certificateStates, certificateThere } from "./own-certificate.ts";
 import { openTelemetry } from "./telemetry/open-telemetry.ts";
 import { observeProxy } from "./telemetry/metrics/proxy-metrics.ts";
 import type { NodeFacts } from "./telemetry/expression/attributes.ts";
@@ -67,9 +57,6 @@ export interface Waypoint extends AsyncDisposable {
 const acceptsWhileDrainingMs = 3_000;
 /** What is known of the last requests is sent before the process ends. Milliseconds. */
 const spansMayTakeMs = 2_000;
-/** Where the pod's token is mounted. */
-const defaultTokenPath = "/var/run/secrets/tokens/istio-token";
-
 /** @throws where a port is taken */
 export async function startWaypoint(config: WaypointConfig, deps: WaypointDeps): Promise<Waypoint> {
   const stack = new AsyncDisposableStack();
@@ -272,105 +259,7 @@ function nodeFacts(config: WaypointConfig): NodeFacts {
   };
 }
 
-/** The certificate to present now; waits for the first one. */
-function certificateOf(
-  certificates: CertificateManager | undefined,
-  identity: SpiffeId,
-): () => WorkloadCertificate | Promise<WorkloadCertificate> {
-  if (certificates === undefined) {
-    const why = "this waypoint was started without tunnels (WAYPOINT_TUNNELS=off)";
-    return () => Promise.reject(new MeshError("CERTIFICATE_UNAVAILABLE", `Cannot open a tunnel: ${why}`));
-  }
-  return () => certificates.current(identity) ?? certificates.certificateFor(identity);
-}
-
-/** A CA that refuses is asked again in the background. */
-async function certificateThere(certificates: CertificateManager, identity: SpiffeId): Promise<void> {
-  const arrived = Promise.withResolvers<void>();
-  const stop = certificates.onRotated(() => arrived.resolve());
-  await certificates.certificateFor(identity).catch(() => arrived.promise);
-  stop();
-}
-
-const certificateStates = (certificates: CertificateManager | undefined) =>
-  [...(certificates?.states() ?? [])].map(([identity, state]) =>
-    state.at === "available"
-      ? {
-          identity,
-          state: state.at,
-          serial_number: state.certificate.serial,
-          valid_from: new Date(state.certificate.notBeforeMs).toISOString(),
-          expiration_time: new Date(state.certificate.notAfterMs).toISOString(),
-        }
-      : { identity, state: state.at },
-  );
-
 /** Where Envoy answers the same question. */
 const readyRoute = (readiness: Readiness) => ({
   "/ready": () => (readiness.isReady ? { body: "LIVE\n" } : { status: 503, body: "PRE_INITIALIZING\n" }),
-});
-
-function openCa(config: WaypointConfig, logging: Logging, stack: AsyncDisposableStack): CertificateSource | undefined {
-  if (config.ca === undefined) return undefined;
-  return stack.use(
-    new CaClient(
-      {
-        ...channelOf(config.ca, parseEndpoint(config.ca.address)),
-        ...callOf(config, config.ca),
-        ttlSeconds: Math.round(config.secretTtlMs / 1_000),
-        impersonate: false,
-      },
-      logging.scope("ca"),
-    ),
-  );
-}
-
-function openXds(
-  config: WaypointConfig,
-  logging: Logging,
-  state: WaypointState,
-  registry: MetricsRegistry,
-  clock: Clock,
-): DeltaClient {
-  const log = logging.scope("xds");
-  const { node, unreadable } = waypointNode({
-    instanceIp: config.instanceIps.join(","),
-    podName: config.podName,
-    podNamespace: config.podNamespace,
-    nodeName: config.nodeName,
-    serviceAccount: config.serviceAccount,
-    labels: config.labels,
-    metadata: { ...config.metadata, CLUSTER_ID: config.clusterId, NETWORK: config.network },
-    jsonMetadata: config.jsonMetadata,
-  });
-  if (unreadable.length > 0) log.warn({ unreadable }, "ISTIO_METAJSON_ variables are no JSON and were left out");
-  const endpoint = parseEndpoint(config.xds.address, { allowsLocalPlaintext: true });
-  return new DeltaClient({
-    channel: channelOf(config.xds, endpoint),
-    call: callOf(config, config.xds, endpoint.plaintext),
-    node,
-    subscriptions: state.subscriptions(),
-    clock,
-    log,
-    onEvent: xdsMetrics(registry),
-  });
-}
-
-const channelOf = (
-  { roots, alternativeHostname }: ControlPlaneConfig,
-  endpoint: ChannelSettings["endpoint"],
-): ChannelSettings => ({
-  endpoint,
-  roots: endpoint.plaintext === true ? { from: "system" } : parseRootSource(roots),
-  ...(alternativeHostname !== undefined && { alternativeHostname }),
-});
-
-const callOf = (
-  { authToken, clusterId }: WaypointConfig,
-  { headers }: ControlPlaneConfig,
-  plaintext = false,
-): CallSettings => ({
-  token: plaintext ? { from: "nowhere" } : parseTokenSource(authToken, defaultTokenPath),
-  clusterId,
-  headers,
 });
