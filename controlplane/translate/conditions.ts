@@ -206,6 +206,14 @@ export function acceptedBy(
     : { ...base, status: "False", reason: "Invalid", message };
 }
 
+/** It is in force, but for what is told here. */
+export function withProblems(condition: StatusCondition, problems: readonly string[]): StatusCondition {
+  if (problems.length === 0) return condition;
+  const message = [condition.message, ...problems].join("; ");
+  const reason = condition.status === "True" ? "PartiallyInvalid" : condition.reason;
+  return { ...condition, reason, message };
+}
+
 export function resolveTarget(
   world: WorldView,
   meta: Meta,

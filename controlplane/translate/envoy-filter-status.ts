@@ -1,7 +1,7 @@
 /** Condition `Accepted` of EnvoyFilters: which of their patches have an effect, and what to write instead of the others. */
 import type { EnvoyFilter } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
-import { acceptedBy, resolveTarget, type ServicesByName } from "./conditions.ts";
+import { acceptedBy, resolveTarget, withProblems, type ServicesByName } from "./conditions.ts";
 import { readFilterPatches } from "./envoy/envoy-filters/in-force.ts";
 import type { TranslateOptions } from "./options.ts";
 import { isOfRevision } from "./revision.ts";
@@ -53,11 +53,5 @@ function accepted(
     };
   }
   const targets = filter.targetRefs.map((ref) => resolveTarget(world, filter.meta, ref, waypoints, services));
-  const condition = acceptedBy(targets, base);
-  if (problems.length === 0) return condition;
-  return {
-    ...condition,
-    reason: condition.status === "True" ? "PartiallyInvalid" : condition.reason,
-    message: [condition.message, ...problems].join("; "),
-  };
+  return withProblems(acceptedBy(targets, base), problems);
 }

@@ -2,7 +2,7 @@
 import type { AuthorizationPolicy, Meta, RequestAuthentication, TargetRef } from "#controlplane/mesh/objects.ts";
 import { keysOf } from "#controlplane/mesh/token-keys.ts";
 import type { Collected } from "./collected.ts";
-import { waypointAccepted, type ServicesByName } from "./conditions.ts";
+import { waypointAccepted, withProblems, type ServicesByName } from "./conditions.ts";
 import { findAuthorizer } from "./envoy/security/find-authorizer.ts";
 import { convertRule } from "./envoy/security/rbac-rules.ts";
 import { inspection } from "./protocol.ts";
@@ -22,14 +22,6 @@ export function policyCondition(
     ...authorizerProblems(collected, policy),
     ...connectionProblems(collected, policy, services),
   ]);
-}
-
-/** It is in force, but for what is told here. */
-function withProblems(condition: StatusCondition, problems: readonly string[]): StatusCondition {
-  if (problems.length === 0) return condition;
-  const message = [condition.message, ...problems].join("; ");
-  const reason = condition.status === "True" ? "PartiallyInvalid" : condition.reason;
-  return { ...condition, reason, message };
 }
 
 /** Where an authorizer cannot be asked, nobody may pass. */

@@ -1,7 +1,7 @@
 /** Condition `Accepted` of Telemetry objects: whether they reach a waypoint, and what of them cannot be done. */
 import type { Telemetry } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
-import { acceptedBy, resolveTarget, type ServicesByName } from "./conditions.ts";
+import { acceptedBy, resolveTarget, withProblems, type ServicesByName } from "./conditions.ts";
 import { accessLogs } from "./envoy/telemetry/access-logs.ts";
 import { statsConfig } from "./envoy/telemetry/metrics.ts";
 import { tracingProblems } from "./envoy/telemetry/tracing.ts";
@@ -53,13 +53,7 @@ function accepted(
           targetRefs.map((ref) => resolveTarget(world, meta, ref, waypoints, services)),
           base,
         );
-  const problems = problemsOf(world, telemetry);
-  if (problems.length === 0) return condition;
-  return {
-    ...condition,
-    reason: condition.status === "True" ? "PartiallyInvalid" : condition.reason,
-    message: [condition.message, ...problems].join("; "),
-  };
+  return withProblems(condition, problemsOf(world, telemetry));
 }
 
 const scopeOf = ({ meshConfig }: WorldView, { namespace }: Telemetry["meta"]): string =>
