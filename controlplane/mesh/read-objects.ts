@@ -1,4 +1,4 @@
-/** From plain objects to the internal form. A field of a wrong type throws {@link ShapeError}. */
+/** From plain objects to the internal form. A field of a wrong type throws `ShapeError`. */
 import { readDestinationRule } from "./destination-rule.ts";
 import { readEnvoyFilterSpec } from "./envoy-filter.ts";
 import type { Field } from "./field.ts";

@@ -3,7 +3,7 @@ import { parseDurationMs } from "#shared/config/env-reader.ts";
 import { checkOperation, checkSource } from "./authorization-policy.ts";
 import type { Field } from "./field.ts";
 import { checkWrittenName } from "./header-checks.ts";
-import { rateLimitBody, keyNames, nameMatch } from "./rate-limit-forms.ts";
+import { keyNames, nameMatch, rateLimitBody } from "./rate-limit-forms.ts";
 import { checkUnique } from "./scalars.ts";
 
 const targets: ReadonlyMap<string, "service" | "gateway" | "route"> = new Map([

@@ -2,7 +2,6 @@
 import { createServer, type Server, type Socket } from "node:net";
 import type { Clock } from "#shared/clock/clock.ts";
 import { explain } from "#shared/errors/mesh-error.ts";
-
 import type { Logger } from "#shared/observe/logger.ts";
 import { endsOf, type SocketEnds } from "#shared/sockets/socket-ends.ts";
 import { ConnectionSet } from "./connection-set.ts";
