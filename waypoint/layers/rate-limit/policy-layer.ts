@@ -264,6 +264,9 @@ const serviceError = (status: number): LocalReply => ({
   flag: "RLSE",
 });
 
+/** To microseconds: (now + a minute) - now is a little more than a minute for some values of now, and would be told as 61 s. */
+const withoutNoise = (ms: number): number => Math.round(ms * 1_000) / 1_000;
+
 /** The window of a limit that leaves least. */
 function localStanding({ config }: CompiledPolicy, { limit, rates, allowances, cost }: Count, nowMs: number): Limited {
   let least = 0;
@@ -272,14 +275,14 @@ function localStanding({ config }: CompiledPolicy, { limit, rates, allowances, c
   }
   const allowance = allowances[least] as Allowance;
   const rate = rates[least] as CompiledRate;
-  const untilMs = Math.max(...allowances.map((each) => each.untilMs(nowMs, Math.max(cost, 1))));
+  const untilMs = withoutNoise(Math.max(...allowances.map((each) => each.untilMs(nowMs, Math.max(cost, 1)))));
   return {
     policy: config.name,
     limit: limit.name,
     requests: rate.requests,
     perSeconds: Math.ceil(rate.perMs / 1000),
     remaining: Math.max(0, Math.floor(allowance.tokens(nowMs))),
-    resetSeconds: Math.ceil(allowance.untilFillMs(nowMs) / 1000),
+    resetSeconds: Math.ceil(withoutNoise(allowance.untilFillMs(nowMs)) / 1000),
     retrySeconds: Number.isFinite(untilMs) ? untilMs / 1000 : undefined,
   };
 }
