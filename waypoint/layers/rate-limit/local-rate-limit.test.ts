@@ -129,6 +129,30 @@ describe("descriptors", () => {
     expect(ask(layer, { rateLimits: byUser }).reply).toBeUndefined();
   });
 
+  test("the strictest is charged first, and nothing after the one that is empty", () => {
+    const entry = (key: string) => [{ key, value: "" }];
+    const both: Asked = {
+      rateLimits: ["loose", "strict"].map((key) => ({
+        actions: [{ generic_key: { descriptor_key: key, descriptor_value: "x" } }],
+      })),
+    };
+    const { layer } = layerOf({
+      token_bucket: bucket(100),
+      descriptors: [
+        { entries: entry("loose"), token_bucket: bucket(2) },
+        { entries: entry("strict"), token_bucket: bucket(1) },
+      ],
+    });
+    const looseOnly: Asked = { rateLimits: (both.rateLimits ?? []).slice(0, 1) };
+    // The second is refused by the strict bucket and leaves the loose one alone, whatever their order in the route.
+    expect([both, both, looseOnly, looseOnly].map((each) => ask(layer, each).reply?.status)).toEqual([
+      undefined,
+      429,
+      undefined,
+      429,
+    ]);
+  });
+
   test("a value of its own goes with its own bucket", () => {
     const { layer } = layerOf({
       token_bucket: bucket(100),

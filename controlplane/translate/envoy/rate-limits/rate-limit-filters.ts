@@ -135,12 +135,15 @@ function limitInit(context: EnvoyContext, namespace: string, { limit, exceptRout
 
 const replicas = ({ waypoint }: EnvoyContext): number => Math.max(waypoint.serviceAccounts.length, 1);
 
-/** A share is the same number in a time that is so much longer: no fractions get lost. */
-const rateInit = ({ requests, perMs, burst }: RateWindow, shares: number): RateInit => ({
-  requests,
-  perMs: BigInt(perMs * shares),
-  burst: Math.max(Math.ceil(burst / shares), 1),
-});
+/** A share of a number that cannot be divided is the whole number in a time that is so much longer: nothing gets lost. */
+function rateInit({ requests, perMs, burst }: RateWindow, shares: number): RateInit {
+  const isWhole = requests % shares === 0;
+  return {
+    requests: isWhole ? requests / shares : requests,
+    perMs: BigInt(isWhole ? perMs : perMs * shares),
+    burst: Math.max(Math.ceil(burst / shares), 1),
+  };
+}
 
 function costInit({ cost }: Limit) {
   switch (cost.kind) {
