@@ -20,30 +20,31 @@ const ann = { namespace: "shop", name: "ann" };
 const bob = { namespace: "shop", name: "bob" };
 const url = "http://reviews/";
 
-const redis = documents(
-  {
-    apiVersion: "v1",
-    kind: "Pod",
-    metadata: { name: "redis", namespace: "istio-system", labels: { app: "redis" } },
-    spec: {
-      terminationGracePeriodSeconds: 1,
-      containers: [
-        {
-          name: "redis",
-          image: "redis",
-          command: ["redis-server", "--save", "", "--bind", "*", "-::*", "--protected-mode", "no", "--dir", "/tmp"],
-          readinessProbe: { tcpSocket: { port: 6379 }, periodSeconds: 1 },
-        },
-      ],
+const redis = (name: string, namespace: string): string =>
+  documents(
+    {
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name, namespace, labels: { app: name } },
+      spec: {
+        terminationGracePeriodSeconds: 1,
+        containers: [
+          {
+            name: "redis",
+            image: "redis",
+            command: ["redis-server", "--save", "", "--bind", "*", "-::*", "--protected-mode", "no", "--dir", "/tmp"],
+            readinessProbe: { tcpSocket: { port: 6379 }, periodSeconds: 1 },
+          },
+        ],
+      },
     },
-  },
-  {
-    apiVersion: "v1",
-    kind: "Service",
-    metadata: { name: "redis", namespace: "istio-system" },
-    spec: { selector: { app: "redis" }, ports: [{ name: "redis", port: 6379 }] },
-  },
-);
+    {
+      apiVersion: "v1",
+      kind: "Service",
+      metadata: { name, namespace },
+      spec: { selector: { app: name }, ports: [{ name: "redis", port: 6379 }] },
+    },
+  );
 
 beforeAll(async () => {
   mesh = await startMesh("rate-limits");
@@ -56,7 +57,7 @@ beforeAll(async () => {
       webPod("reviews-1", { namespace: "shop", node: "node-1", app: "reviews" }),
       webService("reviews", "shop"),
       waypointGateway("waypoint", "shop"),
-      redis,
+      redis("redis", "istio-system"),
       service.replace(
         '{ name: REDIS_URL, value: "" }',
         '{ name: REDIS_URL, value: "redis://redis.istio-system:6379" }',
@@ -241,6 +242,19 @@ describe("Global", () => {
       ]),
     );
   });
+});
+
+test("a Redis behind the waypoint is plain TCP: redis-cli works through it", async () => {
+  await mesh.cluster.apply(redis("cache", "shop"));
+  await mesh.cluster.podsReady("shop", 4);
+  await mesh.cluster.until("PONG through the waypoint", async () =>
+    (await mesh.cluster.exec(ann, ["redis-cli", "-h", "cache", "PING"])).stdout.startsWith("PONG"),
+  );
+  await mesh.cluster.exec(ann, ["redis-cli", "-h", "cache", "SET", "book", "978-1"]);
+  expect((await mesh.cluster.exec(bob, ["redis-cli", "-h", "cache", "GET", "book"])).stdout.trim()).toBe("978-1");
+  const { stdout } = await mesh.cluster.exec(ann, ["redis-cli", "-h", "cache", "CLIENT", "LIST"]);
+  const waypoints = await mesh.cluster.pods("shop", "gateway.networking.k8s.io/gateway-name=waypoint");
+  expect(waypoints.some(({ status }) => stdout.includes(`addr=${status?.podIP ?? "?"}:`))).toBe(true);
 });
 
 test("what cannot be applied is refused with every mistake", async () => {
