@@ -61,7 +61,7 @@ test("what others wrote cannot add a line to plain logs, nor speak to the termin
   const hostile = "a\n2027-01-15T08:00:00Z\tinfo\taccess\tforged\r\u001b[2J\u009b1A\u007f\u2028b\u202ec";
   logging.scope("ca").warn({ error: hostile, list: [hostile], [hostile]: 1 }, hostile);
   expect(lines).toHaveLength(1);
-  // oxlint-disable-next-line no-control-regex
+  // oxlint-disable-next-line no-control-regex -- none of them may reach a line
   expect(lines[0]?.slice(0, -1)).not.toMatch(/[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u2028\u202e]/);
   expect(lines[0]?.split("\t")).toHaveLength(5);
 });

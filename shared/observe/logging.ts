@@ -183,7 +183,7 @@ export function plainLine(json: string): string {
 const oneLine = (text: string): string => visible(text.replaceAll(/[\n\t\r]/g, " "));
 
 /** Of the control characters JSON escapes the older half alone; the rest, and what reorders or breaks lines, here. */
-// oxlint-disable-next-line no-control-regex
+// oxlint-disable-next-line no-control-regex -- they are what is looked for
 const invisible = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g;
 
 export const visible = (text: string): string =>

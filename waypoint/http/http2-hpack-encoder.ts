@@ -204,7 +204,7 @@ function writeText(out: Buffer, at: number, text: string): number {
 }
 
 /** Such text is longer on the wire than here: tables would count differently. */
-// oxlint-disable-next-line no-control-regex
+// oxlint-disable-next-line no-control-regex -- a range of bytes, from the first on
 const isWide = (text: string): boolean => /[^\0-\xff]/.test(text);
 
 function writeLongText(out: Buffer, at: number, text: string): number {

@@ -72,7 +72,7 @@ const meanings: ReadonlyMap<string, number> = new Map([
 const isName = (name: string): boolean => /^[!#$%&'*+\-.^_`|~0-9a-z]+$/.test(name);
 /** Anything but control characters (tab is none), without white space at either end. */
 const isValue = (value: string): boolean =>
-  // oxlint-disable-next-line no-control-regex
+  // oxlint-disable-next-line no-control-regex -- they are what is refused
   /^(?:[^\0-\x20\x7f](?:[^\0-\x08\x0a-\x1f\x7f]*[^\0-\x20\x7f])?)?$/.test(value);
 
 /** Looked at once for each field that is sent as text; the dynamic table remembers it. */
