@@ -26,6 +26,9 @@ export interface LoadResult {
   readonly gigabitsPerSecond?: number;
   readonly gigabytes?: number;
   readonly operations?: number;
+  /** Also what was moved before measuring began: CPU read around the whole command is divided by these. */
+  readonly gigabytesInAll?: number;
+  readonly operationsInAll?: number;
   readonly perSecond?: number;
   readonly p50Us?: number;
   readonly p99Us?: number;
@@ -107,10 +110,17 @@ async function bulk(target: Target, connections: number, up: boolean, seconds: n
   await pause(300); // slow start and first allocations are not what is measured
   const [startUs, startBytes] = [nowUs(), up ? written() : bytes];
   await pause(seconds * 1_000);
-  const [tookS, moved] = [(nowUs() - startUs) / 1e6, (up ? written() : bytes) - startBytes];
+  const inAll = up ? written() : bytes;
+  const [tookS, moved] = [(nowUs() - startUs) / 1e6, inAll - startBytes];
   running = false;
   for (const socket of sockets) socket.destroy();
-  return { errors, seconds: tookS, gigabytes: moved / 1e9, gigabitsPerSecond: (moved * 8) / 1e9 / tookS };
+  return {
+    errors,
+    seconds: tookS,
+    gigabytes: moved / 1e9,
+    gigabytesInAll: inAll / 1e9,
+    gigabitsPerSecond: (moved * 8) / 1e9 / tookS,
+  };
 }
 
 async function pingpong(target: Target, connections: number, size: number, seconds: number): Promise<LoadResult> {
@@ -119,12 +129,14 @@ async function pingpong(target: Target, connections: number, size: number, secon
   let running = true;
   let counting = false;
   let errors = 0;
+  let operationsInAll = 0;
   const sockets = Array.from({ length: connections }, () => {
     let sentUs = 0;
     let missing = 0;
     const socket = dial(target, (count) => {
       missing -= count;
       if (missing > 0) return;
+      operationsInAll++;
       if (counting) latencies.record(nowUs() - sentUs);
       if (running) ask();
     });
@@ -152,6 +164,7 @@ async function pingpong(target: Target, connections: number, size: number, secon
     errors,
     seconds: tookS,
     operations: latencies.count,
+    operationsInAll,
     perSecond: latencies.count / tookS,
     p50Us: latencies.percentile(0.5),
     p99Us: latencies.percentile(0.99),

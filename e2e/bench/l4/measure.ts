@@ -128,8 +128,8 @@ export async function measureMesh(cluster: Cluster, options: Options): Promise<M
   const after = await usage(cluster);
   return {
     ...traffic,
-    cpuSecondsPerGigabyte: bulk.cpuMs / 1_000 / (bulk.result.gigabytes ?? Number.NaN),
-    cpuMsPerThousandRoundTrips: trips.cpuMs / ((trips.result.operations ?? Number.NaN) / 1_000),
+    cpuSecondsPerGigabyte: bulk.cpuMs / 1_000 / (bulk.result.gigabytesInAll ?? Number.NaN),
+    cpuMsPerThousandRoundTrips: trips.cpuMs / ((trips.result.operationsInAll ?? Number.NaN) / 1_000),
     rssFreshMib: fresh.rssKib / 1_024,
     rssPerIdleConnectionKib: (withIdle.rssKib - beforeIdle.rssKib) / 1_000,
     rssAfterMib: after.rssKib / 1_024,
