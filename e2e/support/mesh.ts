@@ -130,14 +130,15 @@ export async function ztunnelLog(cluster: Cluster): Promise<string[]> {
 /** What each ztunnel's process uses. */
 export async function ztunnelUsage(cluster: Cluster): Promise<ProcessUsage[]> {
   const pods = await cluster.pods("istio-system", "app=ztunnel");
+  return Promise.all(pods.map((pod) => podUsage(cluster, nameOf(pod), "ztunnel")));
+}
+
+/** What those processes of a pod use whose command line holds the text. */
+export async function podUsage(cluster: Cluster, pod: PodName, text: string): Promise<ProcessUsage> {
   const program = join(projectRoot, "e2e/support/process-usage.ts");
-  return Promise.all(
-    pods.map(async (pod) => {
-      const { stdout, stderr } = await cluster.exec(nameOf(pod), ["node", program, "ztunnel"]);
-      if (stdout === "") throw new Error(`Cannot read what ztunnel uses: ${stderr}`);
-      return JSON.parse(stdout) as ProcessUsage;
-    }),
-  );
+  const { stdout, stderr } = await cluster.exec(pod, ["node", program, text]);
+  if (stdout === "") throw new Error(`Cannot read what ${text} uses in ${pod.name}: ${stderr}`);
+  return JSON.parse(stdout) as ProcessUsage;
 }
 
 /** The pod IP of one family. */

@@ -2,11 +2,14 @@
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import type { Cluster } from "#e2e/support/cluster.ts";
-import { outcomeOf, podIp, projectRoot, ztunnelUsage } from "#e2e/support/mesh.ts";
+import { certificateFor, strangeAuthority } from "#e2e/support/forged-certificate.ts";
+import { outcomeOf, podIp, podUsage, projectRoot, ztunnelUsage } from "#e2e/support/mesh.ts";
 import type { ProcessUsage } from "#e2e/support/process-usage.ts";
 import { secondSet, type LoadResult } from "./load.ts";
+import { pairName, type PairCertificate } from "./plain-pair.ts";
 
 const program = join(projectRoot, "e2e/bench/l4/load.ts");
+const plainPair = join(projectRoot, "e2e/bench/l4/plain-pair.ts");
 const client = { namespace: "bench", name: "client" };
 const server = { namespace: "bench", name: "server" };
 const ports = { direct: 9000, meshed: 9000 + secondSet } as const;
@@ -29,10 +32,14 @@ export interface Traffic {
   readonly connects: LoadResult;
 }
 
+/** User and system time of both proxies. */
+export interface CpuCost {
+  readonly secondsPerGigabyte: number;
+  readonly msPerThousandRoundTrips: number;
+}
+
 export interface Meshed extends Traffic {
-  /** CPU of all ztunnels, user and system. */
-  readonly cpuSecondsPerGigabyte: number;
-  readonly cpuMsPerThousandRoundTrips: number;
+  readonly cpu: CpuCost;
   readonly rssFreshMib: number;
   readonly rssPerIdleConnectionKib: number;
   readonly rssAfterMib: number;
@@ -96,7 +103,7 @@ export async function measureTraffic(cluster: Cluster, path: Path, { seconds, sa
 }
 
 export async function measureMesh(cluster: Cluster, options: Options): Promise<Meshed> {
-  const { seconds, say, quick = false } = options;
+  const { say, quick = false } = options;
   const fresh = await usage(cluster);
   say("  1000 idle connections");
   const words = ["idle", "--connections", "1000", "--seconds", "6", "--host", await podIp(cluster, server)];
@@ -106,14 +113,11 @@ export async function measureMesh(cluster: Cluster, options: Options): Promise<M
   const withIdle = await usage(cluster);
   await idle.done;
 
-  const cpuOf = async (what: string, ...args: (string | number)[]) => {
-    say(`  ${what}, for CPU`);
-    const before = await usage(cluster);
-    const result = await load(cluster, "meshed", ...args, "--seconds", seconds);
-    return { result, cpuMs: (await usage(cluster)).cpuMs - before.cpuMs };
-  };
-  const bulk = await cpuOf("bulk up, 1 connection", "bulk", "--connections", 1);
-  const trips = await cpuOf("round trips, 32 connections", "pingpong", "--connections", 32);
+  const cpu = await measureCpu(
+    (...args) => load(cluster, "meshed", ...args),
+    async () => (await usage(cluster)).cpuMs,
+    options,
+  );
   const traffic = await measureTraffic(cluster, "meshed", options);
   let connectionsMade = traffic.connects.operations ?? 0;
   const wanted = quick ? connectionsMade : 100_000;
@@ -128,13 +132,60 @@ export async function measureMesh(cluster: Cluster, options: Options): Promise<M
   const after = await usage(cluster);
   return {
     ...traffic,
-    cpuSecondsPerGigabyte: bulk.cpuMs / 1_000 / (bulk.result.gigabytesInAll ?? Number.NaN),
-    cpuMsPerThousandRoundTrips: trips.cpuMs / ((trips.result.operationsInAll ?? Number.NaN) / 1_000),
+    cpu,
     rssFreshMib: fresh.rssKib / 1_024,
     rssPerIdleConnectionKib: (withIdle.rssKib - beforeIdle.rssKib) / 1_000,
     rssAfterMib: after.rssKib / 1_024,
     connectionsMade,
   };
+}
+
+async function measureCpu(
+  run: (...args: (string | number)[]) => Promise<LoadResult>,
+  usedMs: () => Promise<number>,
+  { seconds, say }: Options,
+): Promise<CpuCost> {
+  const costOf = async (what: string, ...args: (string | number)[]) => {
+    say(`  ${what}, for CPU`);
+    const beforeMs = await usedMs();
+    const result = await run(...args, "--seconds", seconds);
+    return { result, cpuMs: (await usedMs()) - beforeMs };
+  };
+  const bulk = await costOf("bulk up, 1 connection", "bulk", "--connections", 1);
+  const trips = await costOf("round trips, 32 connections", "pingpong", "--connections", 32);
+  return {
+    secondsPerGigabyte: bulk.cpuMs / 1_000 / (bulk.result.gigabytesInAll ?? Number.NaN),
+    msPerThousandRoundTrips: trips.cpuMs / ((trips.result.operationsInAll ?? Number.NaN) / 1_000),
+  };
+}
+
+/** What `plain-pair.ts` uses between the same pods, as long as they are not captured. */
+export async function measurePlainPair(cluster: Cluster, options: Options): Promise<CpuCost> {
+  const authority = await strangeAuthority();
+  const { certificatePem, keyPem } = await certificateFor(authority, { type: "dns", value: pairName });
+  const certificate: PairCertificate = { cert: certificatePem, key: keyPem, ca: authority.certificatePem };
+  const words = ["node", plainPair, "--certificate", Buffer.from(JSON.stringify(certificate)).toString("base64")];
+  const inbound = await cluster.start(server, [...words, "in"]);
+  await inbound.line((line) => line === "ready");
+  const to = `${await podIp(cluster, server)}:9500`;
+  const outbound = await cluster.start(client, [...words, "out", "--listen", "9600", "--to", to]);
+  await outbound.line((line) => line === "ready");
+  try {
+    return await measureCpu(
+      async (...args) => {
+        const target = ["--host", "127.0.0.1", "--port", 9600];
+        return outcomeOf(await cluster.start(client, ["node", program, ...[...args, ...target].map(String)]));
+      },
+      async () => {
+        const both = await Promise.all([client, server].map((pod) => podUsage(cluster, pod, "plain-pair")));
+        return both.reduce((sum, { cpuMs }) => sum + cpuMs, 0);
+      },
+      options,
+    );
+  } finally {
+    for (const pod of [client, server]) await cluster.exec(pod, ["pkill", "-f", "plain-pair"]);
+    await Promise.all([inbound.done, outbound.done]);
+  }
 }
 
 /** CPU of all ztunnels together, memory of the largest. */

@@ -1,7 +1,7 @@
 /** From measurements to a table of ratios beside the anchors. */
 import { anchors } from "./anchors.ts";
 import type { LoadResult } from "./load.ts";
-import type { Meshed, Traffic } from "./measure.ts";
+import type { CpuCost, Meshed, Traffic } from "./measure.ts";
 
 export interface Row {
   readonly name: string;
@@ -14,7 +14,7 @@ export interface Row {
   readonly anchor?: number;
 }
 
-export function rowsOf(direct: Traffic, meshed: Meshed): Row[] {
+export function rowsOf(direct: Traffic, meshed: Meshed, plain: CpuCost): Row[] {
   const compared = (
     name: string,
     unit: string,
@@ -40,6 +40,14 @@ export function rowsOf(direct: Traffic, meshed: Meshed): Row[] {
     const anchor = anchors[name];
     return { name, unit, meshed: value, ...("value" in anchor ? { anchor: anchor.value } : {}) };
   };
+  /** Beside two plain proxies in Node: what remains when the machine is taken out of the figure. */
+  const overPlain = (direct: number, unit: string, value: number): Row => ({
+    name: "  beside two plain proxies",
+    unit,
+    direct,
+    meshed: value,
+    ratio: value / direct,
+  });
   return [
     bulk("bulk up, 1 connection", ({ up1 }) => up1, anchors["bulk up, 1 connection"].ratio),
     bulk("bulk up, 8 connections", ({ up8 }) => up8, anchors["bulk up, 8 connections"].ratio),
@@ -60,8 +68,10 @@ export function rowsOf(direct: Traffic, meshed: Meshed): Row[] {
       ({ connects }) => connects.laterPerSecond,
       anchors["new connections, later"].ratio,
     ),
-    alone("CPU of both proxies per GB", "s", meshed.cpuSecondsPerGigabyte),
-    alone("CPU of both proxies per 1000 round trips at 32", "ms", meshed.cpuMsPerThousandRoundTrips),
+    alone("CPU of both proxies per GB", "s", meshed.cpu.secondsPerGigabyte),
+    overPlain(plain.secondsPerGigabyte, "s", meshed.cpu.secondsPerGigabyte),
+    alone("CPU of both proxies per 1000 round trips at 32", "ms", meshed.cpu.msPerThousandRoundTrips),
+    overPlain(plain.msPerThousandRoundTrips, "ms", meshed.cpu.msPerThousandRoundTrips),
     alone("ztunnel RSS, fresh", "MiB", meshed.rssFreshMib),
     alone("ztunnel RSS, per idle connection", "KiB", meshed.rssPerIdleConnectionKib),
     alone("ztunnel RSS, after the connections", "MiB", meshed.rssAfterMib),

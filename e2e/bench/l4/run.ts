@@ -1,6 +1,6 @@
 /** The L4 part of the bench: two captured pods on different nodes, beside the same two pods without the mesh. */
 import { ambient, namespaceManifest, startMesh } from "#e2e/support/mesh.ts";
-import { loadPods, measureMesh, measureTraffic, policyManifest, reachesServer } from "./measure.ts";
+import { loadPods, measureMesh, measurePlainPair, measureTraffic, policyManifest, reachesServer } from "./measure.ts";
 import { printTable, rowsOf } from "./report.ts";
 
 export interface L4Options {
@@ -17,6 +17,8 @@ export async function benchL4({ seconds, quick, say }: L4Options) {
 
   say("the pods without the mesh");
   const direct = await measureTraffic(cluster, "direct", { seconds, say });
+  say("two plain proxies between the same pods");
+  const plain = await measurePlainPair(cluster, { seconds, say });
   say("the same pods, captured, with a policy");
   await cluster.apply(policyManifest());
   await cluster.labelNamespace("bench", ambient);
@@ -25,7 +27,7 @@ export async function benchL4({ seconds, quick, say }: L4Options) {
   await cluster.until("the policy to know the client", () => reachesServer(cluster));
   const meshed = await measureMesh(cluster, { seconds, say, quick });
 
-  const rows = rowsOf(direct, meshed);
+  const rows = rowsOf(direct, meshed, plain);
   printTable(rows);
-  return { rows, direct, meshed };
+  return { rows, direct, plain, meshed };
 }
