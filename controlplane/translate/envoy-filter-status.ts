@@ -5,7 +5,7 @@ import { acceptedBy, resolveTarget, withProblems, type ServicesByName } from "./
 import { readFilterPatches } from "./envoy/envoy-filters/in-force.ts";
 import type { TranslateOptions } from "./options.ts";
 import { isOfRevision } from "./revision.ts";
-import type { StatusCondition, StatusUpdate } from "./status.ts";
+import { acceptedUpdates, type StatusCondition, type StatusUpdate } from "./status.ts";
 import type { Waypoints } from "./waypoints.ts";
 
 export const envoyFilterUpdates = (
@@ -14,18 +14,11 @@ export const envoyFilterUpdates = (
   waypoints: Waypoints,
   services: ServicesByName,
 ): readonly StatusUpdate[] =>
-  world
-    .all("EnvoyFilter")
-    .filter(({ meta }) => isOfRevision(meta, options))
-    .map((filter) => ({
-      apiVersion: "networking.istio.io/v1alpha3",
-      kind: "EnvoyFilter",
-      namespace: filter.meta.namespace,
-      name: filter.meta.name,
-      fieldManager: "ambit-envoy-filter",
-      ownedConditions: ["Accepted"],
-      status: { conditions: [accepted(world, filter, waypoints, services)] },
-    }));
+  acceptedUpdates(
+    world.all("EnvoyFilter").filter(({ meta }) => isOfRevision(meta, options)),
+    { apiVersion: "networking.istio.io/v1alpha3", kind: "EnvoyFilter", fieldManager: "ambit-envoy-filter" },
+    (filter) => accepted(world, filter, waypoints, services),
+  );
 
 function accepted(
   world: WorldView,

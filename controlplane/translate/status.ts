@@ -54,6 +54,20 @@ export interface StatusUpdate {
   };
 }
 
+/** For kinds of which we say whether they are `Accepted`, and nothing else: one update for each object. */
+export const acceptedUpdates = <Kind extends { readonly meta: Meta }>(
+  objects: readonly Kind[],
+  about: Pick<StatusUpdate, "apiVersion" | "kind" | "fieldManager">,
+  accepted: (object: Kind) => StatusCondition,
+): readonly StatusUpdate[] =>
+  objects.map((object) => ({
+    ...about,
+    namespace: object.meta.namespace,
+    name: object.meta.name,
+    ownedConditions: ["Accepted"],
+    status: { conditions: [accepted(object)] },
+  }));
+
 /** Whether there is anything to write or to remove. */
 export function isDue(update: StatusUpdate, current: readonly Condition[]): boolean {
   const { conditions, addresses, listeners } = update.status;

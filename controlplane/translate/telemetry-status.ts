@@ -7,7 +7,7 @@ import { statsConfig } from "./envoy/telemetry/metrics.ts";
 import { tracingProblems } from "./envoy/telemetry/tracing.ts";
 import type { TranslateOptions } from "./options.ts";
 import { isOfRevision } from "./revision.ts";
-import type { StatusCondition, StatusUpdate } from "./status.ts";
+import { acceptedUpdates, type StatusCondition, type StatusUpdate } from "./status.ts";
 import type { Waypoints } from "./waypoints.ts";
 
 export const telemetryUpdates = (
@@ -16,18 +16,11 @@ export const telemetryUpdates = (
   waypoints: Waypoints,
   services: ServicesByName,
 ): readonly StatusUpdate[] =>
-  world
-    .all("Telemetry")
-    .filter(({ meta }) => isOfRevision(meta, options))
-    .map((telemetry) => ({
-      apiVersion: "telemetry.istio.io/v1",
-      kind: "Telemetry",
-      namespace: telemetry.meta.namespace,
-      name: telemetry.meta.name,
-      fieldManager: "ambit-telemetry",
-      ownedConditions: ["Accepted"],
-      status: { conditions: [accepted(world, telemetry, waypoints, services)] },
-    }));
+  acceptedUpdates(
+    world.all("Telemetry").filter(({ meta }) => isOfRevision(meta, options)),
+    { apiVersion: "telemetry.istio.io/v1", kind: "Telemetry", fieldManager: "ambit-telemetry" },
+    (telemetry) => accepted(world, telemetry, waypoints, services),
+  );
 
 function accepted(
   world: WorldView,

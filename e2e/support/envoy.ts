@@ -212,9 +212,9 @@ const http2 = {
   },
 };
 
-/** Only what an Envoy needs to ask; everything else it is told. */
+/** A waypoint, which tunnels and has an admin interface. */
 const bootstrap = ({ ads, namespace, gateway, virtualAddresses }: EnvoyOptions) => ({
-  node: {
+  ...deltaAdsBootstrap(ads, {
     id: `waypoint~127.0.0.1~${gateway}-1.${namespace}~${namespace}.svc.cluster.local`,
     cluster: `${gateway}.${namespace}`,
     metadata: {
@@ -223,7 +223,7 @@ const bootstrap = ({ ads, namespace, gateway, virtualAddresses }: EnvoyOptions) 
       INSTANCE_IPS: "127.0.0.1",
       LABELS: { "gateway.networking.k8s.io/gateway-name": gateway },
     },
-  },
+  }),
   bootstrap_extensions: [
     {
       name: "envoy.bootstrap.internal_listener",
@@ -235,6 +235,11 @@ const bootstrap = ({ ads, namespace, gateway, virtualAddresses }: EnvoyOptions) 
   admin: {
     address: { socket_address: { address: "127.0.0.1", port_value: virtualAddresses === undefined ? 0 : 15_000 } },
   },
+});
+
+/** Only what an Envoy needs to ask; everything else it is told. */
+export const deltaAdsBootstrap = (ads: EnvoyOptions["ads"], node: Readonly<Record<string, unknown>>) => ({
+  node,
   dynamic_resources: {
     ads_config: {
       api_type: "DELTA_GRPC",

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { setTimeout as pause } from "node:timers/promises";
+import { deltaAdsBootstrap } from "#e2e/support/envoy.ts";
 import { projectRoot } from "#e2e/support/mesh.ts";
 import { TestControlPlane } from "#waypoint/testing/control-plane.ts";
 import { clusterOf, endpointsOf, listenerOf, type Backend } from "./resources.ts";
@@ -161,8 +162,9 @@ export async function startEnvoy(path: string, backend: Backend, scratch: string
   const port = await freePort();
   const plane = await controlPlane(backend, port);
   const file = join(scratch, `envoy-${port}.json`);
-  const address = new URL(plane.address);
-  writeFileSync(file, JSON.stringify(envoyBootstrap(address.hostname, Number(address.port))));
+  const node = { id: "waypoint~127.0.0.1~bench-1.bench~bench.svc.cluster.local", cluster: "bench" };
+  const ads = { port: Number(new URL(plane.address).port) };
+  writeFileSync(file, JSON.stringify(deltaAdsBootstrap(ads, node)));
   const command = [path, "-c", file, "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning"];
   return serve("envoy", port, proxyCore, command, {
     logFile: `${file}.log`,
@@ -177,39 +179,3 @@ async function controlPlane(backend: Backend, port: number): Promise<TestControl
   plane.put("listener", listenerOf(backend, port));
   return plane;
 }
-
-const envoyBootstrap = (address: string, port: number) => ({
-  node: { id: "waypoint~127.0.0.1~bench-1.bench~bench.svc.cluster.local", cluster: "bench" },
-  dynamic_resources: {
-    ads_config: {
-      api_type: "DELTA_GRPC",
-      transport_api_version: "V3",
-      grpc_services: [{ envoy_grpc: { cluster_name: "control_plane" } }],
-    },
-    cds_config: { ads: {}, resource_api_version: "V3" },
-    lds_config: { ads: {}, resource_api_version: "V3" },
-  },
-  static_resources: {
-    clusters: [
-      {
-        name: "control_plane",
-        type: "STATIC",
-        connect_timeout: "5s",
-        typed_extension_protocol_options: {
-          "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-            explicit_http_config: { http2_protocol_options: {} },
-          },
-        },
-        load_assignment: {
-          cluster_name: "control_plane",
-          endpoints: [
-            {
-              lb_endpoints: [{ endpoint: { address: { socket_address: { address, port_value: port } } } }],
-            },
-          ],
-        },
-      },
-    ],
-  },
-});
