@@ -30,6 +30,8 @@ export interface MeshConfig {
   /** External authorizers, which CUSTOM policies name. */
   readonly extAuthzProviders: readonly ExtAuthzProvider[];
   readonly rootNamespace: string;
+  /** Namespaces whose objects count: those that match one of these. None: all namespaces. */
+  readonly discoverySelectors: readonly LabelSelector[];
   /** undefined: every ServiceEntry is public and nothing is said about it. */
   readonly serviceEntryVisibility: ServiceEntryVisibility | undefined;
   readonly serviceScopes: readonly ServiceScope[];
@@ -67,6 +69,7 @@ export const defaultMeshConfig: MeshConfig = {
   trustDomainAliases: [],
   extAuthzProviders: [],
   rootNamespace: "istio-system",
+  discoverySelectors: [],
   serviceEntryVisibility: undefined,
   // Istio's ambient profile sets this one.
   serviceScopes: [
@@ -147,6 +150,11 @@ function readMeshConfig(mesh: Field): MeshConfig {
     trustDomainAliases: mesh.at("trustDomainAliases").texts(),
     extAuthzProviders: readExtAuthzProviders(mesh.at("extensionProviders")),
     rootNamespace: mesh.at("rootNamespace").text() || defaultMeshConfig.rootNamespace,
+    discoverySelectors: mesh
+      .at("discoverySelectors")
+      .list()
+      .map(readLabelSelector)
+      .filter((selector) => selector !== undefined),
     serviceEntryVisibility: visibility.isPresent ? readServiceEntryVisibility(visibility) : undefined,
     serviceScopes: scopes.isPresent ? scopes.list().map(readScope) : defaultMeshConfig.serviceScopes,
     telemetry: readMeshTelemetry(mesh),
