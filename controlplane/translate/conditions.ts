@@ -104,17 +104,6 @@ export function serviceEntryUpdate(
 /** What works with a waypoint only, and has none. */
 function missingCondition(meta: Meta, hosts: readonly ServiceInfo[]): readonly StatusCondition[] {
   if (hosts.some(({ binding }) => binding.kind === "bound")) return [];
-  const wildcard = hosts.find(({ hostname }) => hostname.startsWith("*"));
-  if (wildcard !== undefined) {
-    return [
-      {
-        type: waypointMissing,
-        status: "True",
-        reason: "NoWaypointForWildcardService",
-        message: `Host "${wildcard.hostname}" is resolved by a waypoint: bind one with the label istio.io/use-waypoint`,
-      },
-    ];
-  }
   if (meta.annotations.get(connectStrategyAnnotation)?.toUpperCase() === "RACE_FIRST_TCP_CONNECT") {
     return [
       {
@@ -125,7 +114,16 @@ function missingCondition(meta: Meta, hosts: readonly ServiceInfo[]): readonly S
       },
     ];
   }
-  return [];
+  const wildcard = hosts.find(({ hostname }) => hostname.startsWith("*"));
+  if (wildcard === undefined) return [];
+  return [
+    {
+      type: waypointMissing,
+      status: "True",
+      reason: "NoWaypointForWildcardService",
+      message: `Host "${wildcard.hostname}" is resolved by a waypoint: bind one with the label istio.io/use-waypoint`,
+    },
+  ];
 }
 
 /** Said only where the mesh has rules for it. */

@@ -268,7 +268,7 @@ describe("what works with a waypoint only", () => {
   const racing = { annotations: { "istio.io/connect-strategy": "race_first_tcp_connect" } };
   test.each([
     [["*.a.com"], "STATIC", {}, ["istio.io/WaypointMissing=True/NoWaypointForWildcardService"]],
-    [["a.com", "*.a.com"], "NONE", racing, ["istio.io/WaypointMissing=True/NoWaypointForWildcardService"]],
+    [["a.com", "*.a.com"], "NONE", racing, ["istio.io/WaypointMissing=True/NoWaypointForRacingConnectStrategy"]],
     [["a.com"], "DNS", racing, ["istio.io/WaypointMissing=True/NoWaypointForRacingConnectStrategy"]],
     [["a.com"], "DNS", { annotations: { "istio.io/connect-strategy": "OTHER" } }, []],
   ])("%j %s %j: %j", (hosts, resolution, meta, expected) => {

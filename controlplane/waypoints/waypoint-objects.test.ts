@@ -13,9 +13,12 @@ interface Wish {
   readonly [field: string]: unknown;
 }
 
-function wantedOf({ spec = {}, ...meta }: Wish, systemLabels: Readonly<Record<string, string>> = {}) {
+type Labels = Readonly<Record<string, string>>;
+
+function wantedOf({ spec = {}, ...meta }: Wish, systemLabels: Labels = {}, shopLabels: Labels = {}) {
   const world = new World();
   world.upsert(namespace("istio-system", { labels: systemLabels }));
+  world.upsert(namespace("shop", { labels: shopLabels }));
   world.upsert(
     object(
       "gateway.networking.k8s.io/v1",
@@ -33,6 +36,17 @@ function wantedOf({ spec = {}, ...meta }: Wish, systemLabels: Readonly<Record<st
   );
   return wantedWaypoints(world, defaultOptions, settings);
 }
+
+test.each([
+  // labels of the Gateway, revision that its namespace names, is something run for it?
+  [{}, "default", true],
+  [{}, "", true],
+  [{}, "canary", false],
+  [{ "istio.io/rev": "default" }, "canary", true],
+  [{ "istio.io/rev": "canary" }, "default", false],
+] as const)("revision of the namespace: %j in %j", (labels, revision, expected) => {
+  expect(wantedOf({ labels }, {}, { "istio.io/rev": revision }).length === 1).toBe(expected);
+});
 
 const deletionTimestamp = "2026-01-01T00:00:00Z";
 // prettier-ignore

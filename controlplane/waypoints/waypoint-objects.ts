@@ -10,7 +10,7 @@ import {
 } from "#controlplane/translate/annotations.ts";
 import { controllerOf, meshController, waypointManagedValue } from "#controlplane/translate/gateway-classes.ts";
 import type { TranslateOptions } from "#controlplane/translate/options.ts";
-import { isOfRevision } from "#controlplane/translate/revision.ts";
+import { isOwned } from "#controlplane/translate/revision.ts";
 
 /** An object as it is applied. */
 export interface AppliedObject {
@@ -73,7 +73,7 @@ export function wantedWaypoints(
 function isRun(world: WorldView, gateway: Gateway, options: TranslateOptions): boolean {
   const { meta, requestedAddresses } = gateway;
   if (meta.isDeleting || controllerOf(world, gateway) !== meshController) return false;
-  if (!isOfRevision(meta, options)) return false;
+  if (!isOwned(world, meta, options)) return false;
   const version = Number(meta.annotations.get(controllerVersionAnnotation) ?? controllerVersion);
   if (!(version <= controllerVersion)) return false;
   const [first, ...more] = requestedAddresses;
