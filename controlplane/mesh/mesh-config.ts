@@ -38,6 +38,8 @@ export interface MeshConfig {
   /** What waypoints do where nothing else is said. */
   readonly connectTimeoutMs: number;
   readonly tcpKeepalive: Keepalive | undefined;
+  /** How often names are looked up again, where the answer says nothing. */
+  readonly dnsRefreshMs: number;
   readonly h2Upgrade: boolean;
   readonly locality: LocalitySetting;
   readonly zoneAware: LocalitySetting | undefined;
@@ -84,6 +86,7 @@ export const defaultMeshConfig: MeshConfig = {
   ],
   connectTimeoutMs: 10_000,
   tcpKeepalive: undefined,
+  dnsRefreshMs: 60_000,
   h2Upgrade: false,
   locality: { enabled: true, distribute: [], failover: [], failoverPriority: [] },
   zoneAware: undefined,
@@ -170,6 +173,7 @@ function readTrafficDefaults(mesh: Field) {
   return {
     connectTimeoutMs: durationMs(mesh.at("connectTimeout")) ?? defaultMeshConfig.connectTimeoutMs,
     tcpKeepalive: keepalive.isPresent ? readKeepalive(keepalive) : undefined,
+    dnsRefreshMs: durationMs(mesh.at("dnsRefreshRate")) ?? defaultMeshConfig.dnsRefreshMs,
     h2Upgrade: mesh.at("h2UpgradePolicy").text() === "UPGRADE",
     locality: locality.isPresent ? readLocalitySetting(locality) : defaultMeshConfig.locality,
     zoneAware: zoneAware.isPresent ? readLocalitySetting(zoneAware) : undefined,
@@ -224,14 +228,16 @@ function readServiceEntryVisibility(field: Field): ServiceEntryVisibility {
     policies: field
       .at("policies")
       .list()
-      .map((policy) => ({
-        visibility: readVisibility(policy.at("visibility")),
-        namespaces: policy
+      .flatMap((policy) => {
+        const rules = policy
           .at("matchingRules")
           .list()
-          .map((rule) => readLabelSelector(rule.at("namespaceSelector")))
-          .filter((selector) => selector !== undefined),
-      })),
+          .map((rule) => readLabelSelector(rule.at("namespaceSelector")));
+        const namespaces = rules.filter((selector) => selector !== undefined);
+        // A rule of a kind that is not known never matches, and so the whole policy does not.
+        if (namespaces.length < rules.length) return [];
+        return [{ visibility: readVisibility(policy.at("visibility")), namespaces }];
+      }),
   };
 }
 

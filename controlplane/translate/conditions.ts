@@ -1,7 +1,7 @@
 /** Conditions on Services, ServiceEntries, WorkloadEntries and the policies of waypoints. */
 import type { AuthorizationPolicy, Meta, ServiceEntry, TargetRef, WorkloadEntry } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
-import { connectStrategyAnnotation } from "./annotations.ts";
+import { connectStrategyAnnotation, racesConnections } from "./annotations.ts";
 import { controllerOfClass, meshController } from "./gateway-classes.ts";
 import type { ServiceInfo } from "./services.ts";
 import { usesWaypointFromIngress } from "./services.ts";
@@ -104,7 +104,7 @@ export function serviceEntryUpdate(
 /** What works with a waypoint only, and has none. */
 function missingCondition(meta: Meta, hosts: readonly ServiceInfo[]): readonly StatusCondition[] {
   if (hosts.some(({ binding }) => binding.kind === "bound")) return [];
-  if (meta.annotations.get(connectStrategyAnnotation)?.toUpperCase() === "RACE_FIRST_TCP_CONNECT") {
+  if (racesConnections(meta.annotations)) {
     return [
       {
         type: waypointMissing,

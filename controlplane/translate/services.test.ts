@@ -216,6 +216,19 @@ describe("visibility of ServiceEntries", () => {
     expect(served.conditions("ServiceEntry", "shop/a")).toEqual([condition]);
   });
 
+  test("a policy with a rule of an unknown kind is for nobody", () => {
+    const served = serve([
+      meshConfig({
+        serviceEntryVisibility: {
+          defaultVisibility: "NAMESPACE",
+          policies: [{ visibility: "PUBLIC", matchingRules: [{ hostnameSuffix: ".com" }] }],
+        },
+      }),
+      serviceEntry("shop/a", { hosts }),
+    ]);
+    expect(served.service("shop/a.com")["visibility"]).toBe("NAMESPACE");
+  });
+
   test("NONE is not published at all", () => {
     const served = serve([
       rules("NONE"),
