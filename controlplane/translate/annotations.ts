@@ -14,6 +14,7 @@ export const managedLabel = "gateway.istio.io/managed";
 export const gatewayNameLabel = "gateway.networking.k8s.io/gateway-name";
 export const nameOverrideAnnotation = "gateway.istio.io/name-override";
 export const gatewayServiceAccountAnnotation = "gateway.istio.io/service-account";
+export const serviceTypeAnnotation = "networking.istio.io/service-type";
 export const addressTypeAnnotation = "networking.istio.io/address-type";
 export const redirectionAnnotation = "ambient.istio.io/redirection";
 export const tunnelLabel = "networking.istio.io/tunnel";

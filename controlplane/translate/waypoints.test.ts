@@ -588,6 +588,55 @@ describe("status of our own waypoints", () => {
     ]);
   });
 
+  test.each<[string, readonly object[], string, readonly string[]]>([
+    [
+      "a Service of its namespace",
+      [{ type: "Hostname", value: "wp" }],
+      "shop",
+      ["Accepted=True/Accepted", "Programmed=True/Programmed"],
+    ],
+    [
+      "a Service elsewhere",
+      [{ type: "Hostname", value: "wp.other.svc.cluster.local" }],
+      "other",
+      ["Accepted=True/Accepted", "Programmed=False/AddressNotUsable"],
+    ],
+    [
+      "several IPs",
+      [{ value: "10.0.0.1" }, { type: "IPAddress", value: "10.0.0.2" }],
+      "shop",
+      ["Accepted=False/UnsupportedAddress", "Programmed=False/UnsupportedAddress"],
+    ],
+    [
+      "a name and an IP",
+      [{ type: "Hostname", value: "wp" }, { value: "10.0.0.2" }],
+      "shop",
+      ["Accepted=False/UnsupportedAddress", "Programmed=True/Programmed"],
+    ],
+  ])("where others run it, its addresses are %s", (_, addresses, where, conditions) => {
+    const objects = [
+      ours({ addresses }),
+      service(`${where}/wp`, { ports }),
+      slice(`${where}/wp-1`, "wp", { endpoints: [{ addresses: ["10.1.0.1"] }], ports }),
+    ];
+    expect(serve(objects).conditions("Gateway", "shop/wp")).toEqual([...conditions, "ResolvedRefs=True/ResolvedRefs"]);
+  });
+
+  test("endpoints of a port that a waypoint of ours just got are on their way", () => {
+    const two = [
+      { name: "mesh", port: 15_008, protocol: "HBONE" },
+      { name: "more", port: 80, protocol: "HTTP" },
+    ];
+    const made = service(
+      "shop/wp",
+      { ports: [...ports, { name: "more", port: 80 }] },
+      { labels: { "gateway.istio.io/managed": "istio.io-mesh-controller" } },
+    );
+    expect(serve([ours({ listeners: two }), made, ready]).conditions("Gateway", "shop/wp")).toContain(
+      "Programmed=True/Programmed",
+    );
+  });
+
   test("addresses once given stay when all endpoints go", () => {
     const before = { ...ours(), status: { addresses: [{ type: "Hostname", value: "wp.shop.svc.cluster.local" }] } };
     const served = serve([before, back, service("shop/cart", {}, { labels: use("wp") })]);

@@ -69,6 +69,42 @@ test.each([ // why, the Gateway, is something run for it?
   expect(wantedOf(wish).length === 1).toBe(expected);
 });
 
+describe("its Service", () => {
+  const serviceOf = (wish: Wish) => wantedOf(wish)[0]?.objects.find(({ kind }) => kind === "Service")?.["spec"];
+
+  test.each([
+    [{}, { type: "ClusterIP" }, undefined],
+    [{ spec: { addresses: [{ value: "192.0.2.1" }] } }, { type: "ClusterIP" }, undefined],
+    [
+      {
+        spec: { addresses: [{ value: "192.0.2.1" }] },
+        annotations: { "networking.istio.io/service-type": "LoadBalancer" },
+      },
+      { type: "LoadBalancer" },
+      "192.0.2.1",
+    ],
+  ])("type and address: %j", (wish, expected, loadBalancerIP) => {
+    expect(serviceOf(wish)).toMatchObject(expected);
+    expect((serviceOf(wish) as { loadBalancerIP?: string }).loadBalancerIP).toBe(loadBalancerIP);
+  });
+
+  test("names of ports are such that an API server takes them", () => {
+    const listeners = ["mesh.v1", "a".repeat(70), `${"a".repeat(63)}b`, "status-port"].map((name, index) => ({
+      name,
+      port: 15_008 + index,
+      protocol: "HBONE",
+    }));
+    const { ports } = serviceOf({ spec: { listeners } }) as { ports: readonly { readonly name: string }[] };
+    expect(ports.map(({ name }) => name)).toEqual([
+      "status-port",
+      "mesh-v1",
+      "a".repeat(63),
+      `${"a".repeat(57)}-15010`,
+      "status-port-15011",
+    ]);
+  });
+});
+
 describe("what is made", () => {
   test("service account, deployment and service, owned by the Gateway", () => {
     const [wanted] = wantedOf({});
