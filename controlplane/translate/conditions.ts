@@ -73,12 +73,12 @@ export function serviceUpdate(world: WorldView, service: ServiceInfo): StatusUpd
 const fromIngress = (world: WorldView, meta: Meta): boolean =>
   usesWaypointFromIngress(meta.labels, world.get("Namespace", "", meta.namespace)?.meta.labels);
 
-/** `hosts` are those of the entry that are published. */
+/** `hosts` are those of the entry that are published; without `addresses`, those of the status are not ours. */
 export function serviceEntryUpdate(
   world: WorldView,
   { meta }: ServiceEntry,
   hosts: readonly ServiceInfo[],
-  addresses: readonly { readonly host: string; readonly value: string }[],
+  addresses: readonly { readonly host: string; readonly value: string }[] | undefined,
 ): StatusUpdate {
   const [first] = hosts;
   const conditions =
@@ -97,7 +97,7 @@ export function serviceEntryUpdate(
     name: meta.name,
     fieldManager: "istio-ambient-service",
     ownedConditions: [waypointBound, waypointRequired, waypointMissing, visibilityApplied],
-    status: { conditions, ...(addresses.length > 0 ? { addresses } : {}) },
+    status: { conditions, ...(addresses === undefined ? {} : { addresses }) },
   };
 }
 

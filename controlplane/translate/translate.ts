@@ -295,7 +295,7 @@ function serviceEntryUpdates(
 ): readonly StatusUpdate[] {
   return entries.flatMap((entry) => {
     const key = `${entry.meta.namespace}/${entry.meta.name}`;
-    const update = serviceEntryUpdate(world, entry, hosts.get(key) ?? [], autoVips.get(key) ?? []);
+    const update = serviceEntryUpdate(world, entry, hosts.get(key) ?? [], autoVips.get(key));
     return isDue(update, entry.conditions) ? [update] : [];
   });
 }
