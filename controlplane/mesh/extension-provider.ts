@@ -48,13 +48,14 @@ export function readExtAuthzProviders(list: Field): readonly ExtAuthzProvider[] 
 }
 
 function readHttp(name: string, http: Field): ExtAuthzProvider {
-  const older = http.at("includeHeadersInCheck").texts();
+  const included = http.at("includeRequestHeadersInCheck").texts();
   const additional = http.at("includeAdditionalHeadersInCheck");
   return {
     kind: "http",
     ...readAuthorizer(name, http),
     pathPrefix: http.at("pathPrefix").text(),
-    requestHeaders: [...http.at("includeRequestHeadersInCheck").texts(), ...older],
+    // The deprecated name counts only alone.
+    requestHeaders: included.length > 0 ? included : http.at("includeHeadersInCheck").texts(),
     additionalHeaders: additional.isPresent ? additional.textMap() : new Map<string, string>(),
     upstreamHeadersOnAllow: http.at("headersToUpstreamOnAllow").texts(),
     clientHeadersOnDeny: http.at("headersToDownstreamOnDeny").texts(),

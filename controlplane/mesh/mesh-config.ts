@@ -30,12 +30,16 @@ export interface MeshConfig {
   /** External authorizers, which CUSTOM policies name. */
   readonly extAuthzProviders: readonly ExtAuthzProvider[];
   readonly rootNamespace: string;
+  /** Namespaces whose objects count: those that match one of these. None: all namespaces. */
+  readonly discoverySelectors: readonly LabelSelector[];
   /** undefined: every ServiceEntry is public and nothing is said about it. */
   readonly serviceEntryVisibility: ServiceEntryVisibility | undefined;
   readonly serviceScopes: readonly ServiceScope[];
   /** What waypoints do where nothing else is said. */
   readonly connectTimeoutMs: number;
   readonly tcpKeepalive: Keepalive | undefined;
+  /** How often names are looked up again, where the answer says nothing. */
+  readonly dnsRefreshMs: number;
   readonly h2Upgrade: boolean;
   readonly locality: LocalitySetting;
   readonly zoneAware: LocalitySetting | undefined;
@@ -67,6 +71,7 @@ export const defaultMeshConfig: MeshConfig = {
   trustDomainAliases: [],
   extAuthzProviders: [],
   rootNamespace: "istio-system",
+  discoverySelectors: [],
   serviceEntryVisibility: undefined,
   // Istio's ambient profile sets this one.
   serviceScopes: [
@@ -81,6 +86,7 @@ export const defaultMeshConfig: MeshConfig = {
   ],
   connectTimeoutMs: 10_000,
   tcpKeepalive: undefined,
+  dnsRefreshMs: 60_000,
   h2Upgrade: false,
   locality: { enabled: true, distribute: [], failover: [], failoverPriority: [] },
   zoneAware: undefined,
@@ -147,6 +153,11 @@ function readMeshConfig(mesh: Field): MeshConfig {
     trustDomainAliases: mesh.at("trustDomainAliases").texts(),
     extAuthzProviders: readExtAuthzProviders(mesh.at("extensionProviders")),
     rootNamespace: mesh.at("rootNamespace").text() || defaultMeshConfig.rootNamespace,
+    discoverySelectors: mesh
+      .at("discoverySelectors")
+      .list()
+      .map(readLabelSelector)
+      .filter((selector) => selector !== undefined),
     serviceEntryVisibility: visibility.isPresent ? readServiceEntryVisibility(visibility) : undefined,
     serviceScopes: scopes.isPresent ? scopes.list().map(readScope) : defaultMeshConfig.serviceScopes,
     telemetry: readMeshTelemetry(mesh),
@@ -162,6 +173,7 @@ function readTrafficDefaults(mesh: Field) {
   return {
     connectTimeoutMs: durationMs(mesh.at("connectTimeout")) ?? defaultMeshConfig.connectTimeoutMs,
     tcpKeepalive: keepalive.isPresent ? readKeepalive(keepalive) : undefined,
+    dnsRefreshMs: durationMs(mesh.at("dnsRefreshRate")) ?? defaultMeshConfig.dnsRefreshMs,
     h2Upgrade: mesh.at("h2UpgradePolicy").text() === "UPGRADE",
     locality: locality.isPresent ? readLocalitySetting(locality) : defaultMeshConfig.locality,
     zoneAware: zoneAware.isPresent ? readLocalitySetting(zoneAware) : undefined,
@@ -216,14 +228,16 @@ function readServiceEntryVisibility(field: Field): ServiceEntryVisibility {
     policies: field
       .at("policies")
       .list()
-      .map((policy) => ({
-        visibility: readVisibility(policy.at("visibility")),
-        namespaces: policy
+      .flatMap((policy) => {
+        const rules = policy
           .at("matchingRules")
           .list()
-          .map((rule) => readLabelSelector(rule.at("namespaceSelector")))
-          .filter((selector) => selector !== undefined),
-      })),
+          .map((rule) => readLabelSelector(rule.at("namespaceSelector")));
+        const namespaces = rules.filter((selector) => selector !== undefined);
+        // A rule of a kind that is not known never matches, and so the whole policy does not.
+        if (namespaces.length < rules.length) return [];
+        return [{ visibility: readVisibility(policy.at("visibility")), namespaces }];
+      }),
   };
 }
 

@@ -177,7 +177,8 @@ function readHttpRule(rule: Field): HttpRule {
 
 function readApplicability(match: Field): Applicability {
   return {
-    port: match.at("port").isPresent ? match.at("port").port() : undefined,
+    // 0 is any.
+    port: match.at("port").port() || undefined,
     sourceLabels: match.at("sourceLabels").textMap(),
     sourceNamespace: match.at("sourceNamespace").text(),
     gateways: match.at("gateways").texts(),

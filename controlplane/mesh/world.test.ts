@@ -43,6 +43,49 @@ describe("an object that does not fit", () => {
   });
 });
 
+describe("discovery selectors", () => {
+  const namespace = (name: string, labels: Readonly<Record<string, string>>) => ({
+    apiVersion: "v1",
+    kind: "Namespace",
+    metadata: { name, labels },
+  });
+  const worldOf = (discoverySelectors: readonly object[]): World => {
+    const world = new World();
+    world.upsert({ kind: "MeshConfig", mesh: { discoverySelectors } });
+    world.upsert(namespace("shop", { mesh: "yes", team: "a" }));
+    world.upsert(namespace("back", { mesh: "no" }));
+    for (const each of ["shop", "back", "nowhere"]) {
+      world.upsert({ ...pod(each), metadata: { namespace: each, name: each } });
+    }
+    return world;
+  };
+
+  test.each<[readonly object[], readonly string[]]>([
+    [[], ["back", "nowhere", "shop"]],
+    [[{}], ["back", "shop"]],
+    [[{ matchLabels: { mesh: "yes" } }], ["shop"]],
+    [[{ matchLabels: { mesh: "yes", team: "b" } }], []],
+    [
+      [{ matchLabels: { team: "a" } }, { matchExpressions: [{ key: "mesh", operator: "In", values: ["no"] }] }],
+      ["back", "shop"],
+    ],
+  ])("%j: objects of %j", (selectors, found) => {
+    const world = worldOf(selectors);
+    expect(world.all("Pod").map(({ meta }) => meta.namespace)).toEqual(found);
+    for (const name of ["shop", "back", "nowhere"]) {
+      expect(world.get("Pod", name, name) !== undefined).toBe(found.includes(name));
+    }
+    expect(world.all("Namespace")).toHaveLength(2);
+  });
+
+  test("a namespace's labels decide as they are now", () => {
+    const world = worldOf([{ matchLabels: { mesh: "yes" } }]);
+    world.upsert(namespace("back", { mesh: "yes" }));
+    world.upsert(namespace("shop", {}));
+    expect(world.all("Pod").map(({ meta }) => meta.namespace)).toEqual(["back"]);
+  });
+});
+
 test("objects come out by namespace and name, whatever the order they came in", () => {
   const world = new World();
   for (const name of ["c", "a", "b"]) world.upsert(pod(name));

@@ -3,6 +3,7 @@
  * out. An object that does not fit its schema is left out and reported; what was known of it before stays in force.
  */
 import { Field, ShapeError } from "./field.ts";
+import { matchesSelector } from "./label-selector.ts";
 import type { FetchedKeys } from "./token-keys.ts";
 import { defaultMeshConfig, meshConfigFrom, type MeshConfig, type MeshConfigPlace } from "./mesh-config.ts";
 import type { Kind, Kinds, KubeObject, Meta } from "./objects.ts";
@@ -101,11 +102,22 @@ export class World implements WorldView {
   }
 
   get<K extends Kind>(kind: K, namespace: string, name: string): Kinds[K] | undefined {
+    if (kinds[kind].isNamespaced && !this.isDiscovered(namespace)) return undefined;
     return this.table(kind).get(keyOf(namespace, name)) as Kinds[K] | undefined;
   }
 
   all<K extends Kind>(kind: K): readonly Kinds[K][] {
-    return this.table(kind).all() as readonly Kinds[K][];
+    const all = this.table(kind).all() as readonly Kinds[K][];
+    if (!kinds[kind].isNamespaced || this.config.discoverySelectors.length === 0) return all;
+    return all.filter(({ meta }) => this.isDiscovered(meta.namespace));
+  }
+
+  /** Whether the mesh looks into a namespace at all. One that does not exist has no labels to be found by. */
+  private isDiscovered(namespace: string): boolean {
+    const { discoverySelectors } = this.config;
+    if (discoverySelectors.length === 0) return true;
+    const labels = this.get("Namespace", "", namespace)?.meta.labels;
+    return labels !== undefined && discoverySelectors.some((selector) => matchesSelector(selector, labels));
   }
 
   apply(event: ObjectEvent): void {

@@ -11,15 +11,17 @@ export function identityPatternProblem(text: string): string | undefined {
 
 const literalSegment = /^[a-zA-Z0-9\-._~%!$&'()+,;:@=]*$/;
 
-/** `{*}` stands for one segment, `{**}` for any number of them, and only at the end. */
+/** `{*}` stands for one segment, `{**}` for any number of them; behind it there may be letters, but no other such sign. */
 export function pathTemplateProblem(text: string): string | undefined {
   if (!text.startsWith("/")) return "does not begin with a slash";
   const segments = text.slice(1).split("/");
+  let isOpen = false;
   for (const [index, segment] of segments.entries()) {
-    if (segment === "{*}") continue;
-    if (segment === "{**}") {
-      if (index !== segments.length - 1) return 'has "{**}" before its end';
-    } else if (!literalSegment.test(segment)) return `has the segment "${segment}"`;
+    const isSign = segment === "{*}" || segment === "{**}";
+    if (isSign && isOpen) return `has "${segment}" behind "{**}"`;
+    isOpen ||= segment === "{**}";
+    if (segment === "" && index < segments.length - 1) return "has an empty segment";
+    if (!isSign && !literalSegment.test(segment)) return `has the segment "${segment}"`;
   }
   return undefined;
 }

@@ -46,7 +46,7 @@ describe("a policy that is valid", () => {
     ["a target",                       "AuthorizationPolicy", "{targetRefs: [{kind: Service, name: cart, group: ''}], rules: [{to: [{operation: {methods: [GET]}}]}]}"],
     ["a custom authorizer",            "AuthorizationPolicy", "{action: CUSTOM, provider: {name: opa}, rules: [{to: [{operation: {paths: [/admin/*]}}]}]}"],
     ["a claim",                        "AuthorizationPolicy", "{targetRefs: [{kind: Service, name: c}], rules: [{when: [{key: 'request.auth.claims[a][b.c]', values: [x]}]}]}"],
-    ["a path template",                "AuthorizationPolicy", "{targetRefs: [{kind: Service, name: c}], rules: [{to: [{operation: {paths: ['/a/{*}/b/{**}']}}]}]}"],
+    ["a path template",                "AuthorizationPolicy", "{targetRefs: [{kind: Service, name: c}], rules: [{to: [{operation: {paths: ['/a/{*}/b/{**}', '/{**}/a/b', '/a/{**}/']}}]}]}"],
     ["mesh-wide mode",                 "PeerAuthentication",  "{mtls: {mode: STRICT}}"],
     ["ports of chosen pods",           "PeerAuthentication",  "{selector: {matchLabels: {app: a}}, portLevelMtls: {8080: {mode: DISABLE}}}"],
     ["an external name",               "ServiceEntry",        "{hosts: [api.example.com], ports: [{number: 443, name: https, protocol: TLS}], resolution: DNS}"],
@@ -177,13 +177,12 @@ describe("objects as such", () => {
     expect(told("error", object)).toEqual([message]);
   });
 
-  test("kinds that the mesh does not read mean nothing; those of sidecars are named", () => {
+  test("kinds that the mesh does not read mean nothing; those of Istio and of Gateway API are named", () => {
     const ofKind = (apiVersion: string, kind: string) => checkObject({ apiVersion, kind, metadata: { name: "a" } });
     expect(ofKind("apps/v1", "Deployment")).toEqual({ kind: "unread", problems: [] });
-    expect(ofKind("networking.istio.io/v1", "Sidecar")).toMatchObject({
-      kind: "unread",
-      problems: [{ severity: "warning" }],
-    });
+    const named = { kind: "unread", problems: [{ severity: "warning" }] };
+    expect(ofKind("networking.istio.io/v1", "Sidecar")).toMatchObject(named);
+    expect(ofKind("gateway.networking.k8s.io/v1", "BackendTLSPolicy")).toMatchObject(named);
   });
 
   test("anything at all gives an answer, never an exception", () => {

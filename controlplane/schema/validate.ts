@@ -20,7 +20,7 @@ const metadata = z.looseObject({
 
 const subdomain = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
 
-/** Kinds of Istio that have no meaning in an ambient mesh, or not yet. */
+/** Kinds of Istio and of Gateway API that have no meaning in an ambient mesh, or not yet. */
 const ignoredKinds: Readonly<Record<string, string>> = {
   "networking.istio.io/Sidecar": "there are no sidecars here",
   "networking.istio.io/ProxyConfig": "there are no sidecars here",
@@ -28,6 +28,9 @@ const ignoredKinds: Readonly<Record<string, string>> = {
   "networking.istio.io/WorkloadGroup": "write WorkloadEntries",
   "extensions.istio.io/WasmPlugin": "it is not supported yet",
   "extensions.istio.io/TrafficExtension": "it is not supported yet",
+  "gateway.networking.k8s.io/BackendTLSPolicy": "it is not supported yet: write trafficPolicy.tls of a DestinationRule",
+  "gateway.networking.k8s.io/ListenerSet": "waypoints take no listeners besides their own",
+  "gateway.networking.k8s.io/UDPRoute": "the mesh carries TCP",
 };
 
 /** Of the groups whose kinds are all known, those that the mesh does not read. What is neither is a mistake. */

@@ -1,4 +1,6 @@
 /** Labels, annotations and names that the control plane reads, with Istio's meaning. */
+import type { Labels } from "#controlplane/mesh/objects.ts";
+
 export const revisionLabel = "istio.io/rev";
 export const useWaypointLabel = "istio.io/use-waypoint";
 export const useWaypointNamespaceLabel = "istio.io/use-waypoint-namespace";
@@ -12,6 +14,7 @@ export const managedLabel = "gateway.istio.io/managed";
 export const gatewayNameLabel = "gateway.networking.k8s.io/gateway-name";
 export const nameOverrideAnnotation = "gateway.istio.io/name-override";
 export const gatewayServiceAccountAnnotation = "gateway.istio.io/service-account";
+export const serviceTypeAnnotation = "networking.istio.io/service-type";
 export const addressTypeAnnotation = "networking.istio.io/address-type";
 export const redirectionAnnotation = "ambient.istio.io/redirection";
 export const tunnelLabel = "networking.istio.io/tunnel";
@@ -35,6 +38,10 @@ export const canonicalRevisionLabels = [
   "app.kubernetes.io/version",
   "version",
 ] as const;
+
+/** Whether connections to all addresses of a name are tried at once, and the first that is there is taken. */
+export const racesConnections = (annotations: Labels): boolean =>
+  annotations.get(connectStrategyAnnotation)?.toUpperCase() === "RACE_FIRST_TCP_CONNECT";
 
 /** Go's ParseBool, which Istio reads booleans in labels with; undefined where it fails. */
 export function parseFlag(text: string): boolean | undefined {

@@ -1,7 +1,7 @@
 /**
  * Addresses for ServiceEntries that have none: one IPv4 and one IPv6 address for each host. The choice is a hash of
- * namespace, name and host, so that a control plane without memory chooses the same again; what a status already
- * says is kept, and of two that claim one address the older entry keeps it.
+ * namespace, name and host, so that a control plane without memory chooses the same again; what a status already says of
+ * a host is kept, whatever it is, and of two that claim one address the older entry keeps it.
  */
 import { ipFromBytes } from "#shared/net/ip.ts";
 import type { ServiceEntry } from "#controlplane/mesh/objects.ts";
@@ -15,7 +15,10 @@ export interface HostAddress {
   readonly value: string;
 }
 
-/** Per `namespace/name` of entries that want addresses: IPv4 then IPv6 for each host, in order of the hosts. */
+/**
+ * Per `namespace/name` of entries that want addresses: IPv4 then IPv6 for each host, in order of the hosts. Empty for
+ * those that want none any more.
+ */
 export type AutoVips = ReadonlyMap<string, readonly HostAddress[]>;
 
 const isWildcard = (host: string): boolean => host.startsWith("*");
@@ -40,26 +43,43 @@ export function allocateAutoVips(entries: readonly ServiceEntry[], options: Tran
   const eldestFirst = entries
     .filter((entry) => wantsAutoVips(entry, options))
     .sort((a, b) => (isOlder(a.meta, b.meta) ? -1 : 1));
-  // All that is kept comes first: a newcomer never takes the address of an older one.
-  const kept = new Map(
-    eldestFirst.map((entry) => [
-      entry,
-      hostsInNeed(entry).map((host) => {
-        const values = entry.allocated.filter((each) => each.host === host).map(({ value }) => value);
-        return { host, v4: values.find((value) => v4.claim(value)), v6: values.find((value) => v6.claim(value)) };
-      }),
-    ]),
-  );
-  const allocated = new Map<string, readonly HostAddress[]>();
+  const keyOf = ({ meta }: ServiceEntry): string => `${meta.namespace}/${meta.name}`;
+  const isFree = (value: string, owner: string): boolean => v4.isFree(value, owner) && v6.isFree(value, owner);
+  const claim = (value: string, owner: string): void => {
+    v4.claim(value, owner);
+    v6.claim(value, owner);
+  };
+  // What users have written is theirs, and what is kept comes before what is new.
+  for (const entry of entries) for (const address of entry.addresses) claim(address, keyOf(entry));
+  const kept = new Map<ServiceEntry, readonly HostAddress[]>();
   for (const entry of eldestFirst) {
-    const key = `${entry.meta.namespace}/${entry.meta.name}`;
+    const hosts = hostsInNeed(entry);
+    const owner = keyOf(entry);
+    const known = entry.allocated.filter(
+      ({ host, value }) => hosts.includes(host) && addressBytes(value) !== undefined,
+    );
+    // Where one is another's, all are chosen anew.
+    if (!known.every(({ value }) => isFree(value, owner))) continue;
+    for (const { value } of known) claim(value, owner);
+    kept.set(entry, known);
+  }
+  const allocated = new Map<string, readonly HostAddress[]>();
+  if (options.autoAllocateIps) {
+    for (const entry of entries) if (entry.allocated.length > 0) allocated.set(keyOf(entry), []);
+  }
+  for (const entry of eldestFirst) {
+    const owner = keyOf(entry);
+    const hosts = hostsInNeed(entry);
+    if (hosts.length === 0) continue;
     allocated.set(
-      key,
-      (kept.get(entry) ?? []).flatMap((has) => {
-        const seed = hash(`${key}/${has.host}`);
-        return [has.v4 ?? v4.take(seed), has.v6 ?? v6.take(seed)]
+      owner,
+      hosts.flatMap((host) => {
+        const known = (kept.get(entry) ?? []).filter((each) => each.host === host);
+        if (known.length > 0) return known;
+        const seed = hash(`${owner}/${host}`);
+        return [v4.take(seed, owner), v6.take(seed, owner)]
           .filter((value) => value !== undefined)
-          .map((value) => ({ host: has.host, value }));
+          .map((value) => ({ host, value }));
       }),
     );
   }
@@ -71,7 +91,8 @@ class Pool {
   private readonly base: Uint8Array;
   private readonly range: Range;
   private readonly size: number;
-  private readonly used = new Set<string>();
+  /** Who has an address. */
+  private readonly used = new Map<string, string>();
 
   constructor(prefix: string) {
     const range = rangeBytes(prefix);
@@ -81,26 +102,33 @@ class Pool {
     this.size = 2 ** Math.min(32, this.base.length * 8 - range.length);
   }
 
-  /** Marks an address as used; false where it is not of this range or taken. */
-  claim(value: string): boolean {
+  /** Whether nobody else has an address. One of another range is nobody's. */
+  isFree(value: string, owner: string): boolean {
+    const text = this.within(value);
+    return text === undefined || (this.used.get(text) ?? owner) === owner;
+  }
+
+  /** Marks an address as used, where it is of this range. */
+  claim(value: string, owner: string): void {
+    const text = this.within(value);
+    if (text !== undefined) this.used.set(text, owner);
+  }
+
+  /** As text of one form; undefined where it is not of this range. */
+  private within(value: string): string | undefined {
     const bytes = addressBytes(value);
-    if (bytes?.length !== this.base.length) return false;
-    if (!masked({ address: bytes, length: this.range.length }).every((octet, index) => octet === this.base[index])) {
-      return false;
-    }
-    const text = ipFromBytes(bytes);
-    if (text === undefined || this.used.has(text)) return false;
-    this.used.add(text);
-    return true;
+    if (bytes?.length !== this.base.length) return undefined;
+    const start = masked({ address: bytes, length: this.range.length });
+    return start.every((octet, index) => octet === this.base[index]) ? ipFromBytes(bytes) : undefined;
   }
 
   /** A free address near the seed; undefined where the range is full. The first and the last stay free. */
-  take(seed: number): string | undefined {
+  take(seed: number, owner: string): string | undefined {
     const usable = this.size - 2;
     for (let step = 0; step < usable; step++) {
       const text = this.addressAt(1 + ((seed + step) % usable));
       if (text === undefined || this.used.has(text)) continue;
-      this.used.add(text);
+      this.used.set(text, owner);
       return text;
     }
     return undefined;

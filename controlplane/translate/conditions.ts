@@ -1,7 +1,7 @@
 /** Conditions on Services, ServiceEntries, WorkloadEntries and the policies of waypoints. */
 import type { AuthorizationPolicy, Meta, ServiceEntry, TargetRef, WorkloadEntry } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
-import { connectStrategyAnnotation } from "./annotations.ts";
+import { connectStrategyAnnotation, racesConnections } from "./annotations.ts";
 import { controllerOfClass, meshController } from "./gateway-classes.ts";
 import type { ServiceInfo } from "./services.ts";
 import { usesWaypointFromIngress } from "./services.ts";
@@ -73,12 +73,12 @@ export function serviceUpdate(world: WorldView, service: ServiceInfo): StatusUpd
 const fromIngress = (world: WorldView, meta: Meta): boolean =>
   usesWaypointFromIngress(meta.labels, world.get("Namespace", "", meta.namespace)?.meta.labels);
 
-/** `hosts` are those of the entry that are published. */
+/** `hosts` are those of the entry that are published; without `addresses`, those of the status are not ours. */
 export function serviceEntryUpdate(
   world: WorldView,
   { meta }: ServiceEntry,
   hosts: readonly ServiceInfo[],
-  addresses: readonly { readonly host: string; readonly value: string }[],
+  addresses: readonly { readonly host: string; readonly value: string }[] | undefined,
 ): StatusUpdate {
   const [first] = hosts;
   const conditions =
@@ -97,25 +97,14 @@ export function serviceEntryUpdate(
     name: meta.name,
     fieldManager: "istio-ambient-service",
     ownedConditions: [waypointBound, waypointRequired, waypointMissing, visibilityApplied],
-    status: { conditions, ...(addresses.length > 0 ? { addresses } : {}) },
+    status: { conditions, ...(addresses === undefined ? {} : { addresses }) },
   };
 }
 
 /** What works with a waypoint only, and has none. */
 function missingCondition(meta: Meta, hosts: readonly ServiceInfo[]): readonly StatusCondition[] {
   if (hosts.some(({ binding }) => binding.kind === "bound")) return [];
-  const wildcard = hosts.find(({ hostname }) => hostname.startsWith("*"));
-  if (wildcard !== undefined) {
-    return [
-      {
-        type: waypointMissing,
-        status: "True",
-        reason: "NoWaypointForWildcardService",
-        message: `Host "${wildcard.hostname}" is resolved by a waypoint: bind one with the label istio.io/use-waypoint`,
-      },
-    ];
-  }
-  if (meta.annotations.get(connectStrategyAnnotation)?.toUpperCase() === "RACE_FIRST_TCP_CONNECT") {
+  if (racesConnections(meta.annotations)) {
     return [
       {
         type: waypointMissing,
@@ -125,7 +114,16 @@ function missingCondition(meta: Meta, hosts: readonly ServiceInfo[]): readonly S
       },
     ];
   }
-  return [];
+  const wildcard = hosts.find(({ hostname }) => hostname.startsWith("*"));
+  if (wildcard === undefined) return [];
+  return [
+    {
+      type: waypointMissing,
+      status: "True",
+      reason: "NoWaypointForWildcardService",
+      message: `Host "${wildcard.hostname}" is resolved by a waypoint: bind one with the label istio.io/use-waypoint`,
+    },
+  ];
 }
 
 /** Said only where the mesh has rules for it. */

@@ -10,6 +10,7 @@ import {
   common,
   locality,
   located,
+  placement,
   servicesMap,
   tunnel,
   workloadAddress,
@@ -21,26 +22,24 @@ import {
 export const entryLabels = ({ meta, endpoint }: WorkloadEntry): Labels =>
   endpoint.labels.size === 0 ? meta.labels : new Map([...endpoint.labels, ...meta.labels]);
 
-const waypointField = (binding: Binding): Pick<WorkloadInit, "waypoint"> =>
-  binding.kind === "bound" && binding.waypoint.address !== undefined ? { waypoint: binding.waypoint.address } : {};
-
+/** The workload, and the waypoint that its author is told of. */
 export function entryWorkload(
   context: WorkloadContext,
   entry: WorkloadEntry,
   services: readonly ServiceInfo[],
-  binding: Binding,
-): Address {
+): { readonly address: Address; readonly binding: Binding } {
   const { meta, endpoint } = entry;
   const labels = entryLabels(entry);
   const name = meta.annotations.get(registrationGroupAnnotation) ?? labels.get(workloadNameLabel) ?? meta.name;
-  return workloadAddress({
+  const { fields, binding } = placement(context, { namespace: meta.namespace, labels });
+  const address = workloadAddress({
     ...common(context, endpoint.network || context.network),
     ...canonical(labels, name),
     ...tunnel(labels, meta.annotations),
     ...located(endpoint.address),
     ...locality(endpoint.locality),
     ...weighted(endpoint),
-    ...waypointField(binding),
+    ...fields,
     uid: `${context.options.clusterId}/networking.istio.io/WorkloadEntry/${meta.namespace}/${meta.name}`,
     name: meta.name,
     namespace: meta.namespace,
@@ -51,10 +50,11 @@ export function entryWorkload(
     authorizationPolicies: context.policies.forWorkload({
       namespace: meta.namespace,
       labels,
-      waypoint: binding.kind === "bound" ? binding.waypoint : undefined,
+      binding,
       services,
     }),
   });
+  return { address, binding };
 }
 
 const weighted = ({ weight }: Endpoint): Pick<WorkloadInit, "capacity"> => (weight > 0 ? { capacity: weight } : {});
@@ -113,9 +113,9 @@ export function entryEndpointWorkload(
   { endpoint, network, services, isImplicit }: EntryEndpoint,
 ): Address {
   const { meta } = entry;
-  const binding: Binding = isImplicit
-    ? { kind: "none" }
-    : context.waypoints.forWorkload(meta.namespace, endpoint.labels);
+  const { fields, binding } = isImplicit
+    ? { fields: {}, binding: { kind: "none" } as const }
+    : placement(context, { namespace: meta.namespace, labels: endpoint.labels });
   return workloadAddress({
     ...common(context, network),
     ...canonical(meta.labels, meta.name),
@@ -123,7 +123,7 @@ export function entryEndpointWorkload(
     ...located(endpoint.address),
     ...locality(endpoint.locality),
     ...weighted(endpoint),
-    ...waypointField(binding),
+    ...fields,
     uid: `${context.options.clusterId}/networking.istio.io/ServiceEntry/${meta.namespace}/${meta.name}/${endpoint.address}`,
     name: meta.name,
     namespace: meta.namespace,
@@ -134,7 +134,7 @@ export function entryEndpointWorkload(
     authorizationPolicies: context.policies.forWorkload({
       namespace: meta.namespace,
       labels: meta.labels,
-      waypoint: binding.kind === "bound" ? binding.waypoint : undefined,
+      binding,
       services,
     }),
   });

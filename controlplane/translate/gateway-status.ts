@@ -2,7 +2,7 @@
 import { isIP } from "node:net";
 import type { Gateway, GatewayAddress, GatewayListener, Service } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
-import { addressTypeAnnotation, nameOverrideAnnotation, sliceServiceLabel } from "./annotations.ts";
+import { addressTypeAnnotation, managedLabel, nameOverrideAnnotation, sliceServiceLabel } from "./annotations.ts";
 import { controllerOf, meshController, unmanagedController } from "./gateway-classes.ts";
 import type { TranslateOptions } from "./options.ts";
 import type { ListenerStatus, StatusCondition, StatusUpdate } from "./status.ts";
@@ -117,11 +117,14 @@ function findInstances(
   const ports = [...new Set(gateway.listeners.filter(isSupported).map(({ port }) => port))];
   for (const { namespace, name, host } of gatewayServices(gateway, options)) {
     const service = world.get("Service", namespace, name);
-    if (service === undefined) {
-      warnings.push(`hostname "${host}" not found`);
+    if (service === undefined || namespace !== gateway.meta.namespace) {
+      const where =
+        service === undefined ? "" : ` in namespace "${gateway.meta.namespace}": a waypoint's Service is beside it`;
+      warnings.push(`hostname "${host}" not found${where}`);
       usable = false;
       continue;
     }
+    const isManaged = service.meta.labels.has(managedLabel);
     const ready = endpoints.get(`${namespace}/${name}`);
     for (const port of ports) {
       if (hasEndpoint(service, port, ready)) {
@@ -134,7 +137,8 @@ function findInstances(
         }
       } else if (ready === undefined) {
         warnings.push(`no instances found for hostname "${host}"`);
-      } else {
+      } else if (!isManaged || !service.ports.some((each) => each.port === port)) {
+        // What the mesh made has every port at once: endpoints of a new one are on their way.
         warnings.push(`port ${port} not found for hostname "${host}"`);
         usable = false;
       }
@@ -150,16 +154,25 @@ function findInstances(
   };
 }
 
+/** Whether the mesh runs something for a Gateway, rather than its author. */
+const isRunByMesh = ({ requestedAddresses: [first, ...more] }: Gateway): boolean =>
+  first === undefined || (more.length === 0 && first.type === "IPAddress");
+
+/** Addresses of Gateways that others run: only names of Services mean something. */
+const unusableAddresses = (gateway: Gateway): readonly string[] =>
+  isRunByMesh(gateway)
+    ? []
+    : gateway.requestedAddresses.filter(({ type }) => type !== "Hostname").map(({ value }) => value);
+
 /** The services behind a Gateway: its own, or those that `spec.addresses` names. */
 function gatewayServices(
-  { meta, requestedAddresses: [first, ...more] }: Gateway,
+  gateway: Gateway,
   { domain }: TranslateOptions,
 ): readonly { readonly namespace: string; readonly name: string; readonly host: string }[] {
+  const { meta, requestedAddresses } = gateway;
   const of = (name: string, namespace: string) => ({ namespace, name, host: `${name}.${namespace}.svc.${domain}` });
-  if (first === undefined || (more.length === 0 && first.type === "IPAddress")) {
-    return [of(meta.annotations.get(nameOverrideAnnotation) ?? meta.name, meta.namespace)];
-  }
-  return [first, ...more]
+  if (isRunByMesh(gateway)) return [of(meta.annotations.get(nameOverrideAnnotation) ?? meta.name, meta.namespace)];
+  return requestedAddresses
     .filter(({ type }) => type === "Hostname")
     .map(({ value }) => {
       const [name = "", namespace = meta.namespace] = value.split(".");
@@ -190,6 +203,11 @@ const isSupported = ({ protocol }: GatewayListener): boolean =>
   ["HBONE", "HTTP", "HTTPS", "TLS", "TCP"].includes(protocol);
 
 function accepted(gateway: Gateway): StatusCondition {
+  const unusable = unusableAddresses(gateway);
+  if (unusable.length > 0) {
+    const message = `Of several addresses only those of type Hostname are used, which name Services; not ${unusable.join(", ")}`;
+    return condition(gateway, "Accepted", "False", "UnsupportedAddress", message);
+  }
   const reference = gateway.parametersRef;
   if (reference !== undefined && (reference.group !== "" || reference.kind !== "ConfigMap")) {
     return condition(
@@ -212,6 +230,10 @@ function accepted(gateway: Gateway): StatusCondition {
 }
 
 function programmed(gateway: Gateway, { internal, warnings, usable }: Instances): StatusCondition {
+  if (unusableAddresses(gateway).length === gateway.requestedAddresses.length && !isRunByMesh(gateway)) {
+    const message = "Failed to assign to any requested addresses";
+    return condition(gateway, "Programmed", "False", "UnsupportedAddress", message);
+  }
   if (warnings.length === 0) {
     const where = internal.length === 0 ? "" : `, assigned to service(s) ${internal.join(" and ")}`;
     return condition(gateway, "Programmed", "True", "Programmed", `Resource programmed${where}`);

@@ -39,7 +39,7 @@ export function serviceLoadBalancing(service: Service, namespace: Labels | undef
   const chosen: LoadBalancing | undefined =
     service.internalTrafficPolicy === "Local"
       ? { routingPreference: [Scope.NODE], mode: Mode.STRICT, healthPolicy: HealthPolicy.ONLY_HEALTHY }
-      : preferring(service.trafficDistribution || annotated([service.meta.annotations, namespace]));
+      : (preferring(service.trafficDistribution) ?? preferring(annotated([service.meta.annotations, namespace])));
   if (!service.publishNotReadyAddresses) return chosen;
   return {
     routingPreference: chosen?.routingPreference ?? [],

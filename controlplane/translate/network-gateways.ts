@@ -1,11 +1,13 @@
 /** Where other networks are entered: Gateways of class `istio-remote` with the label of their network. */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { AddressSchema, type Address, type GatewayAddressSchema } from "#shared/proto/gen/workload/workload_pb.js";
+import type { MeshConfig } from "#controlplane/mesh/mesh-config.ts";
 import type { Gateway, GatewayAddress } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
 import { addressBytes } from "./address-bytes.ts";
 import { gatewayServiceAccountAnnotation, networkLabel } from "./annotations.ts";
 import { controllerOf, unmanagedController } from "./gateway-classes.ts";
+import { writtenTrustDomain } from "./trust-domain.ts";
 
 export interface NetworkGateway {
   readonly network: string;
@@ -29,13 +31,11 @@ export function collectNetworkGateways(
       const network = labels.get(networkLabel) ?? "";
       if (network === "") return [];
       const account = annotations.get(gatewayServiceAccountAnnotation) ?? `${name}-${gateway.className}`;
+      const port = gateway.listeners.find(({ protocol }) => protocol === "HBONE")?.port ?? 0;
+      if (port === 0) return [];
       return addressesOf(gateway)
         .filter(({ type }) => type === "IPAddress" || type === "Hostname")
-        .flatMap(({ value }) =>
-          gateway.listeners
-            .filter(({ protocol, port }) => protocol === "HBONE" && port !== 0)
-            .map(({ port }) => ({ network, namespace, name, serviceAccount: account, address: value, port })),
-        );
+        .map(({ value }) => ({ network, namespace, name, serviceAccount: account, address: value, port }));
     });
 }
 
@@ -43,7 +43,7 @@ export const networkGatewayUid = ({ network, address, port }: NetworkGateway): s
   `NetworkGateway/${network}/${address}/${port}`;
 
 /** The gateway as a workload, so that clients know the identity that must answer there. */
-export function networkGatewayWorkload(gateway: NetworkGateway): Address {
+export function networkGatewayWorkload(gateway: NetworkGateway, mesh: MeshConfig): Address {
   const uid = networkGatewayUid(gateway);
   const octets = addressBytes(gateway.address);
   return create(AddressSchema, {
@@ -55,6 +55,7 @@ export function networkGatewayWorkload(gateway: NetworkGateway): Address {
         namespace: gateway.namespace,
         serviceAccount: gateway.serviceAccount,
         network: gateway.network,
+        trustDomain: writtenTrustDomain(mesh),
         ...(octets === undefined ? { hostname: gateway.address } : { addresses: [octets] }),
       },
     },

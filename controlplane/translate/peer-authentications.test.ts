@@ -162,6 +162,20 @@ test.each(cases.map((each) => [notes(each), each] as const))("%s", (_, { refers,
   expect(served.authorizationNames.includes(names.static)).toBe(isAny);
 });
 
+test("a namespace's policy that says nothing leaves the mesh's in force", () => {
+  const served = serve([
+    peerAuthentication("istio-system/mesh", { mtls: { mode: "STRICT" } }),
+    peerAuthentication("shop/namespace", {}),
+    peerAuthentication("shop/own", {
+      selector: { matchLabels: { app: "cart" } },
+      mtls: { mode: "STRICT" },
+      portLevelMtls: { 80: { mode: "PERMISSIVE" } },
+    }),
+  ]);
+  const converted = served.authorization("shop/converted_peer_authentication_own");
+  expect(shorthand(converted?.["groups"] as never)).toBe("P N80 P");
+});
+
 describe("of several", () => {
   const strict = { mtls: { mode: "STRICT" } };
   const permissive = { mtls: { mode: "PERMISSIVE" } };

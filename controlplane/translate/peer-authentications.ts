@@ -91,6 +91,8 @@ function portGroups(
 ): MessageInitShape<typeof GroupSchema>[] {
   // A namespace policy hides the mesh policy here even where it is UNSET: the fail-open case of Istio.
   const parentStrict = (parent.namespace ?? parent.mesh) === "STRICT";
+  // Here it does not, and the rule is written once more.
+  const meshStrict = (parent.namespace ?? "UNSET") === "UNSET" && parent.mesh === "STRICT";
   const ascending = [...ports].sort(([a], [b]) => a - b);
   const strictPorts = ascending.filter(([, each]) => each === "STRICT" && !coveredByParent(mode, parent));
   const exempt =
@@ -104,7 +106,7 @@ function portGroups(
   const rules = [
     ...(mode === "STRICT" ? [unauthenticated] : []),
     ...exempt,
-    ...(parentStrict ? [unauthenticated] : []),
+    ...(parentStrict || meshStrict ? [unauthenticated] : []),
   ];
   return [...groups, { rules }];
 }

@@ -5,10 +5,10 @@ import { addressBytes } from "./address-bytes.ts";
 import { regionLabel, subzoneLabel, workloadNameLabel, zoneLabel } from "./annotations.ts";
 import { podPorts } from "./service-ports.ts";
 import type { ServiceInfo } from "./services.ts";
-import type { Waypoint } from "./waypoints.ts";
 import {
   canonical,
   common,
+  placement,
   servicesMap,
   tunnel,
   workloadAddress,
@@ -23,7 +23,7 @@ export function podWorkload(context: WorkloadContext, pod: Pod, services: readon
   const addresses = pod.ips.map(addressBytes).filter((address) => address !== undefined);
   if (addresses.length < pod.ips.length) return undefined;
   const name = workloadName(pod);
-  const place = placement(context, pod);
+  const place = placement(context, meta);
   return workloadAddress({
     ...common(context, context.network),
     ...canonical(meta.labels, name),
@@ -44,28 +44,10 @@ export function podWorkload(context: WorkloadContext, pod: Pod, services: readon
     authorizationPolicies: context.policies.forWorkload({
       namespace: meta.namespace,
       labels: meta.labels,
-      waypoint: place.waypoint,
+      binding: place.binding,
       services,
     }),
   });
-}
-
-/** An instance of a waypoint says how it takes connections; any other pod may have a waypoint before it. */
-function placement(
-  { waypoints }: WorkloadContext,
-  { meta }: Pod,
-): {
-  readonly fields: Pick<WorkloadInit, "waypoint" | "applicationTunnel">;
-  readonly waypoint: Waypoint | undefined;
-} {
-  const self = waypoints.instanceOf(meta);
-  if (self !== undefined) {
-    return { fields: self.binding === undefined ? {} : { applicationTunnel: self.binding }, waypoint: undefined };
-  }
-  const binding = waypoints.forWorkload(meta.namespace, meta.labels);
-  if (binding.kind !== "bound") return { fields: {}, waypoint: undefined };
-  const { address } = binding.waypoint;
-  return { fields: address === undefined ? {} : { waypoint: address }, waypoint: binding.waypoint };
 }
 
 function nodeLocality({ world }: WorkloadContext, { node }: Pod): Pick<WorkloadInit, "locality"> {

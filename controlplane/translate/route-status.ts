@@ -19,7 +19,10 @@ import type { RouteParentStatus, StatusCondition, StatusUpdate } from "./status.
 import { requestedWaypoint } from "./waypoints.ts";
 
 export interface RouteContext extends BackendContext {
+  /** Whether a route is in force. */
   readonly isOurs: (meta: Meta) => boolean;
+  /** Whether it is for us to write its status. */
+  readonly isTold: (meta: Meta) => boolean;
 }
 
 /** Routes whose parents are Services or ServiceEntries, and those that were so when we last wrote. */
@@ -27,7 +30,7 @@ export function routeUpdates(context: RouteContext): readonly StatusUpdate[] {
   const attachments = collectAttachments(context.world, { isOurs: context.isOurs, domain: context.options.domain });
   return routeKinds.flatMap((kind) =>
     context.world.all(kind).flatMap((route) => {
-      if (!context.isOurs(route.meta)) return [];
+      if (!context.isOurs(route.meta) || !context.isTold(route.meta)) return [];
       const parents = parentStatuses(context, attachments, route);
       if (parents.length === 0 && !route.hasServiceParentStatus) return [];
       const { namespace, name } = route.meta;

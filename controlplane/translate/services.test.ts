@@ -125,27 +125,52 @@ describe("automatic addresses", () => {
     ).toHaveLength(2);
   });
 
-  test("stay as the status has them; a missing one is added", () => {
-    const kept = { ...serviceEntry("shop/a", { ...without, hosts: ["a.com"] }), ...allocated("a.com", "240.240.7.7") };
-    expect(of([kept])["a"]).toEqual([
-      ["a.com", "240.240.7.7"],
-      ["a.com", expect.stringMatching(/^2001:2:/)],
-    ]);
+  test("stay as the status has them: of one family, of another range, one for two hosts", () => {
+    const kept = (...values: Parameters<typeof allocated>) => ({
+      ...serviceEntry("shop/a", { ...without, hosts: ["a.com"] }),
+      ...allocated(...values),
+    });
+    expect(of([kept("a.com", "240.240.7.7")])["a"]).toEqual([["a.com", "240.240.7.7"]]);
+    expect(of([kept("a.com", "10.0.0.1")])["a"]).toEqual([["a.com", "10.0.0.1"]]);
+    const shared = ["a.com", "b.com"].map((host) => ({ host, value: "240.240.7.7" }));
+    const both = {
+      ...serviceEntry("shop/a", { ...without, hosts: ["a.com", "b.com"] }),
+      status: { addresses: shared },
+    };
+    expect(of([both])["a"]).toEqual(shared.map(({ host, value }) => [host, value]));
   });
 
-  test("claimed twice belong to the older; foreign ones are not kept", () => {
-    const entry = (name: string, host: string, creationTimestamp: string, value: string) => ({
-      ...serviceEntry(`shop/${name}`, { ...without, hosts: [host] }, { creationTimestamp }),
-      ...allocated(host, value),
+  test("claimed twice belong to the older; the younger gets all of its own anew", () => {
+    const entry = (name: string, hosts: readonly string[], creationTimestamp: string) => ({
+      ...serviceEntry(`shop/${name}`, { ...without, hosts }, { creationTimestamp }),
+      ...allocated(hosts[0] ?? "", "240.240.7.7", "2001:2::77"),
     });
     const found = of([
-      entry("young", "y.com", "2026-02-01T00:00:00Z", "240.240.7.7"),
-      entry("old", "o.com", "2026-01-01T00:00:00Z", "240.240.7.7"),
-      entry("foreign", "f.com", "2026-01-01T00:00:00Z", "10.0.0.1"),
+      entry("young", ["y.com"], "2026-02-01T00:00:00Z"),
+      entry("old", ["o.com"], "2026-01-01T00:00:00Z"),
     ]);
-    expect(found["old"]?.[0]).toEqual(["o.com", "240.240.7.7"]);
-    expect(found["young"]?.[0]?.[1]).not.toBe("240.240.7.7");
-    expect(found["foreign"]?.[0]?.[1]).toMatch(/^240\.240\./);
+    expect(found["old"]?.map(([, value]) => value)).toEqual(["240.240.7.7", "2001:2::77"]);
+    const young = found["young"]?.map(([, value]) => value);
+    expect(young).toEqual([expect.stringMatching(/^240\.240\./), expect.stringMatching(/^2001:2:/)]);
+    expect(young).not.toContain("240.240.7.7");
+    expect(young).not.toContain("2001:2::77");
+  });
+
+  test("are never those that a user wrote", () => {
+    const mine = serviceEntry("shop/mine", { ...without, hosts: ["m.com"], addresses: ["10.9.0.1"] });
+    const claimed = {
+      ...serviceEntry("shop/a", { ...without, hosts: ["a.com"] }),
+      ...allocated("a.com", "10.9.0.1"),
+    };
+    const options = { autoAllocateIpv4: "10.9.0.0/30" };
+    expect(of([claimed, mine], options)["a"]?.map(([, value]) => value)).toContain("10.9.0.2");
+    expect(of([claimed, mine], options)["a"]?.map(([, value]) => value)).not.toContain("10.9.0.1");
+  });
+
+  test("are taken back from an entry that has its own", () => {
+    const entry = { ...serviceEntry("shop/a", { addresses: ["10.0.0.1"] }), ...allocated("a.com", "240.240.7.7") };
+    expect(of([entry])["a"]).toEqual([]);
+    expect(of([entry], { autoAllocateIps: false })["a"]).toBeUndefined();
   });
 
   test("never collide, and run out quietly", () => {
@@ -216,6 +241,19 @@ describe("visibility of ServiceEntries", () => {
     expect(served.conditions("ServiceEntry", "shop/a")).toEqual([condition]);
   });
 
+  test("a policy with a rule of an unknown kind is for nobody", () => {
+    const served = serve([
+      meshConfig({
+        serviceEntryVisibility: {
+          defaultVisibility: "NAMESPACE",
+          policies: [{ visibility: "PUBLIC", matchingRules: [{ hostnameSuffix: ".com" }] }],
+        },
+      }),
+      serviceEntry("shop/a", { hosts }),
+    ]);
+    expect(served.service("shop/a.com")["visibility"]).toBe("NAMESPACE");
+  });
+
   test("NONE is not published at all", () => {
     const served = serve([
       rules("NONE"),
@@ -268,7 +306,7 @@ describe("what works with a waypoint only", () => {
   const racing = { annotations: { "istio.io/connect-strategy": "race_first_tcp_connect" } };
   test.each([
     [["*.a.com"], "STATIC", {}, ["istio.io/WaypointMissing=True/NoWaypointForWildcardService"]],
-    [["a.com", "*.a.com"], "NONE", racing, ["istio.io/WaypointMissing=True/NoWaypointForWildcardService"]],
+    [["a.com", "*.a.com"], "NONE", racing, ["istio.io/WaypointMissing=True/NoWaypointForRacingConnectStrategy"]],
     [["a.com"], "DNS", racing, ["istio.io/WaypointMissing=True/NoWaypointForRacingConnectStrategy"]],
     [["a.com"], "DNS", { annotations: { "istio.io/connect-strategy": "OTHER" } }, []],
   ])("%j %s %j: %j", (hosts, resolution, meta, expected) => {

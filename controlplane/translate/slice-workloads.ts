@@ -3,7 +3,7 @@ import { NetworkMode, WorkloadStatus, type Address } from "#shared/proto/gen/wor
 import type { EndpointSlice } from "#controlplane/mesh/objects.ts";
 import { addressBytes } from "./address-bytes.ts";
 import type { ServiceInfo } from "./services.ts";
-import { common, workloadAddress, type WorkloadContext } from "./workload-base.ts";
+import { inMesh, workloadAddress, type WorkloadContext } from "./workload-base.ts";
 
 export function sliceWorkloads(
   context: WorkloadContext,
@@ -17,16 +17,17 @@ export function sliceWorkloads(
   const workloads: Address[] = [];
   for (const { addresses, isReady, target } of slice.endpoints) {
     const [first = ""] = addresses;
-    const octets = addressBytes(first);
-    if (target?.kind === "Pod" || octets === undefined || seen.has(first)) continue;
+    if (target?.kind === "Pod" || first === "" || seen.has(first)) continue;
     seen.add(first);
+    const octets = addresses.map(addressBytes).filter((each) => each !== undefined);
+    if (octets.length < addresses.length) continue;
     workloads.push(
       workloadAddress({
-        ...common(context, context.network),
+        ...inMesh(context, context.network),
         uid: `${context.options.clusterId}/discovery.k8s.io/EndpointSlice/${meta.namespace}/${meta.name}/${first}`,
         name: meta.name,
         namespace: meta.namespace,
-        addresses: [octets],
+        addresses: octets,
         services: { [service.key]: { ports: [...ports] } },
         status: isReady === false ? WorkloadStatus.UNHEALTHY : WorkloadStatus.HEALTHY,
         // Its address may be shared with others, so it is never looked up by address alone.

@@ -14,29 +14,33 @@ import {
 import { matchesSelector } from "#controlplane/mesh/label-selector.ts";
 import type { MeshConfig } from "#controlplane/mesh/mesh-config.ts";
 import type { Labels } from "#controlplane/mesh/objects.ts";
-import type { WorldView } from "#controlplane/mesh/world.ts";
 import { networkGatewayAddress, type NetworkGateway } from "./network-gateways.ts";
 import type { ServiceInfo } from "./services.ts";
+import { writtenTrustDomain } from "./trust-domain.ts";
+import type { WorkloadContext } from "./workload-base.ts";
 
-/** The first matching rule decides; without one a service is for its own cluster. */
+/** One matching rule that says so is enough; without one a service is for its own cluster. */
 export function isGlobal({ serviceScopes }: MeshConfig, service: Labels, namespace: Labels): boolean {
-  const rule = serviceScopes.find(
-    ({ namespaces, services }) =>
+  return serviceScopes.some(
+    ({ scope, namespaces, services }) =>
+      scope === "GLOBAL" &&
       (namespaces === undefined || matchesSelector(namespaces, namespace)) &&
       (services === undefined || matchesSelector(services, service)),
   );
-  return rule?.scope === "GLOBAL";
 }
 
 export interface SplitHorizon {
   readonly workloads: readonly Address[];
-  /** SPIFFE ids to accept behind each service, by its key: beyond a gateway nobody knows which workload answers. */
+  /**
+   * SPIFFE ids to accept behind each service, by its key: beyond a gateway nobody knows which workload answers. Those of
+   * networks without a gateway too, as in Istio.
+   */
   readonly identities: ReadonlyMap<string, readonly string[]>;
 }
 
 /** `remote` are workloads of other networks, which are not published one by one. */
 export function splitHorizon(
-  world: WorldView,
+  { world, options: { clusterId } }: Pick<WorkloadContext, "world" | "options">,
   remote: readonly Workload[],
   services: readonly ServiceInfo[],
   gateways: readonly NetworkGateway[],
@@ -44,19 +48,19 @@ export function splitHorizon(
   const workloads: Address[] = [];
   const identities = new Map<string, readonly string[]>();
   for (const service of services) {
+    // Rules of scope are about Kubernetes' Services.
+    if (service.source !== "Service") continue;
     const namespace = world.get("Namespace", "", service.meta.namespace)?.meta.labels ?? new Map<string, string>();
     if (!isGlobal(world.meshConfig, service.meta.labels, namespace)) continue;
     const behind = remote.filter((workload) => Object.hasOwn(workload.services, service.key));
-    const reachable = Map.groupBy(behind, ({ network }) => network);
-    for (const [network, members] of reachable) {
+    if (behind.length > 0) identities.set(service.key, [...new Set(behind.map(identityOf))]);
+    for (const [network, members] of Map.groupBy(behind, (workload) => workload.network)) {
       const gateway = gateways.find((each) => each.network === network);
       if (gateway === undefined) continue;
       const capacity = members.reduce((sum, { capacity: weight = 1 }) => sum + weight, 0);
-      workloads.push(collapsed(service, gateway, Math.min(capacity, 0xffff_ffff), world.meshConfig));
-      identities.set(service.key, [
-        ...(identities.get(service.key) ?? []),
-        ...new Set(members.map((member) => identityOf(member))),
-      ]);
+      workloads.push(
+        collapsed(service, gateway, Math.min(capacity, 0xffff_ffff), { clusterId, mesh: world.meshConfig }),
+      );
     }
   }
   return { workloads, identities };
@@ -66,27 +70,26 @@ function collapsed(
   service: ServiceInfo,
   gateway: NetworkGateway,
   capacity: number,
-  { trustDomain }: MeshConfig,
+  { clusterId, mesh }: { readonly clusterId: string; readonly mesh: MeshConfig },
 ): Address {
   const place = `${gateway.namespace}/${gateway.name}/${gateway.address}`;
+  const uid = `${gateway.network}/SplitHorizonWorkload/${place}/${service.key}`;
   return create(AddressSchema, {
     type: {
       case: "workload",
       value: {
-        uid: `${gateway.network}/SplitHorizonWorkload/${place}/${service.key}`,
-        name: gateway.name,
-        namespace: gateway.namespace,
+        uid,
+        name: uid,
+        namespace: service.meta.namespace,
+        clusterId,
         network: gateway.network,
         networkGateway: networkGatewayAddress(gateway),
         tunnelProtocol: TunnelProtocol.HBONE,
-        trustDomain: trustDomain === defaultTrustDomain ? "" : trustDomain,
+        trustDomain: writtenTrustDomain(mesh),
         workloadType: WorkloadType.POD,
         capacity,
-        services: {
-          [service.key]: {
-            ports: service.ports.map(({ port, targetPort }) => ({ servicePort: port, targetPort: targetPort || port })),
-          },
-        },
+        // Beyond the gateway another proxy finds the port behind it: these are the service's own.
+        services: { [service.key]: { ports: service.message.ports ?? [] } },
       },
     },
   });

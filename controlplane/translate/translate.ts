@@ -23,7 +23,7 @@ import { envoyFilterUpdates } from "./envoy-filter-status.ts";
 import { rateLimitUpdates } from "./rate-limit-status.ts";
 import { telemetryUpdates } from "./telemetry-status.ts";
 import { requiredPolicy } from "./required-waypoint-policies.ts";
-import { isOfRevision } from "./revision.ts";
+import { isOfRevision, isOwned } from "./revision.ts";
 import { routeUpdates } from "./route-status.ts";
 import { authenticationUpdate, policyCondition } from "./security-status.ts";
 import { SelectorIndex } from "./selector-index.ts";
@@ -55,10 +55,14 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
   const serviceEntries = ours(world.all("ServiceEntry"));
   const peerAuthentications = ours(world.all("PeerAuthentication"));
 
-  const gateways = ours(world.all("Gateway"));
+  // Who looks after a Gateway is one question, where it leads another: proxies have one control plane, but may meet
+  // waypoints of every revision.
+  const gateways = world.all("Gateway");
   const endpointPorts = collectEndpointPorts(world);
   const gatewayUpdates = new Map(
-    gateways.map((gateway) => [gateway, gatewayStatus(world, gateway, endpointPorts, options)] as const),
+    gateways
+      .filter(({ meta }) => isOwned(world, meta, options))
+      .map((gateway) => [gateway, gatewayStatus(world, gateway, endpointPorts, options)] as const),
   );
   const addressesOf = (gateway: (typeof gateways)[number]) => effectiveAddresses(gateway, gatewayUpdates.get(gateway));
   const waypoints = collectWaypoints(world, gateways, addressesOf, network);
@@ -112,11 +116,11 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
   const workloadEntryUpdates: StatusUpdate[] = [];
   for (const entry of ours(world.all("WorkloadEntry"))) {
     const labels = entryLabels(entry);
-    const binding = waypoints.forWorkload(entry.meta.namespace, labels);
     const selected = selectedServices
       .matching(entry.meta.namespace, labels)
       .filter(({ source }) => source === "ServiceEntry" || options.servicesSelectWorkloadEntries);
-    publish(entryWorkload(context, entry, selected, binding), labels);
+    const { address, binding } = entryWorkload(context, entry, selected);
+    publish(address, labels);
     const update = workloadEntryUpdate(entry, binding);
     if (isDue(update, entry.conditions)) workloadEntryUpdates.push(update);
   }
@@ -128,11 +132,14 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
   }
   for (const slice of world.all("EndpointSlice")) {
     const service = byHostname.get(serviceKeyOfSlice(slice.meta, options));
-    if (service === undefined) continue;
+    if (service?.source !== "Service") continue;
     for (const workload of sliceWorkloads(context, slice, service)) publish(workload, new Map());
   }
-  const beyond = splitHorizon(world, remote, services, networkGateways);
-  for (const address of [...networkGateways.map(networkGatewayWorkload), ...beyond.workloads]) {
+  const beyond = splitHorizon(context, remote, services, networkGateways);
+  for (const address of [
+    ...networkGateways.map((gateway) => networkGatewayWorkload(gateway, world.meshConfig)),
+    ...beyond.workloads,
+  ]) {
     if (address.type.case === "workload") addresses.set(address.type.value.uid, address);
   }
   for (const service of services) {
@@ -186,6 +193,7 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
           world,
           options,
           isOurs: (meta) => isOfRevision(meta, options),
+          isTold: (meta) => isOwned(world, meta, options),
           hasHost: (hostname) => hostnames.has(hostname),
         }),
         ...virtualServiceUpdates({ world, options, isOurs: (meta) => isOfRevision(meta, options), services }),
@@ -221,7 +229,7 @@ function collectPodReferences(
   const references = new Map<string, { uid: string; service: ServiceInfo }[]>();
   for (const { meta, addressType, endpoints } of world.all("EndpointSlice")) {
     const service = services.get(serviceKeyOfSlice(meta, options));
-    if (service === undefined || addressType === "FQDN") continue;
+    if (service?.source !== "Service" || addressType === "FQDN") continue;
     for (const { target } of endpoints) {
       // Without a uid the reference may be to a pod that is long gone.
       if (target?.kind !== "Pod" || target.uid === "") continue;
@@ -287,7 +295,7 @@ function serviceEntryUpdates(
 ): readonly StatusUpdate[] {
   return entries.flatMap((entry) => {
     const key = `${entry.meta.namespace}/${entry.meta.name}`;
-    const update = serviceEntryUpdate(world, entry, hosts.get(key) ?? [], autoVips.get(key) ?? []);
+    const update = serviceEntryUpdate(world, entry, hosts.get(key) ?? [], autoVips.get(key));
     return isDue(update, entry.conditions) ? [update] : [];
   });
 }

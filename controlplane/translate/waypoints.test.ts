@@ -129,10 +129,10 @@ describe("which waypoint a service gets", () => {
       refused("AttachmentDenied"),
     ],
     [
-      "none of another revision",
+      "one of another revision too, which another control plane looks after",
       [shop(), cart(use("wp")), waypoint("shop/wp", { labels: { "istio.io/rev": "x" } })],
-      undefined,
-      refused("WaypointIsNotReady"),
+      "shop/wp",
+      bound,
     ],
     [
       "none if it is a waypoint's own",
@@ -227,6 +227,25 @@ describe("canary", () => {
     const own = service("shop/cart", {}, { labels: use("wp") });
     expect(serve([shop, own, ...waypoints]).service(svc)["weightedWaypoints"]).toBeUndefined();
   });
+
+  test("name and weight are inherited each for itself", () => {
+    const weightOf = (ofNamespace: object, ofService: object): unknown =>
+      serve([
+        namespace("shop", ofNamespace as never),
+        service("shop/cart", {}, ofService as never),
+        waypoint("shop/wp"),
+        waypoint("shop/next"),
+      ]).service(svc)["weightedWaypoints"];
+    const parts = (weight: number) => [
+      { destination: at("shop/wp"), weight: 100 - weight },
+      { destination: at("shop/next"), weight },
+    ];
+    const { annotations } = canary("next", "40");
+    expect(weightOf(canary("next", "30"), { annotations })).toEqual(parts(40));
+    expect(
+      weightOf({ labels: use("wp"), annotations }, { labels: { "istio.io/use-waypoint-canary": "next" } }),
+    ).toEqual(parts(40));
+  });
 });
 
 describe("which waypoint a workload gets", () => {
@@ -265,7 +284,7 @@ describe("which waypoint a workload gets", () => {
   ])("WorkloadEntry with %j in a namespace with a waypoint for services: %p", (labels, condition) => {
     const served = serve([
       namespace("shop", { labels: use("wp") }),
-      workloadEntry("shop/vm", {}, { labels: labels }),
+      workloadEntry("shop/vm", {}, { labels }),
       waypoint("shop/wp"),
       waypoint("shop/all", serves("all")),
     ]);
@@ -385,6 +404,24 @@ describe("only through the waypoint", () => {
     expect(serve(objects.slice(0, -2), { autoAllowWaypointPolicy: true }).authorizationNames).toEqual([]);
   });
 
+  test.each([
+    ["Pending", [key]],
+    ["Failed", []],
+  ])("counts pods that may run: %s", (phase, names) => {
+    const labels = { "gateway.networking.k8s.io/gateway-name": "wp" };
+    const world = [...objects.slice(0, -2), pod("shop/wp-a", { labels, status: { phase } })];
+    expect(serve(world, { autoAllowWaypointPolicy: true }).authorizationNames).toEqual(names);
+  });
+
+  test("is named once for a waypoint of the service and of the pod", () => {
+    const world = objects.map((each) =>
+      each.kind === "Gateway" ? waypoint("shop/wp", { labels: { "istio.io/waypoint-for": "all" } }) : each,
+    );
+    const served = serve(world, { autoAllowWaypointPolicy: true });
+    expect(served.pod("shop/cart")["authorizationPolicies"]).toEqual([key]);
+    expect(served.pod("shop/other")["authorizationPolicies"]).toEqual([key]);
+  });
+
   test("is off by itself, and names the mesh's trust domain", () => {
     expect(serve(objects).authorizationNames).toEqual([]);
     const served = serve([meshConfig({ trustDomain: "td" }), ...objects], { autoAllowWaypointPolicy: true });
@@ -439,6 +476,30 @@ describe("policies of waypoints", () => {
   test("the single targetRef of older policies counts too", () => {
     const served = serve([waypoint("shop/wp"), policy("shop/p", { targetRef: refs.gateway })]);
     expect(served.conditions("AuthorizationPolicy", "shop/p")).toEqual(["WaypointAccepted=True/Accepted"]);
+  });
+});
+
+describe("instances of waypoints that are no pods", () => {
+  const labels = { "gateway.networking.k8s.io/gateway-name": "wp" };
+  const sandwich = waypoint("shop/wp", {
+    labels: { "istio.io/waypoint-for": "all" },
+    annotations: { "ambient.istio.io/waypoint-inbound-binding": "PROXY/15088" },
+  });
+  const shop = namespace("shop", { labels: use("wp") });
+
+  test.each([
+    ["a WorkloadEntry", workloadEntry("shop/vm", {}, { labels }), "WorkloadEntry/shop/vm"],
+    [
+      "an endpoint of a ServiceEntry",
+      serviceEntry("shop/se", { endpoints: [{ address: "192.0.2.1", labels }] }),
+      "ServiceEntry/shop/se/192.0.2.1",
+    ],
+  ])("%s", (_, instance, name) => {
+    const served = serve([shop, sandwich, instance]);
+    const workload = served.workload(`Kubernetes/networking.istio.io/${name}`);
+    expect(workload["applicationTunnel"]).toEqual({ protocol: "PROXY", port: 15_088 });
+    expect(workload["waypoint"]).toBeUndefined();
+    expect(served.conditions("WorkloadEntry", "shop/vm")).toEqual([]);
   });
 });
 
@@ -525,6 +586,55 @@ describe("status of our own waypoints", () => {
       { type: "IPAddress", value: "192.0.2.1" },
       { type: "Hostname", value: "lb.example.com" },
     ]);
+  });
+
+  test.each<[string, readonly object[], string, readonly string[]]>([
+    [
+      "a Service of its namespace",
+      [{ type: "Hostname", value: "wp" }],
+      "shop",
+      ["Accepted=True/Accepted", "Programmed=True/Programmed"],
+    ],
+    [
+      "a Service elsewhere",
+      [{ type: "Hostname", value: "wp.other.svc.cluster.local" }],
+      "other",
+      ["Accepted=True/Accepted", "Programmed=False/AddressNotUsable"],
+    ],
+    [
+      "several IPs",
+      [{ value: "10.0.0.1" }, { type: "IPAddress", value: "10.0.0.2" }],
+      "shop",
+      ["Accepted=False/UnsupportedAddress", "Programmed=False/UnsupportedAddress"],
+    ],
+    [
+      "a name and an IP",
+      [{ type: "Hostname", value: "wp" }, { value: "10.0.0.2" }],
+      "shop",
+      ["Accepted=False/UnsupportedAddress", "Programmed=True/Programmed"],
+    ],
+  ])("where others run it, its addresses are %s", (_, addresses, where, conditions) => {
+    const objects = [
+      ours({ addresses }),
+      service(`${where}/wp`, { ports }),
+      slice(`${where}/wp-1`, "wp", { endpoints: [{ addresses: ["10.1.0.1"] }], ports }),
+    ];
+    expect(serve(objects).conditions("Gateway", "shop/wp")).toEqual([...conditions, "ResolvedRefs=True/ResolvedRefs"]);
+  });
+
+  test("endpoints of a port that a waypoint of ours just got are on their way", () => {
+    const two = [
+      { name: "mesh", port: 15_008, protocol: "HBONE" },
+      { name: "more", port: 80, protocol: "HTTP" },
+    ];
+    const made = service(
+      "shop/wp",
+      { ports: [...ports, { name: "more", port: 80 }] },
+      { labels: { "gateway.istio.io/managed": "istio.io-mesh-controller" } },
+    );
+    expect(serve([ours({ listeners: two }), made, ready]).conditions("Gateway", "shop/wp")).toContain(
+      "Programmed=True/Programmed",
+    );
   });
 
   test("addresses once given stay when all endpoints go", () => {

@@ -43,7 +43,7 @@ export interface Waypoint {
   readonly listener: GatewayListener | undefined;
   /** As which its pods are to run. */
   readonly serviceAccount: string;
-  /** Of the waypoint's running pods, one for each. */
+  /** Of the waypoint's pods that have not failed, one for each. */
   readonly serviceAccounts: readonly string[];
 }
 
@@ -113,7 +113,7 @@ export class Waypoints {
   }
 
   /** The waypoint that a pod is an instance of. */
-  instanceOf(meta: Meta): Waypoint | undefined {
+  instanceOf(meta: Pick<Meta, "namespace" | "labels">): Waypoint | undefined {
     const name = meta.labels.get(gatewayNameLabel);
     return name === undefined ? undefined : this.get(meta.namespace, name);
   }
@@ -182,15 +182,16 @@ export class Waypoints {
 
   private withCanary(meta: Meta, waypoint: Waypoint): Binding {
     const bound = { kind: "bound", waypoint, canary: undefined, canaryError: undefined } as const;
-    const source = this.canarySource(meta);
-    const name = source?.labels.get(canaryLabel) ?? "";
-    if (source === undefined || name === "" || name === "none") return bound;
-    const reference = { name, namespace: source.labels.get(canaryNamespaceLabel) ?? meta.namespace };
+    const parent = this.canaryParent(meta);
+    const labels = meta.labels.has(canaryLabel) ? meta.labels : parent?.labels;
+    const name = labels?.get(canaryLabel) ?? "";
+    if (name === "" || name === "none") return bound;
+    const reference = { name, namespace: labels?.get(canaryNamespaceLabel) ?? meta.namespace };
     const fail = (error: BindingError): Binding => ({ ...bound, canaryError: error });
     if (`${reference.namespace}/${reference.name}` === waypoint.key) {
       return fail({ reason: "CanarySameAsPrimary", message: `canary "${waypoint.key}" is the waypoint itself` });
     }
-    const text = source.annotations.get(canaryWeightAnnotation) ?? "0";
+    const text = meta.annotations.get(canaryWeightAnnotation) ?? parent?.annotations.get(canaryWeightAnnotation) ?? "0";
     const weight = /^[+-]?\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
     if (!(weight >= 0 && weight <= 100)) {
       return fail({
@@ -202,9 +203,8 @@ export class Waypoints {
     return "error" in canary ? fail(canary.error) : { ...bound, canary: { waypoint: canary, weight } };
   }
 
-  /** Whose canary counts: the object's own, or the namespace's where the object has no waypoint label of its own. */
-  private canarySource(meta: Meta): Meta | undefined {
-    if (meta.labels.has(canaryLabel)) return meta;
+  /** What an object may inherit canary and weight from, each for itself: its namespace, if its waypoint is that one's. */
+  private canaryParent(meta: Meta): Meta | undefined {
     return meta.labels.has(useWaypointLabel) ? undefined : this.world.get("Namespace", "", meta.namespace)?.meta;
   }
 
@@ -223,7 +223,7 @@ export function collectWaypoints(
   const accounts = new Map<string, string[]>();
   for (const { meta, phase, serviceAccount } of world.all("Pod")) {
     const name = meta.labels.get(gatewayNameLabel);
-    if (name === undefined || phase !== "Running") continue;
+    if (name === undefined || phase === "Failed") continue;
     const key = `${meta.namespace}/${name}`;
     const known = accounts.get(key);
     if (known === undefined) accounts.set(key, [serviceAccount]);

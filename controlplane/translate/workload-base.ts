@@ -7,8 +7,7 @@ import {
   type PortListSchema,
   type WorkloadSchema,
 } from "#shared/proto/gen/workload/workload_pb.js";
-import { defaultTrustDomain } from "#shared/identity/spiffe-id.ts";
-import type { Labels } from "#controlplane/mesh/objects.ts";
+import type { Labels, Meta } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
 import { addressBytes } from "./address-bytes.ts";
 import { canonicalNameLabels, canonicalRevisionLabels, redirectionAnnotation, tunnelLabel } from "./annotations.ts";
@@ -16,7 +15,8 @@ import { networkGatewayAddress, type NetworkGateway } from "./network-gateways.t
 import type { TranslateOptions } from "./options.ts";
 import type { PortPair } from "./service-ports.ts";
 import type { ServiceInfo } from "./services.ts";
-import type { Waypoints } from "./waypoints.ts";
+import { writtenTrustDomain } from "./trust-domain.ts";
+import type { Binding, Waypoints } from "./waypoints.ts";
 import type { WorkloadPolicies } from "./workload-policies.ts";
 
 export type WorkloadInit = Exclude<MessageInitShape<typeof WorkloadSchema>, { $typeName: string }>;
@@ -34,16 +34,40 @@ export interface WorkloadContext {
 export const workloadAddress = (value: WorkloadInit): Address =>
   create(AddressSchema, { type: { case: "workload", value } });
 
-export function common({ world, options, networkGateways }: WorkloadContext, network: string): WorkloadInit {
-  const { trustDomain } = world.meshConfig;
-  const gateway = networkGateways.find((each) => each.network === network);
+/** What even an address of which nothing else is known belongs to. */
+export function inMesh({ world, options }: WorkloadContext, network: string): WorkloadInit {
+  return { clusterId: options.clusterId, network, trustDomain: writtenTrustDomain(world.meshConfig) };
+}
+
+export function common(context: WorkloadContext, network: string): WorkloadInit {
+  const gateway = context.networkGateways.find((each) => each.network === network);
   return {
-    clusterId: options.clusterId,
-    network,
-    // Absent means the default one: proxies fill it in themselves.
-    trustDomain: trustDomain === defaultTrustDomain ? "" : trustDomain,
+    ...inMesh(context, network),
     ...(gateway === undefined ? {} : { networkGateway: networkGatewayAddress(gateway) }),
   };
+}
+
+/**
+ * An instance of a waypoint says how it takes connections; any other workload may have a waypoint before it. `meta` is
+ * of the workload, or for an endpoint of a ServiceEntry its own labels in the entry's namespace.
+ */
+export function placement(
+  { waypoints }: WorkloadContext,
+  meta: Pick<Meta, "namespace" | "labels">,
+): {
+  readonly fields: Pick<WorkloadInit, "waypoint" | "applicationTunnel">;
+  readonly binding: Binding;
+} {
+  const self = waypoints.instanceOf(meta);
+  if (self !== undefined) {
+    return {
+      fields: self.binding === undefined ? {} : { applicationTunnel: self.binding },
+      binding: { kind: "none" },
+    };
+  }
+  const binding = waypoints.forWorkload(meta.namespace, meta.labels);
+  const address = binding.kind === "bound" ? binding.waypoint.address : undefined;
+  return { fields: address === undefined ? {} : { waypoint: address }, binding };
 }
 
 /** By address where it is one, else by name. */
@@ -77,9 +101,8 @@ export function tunnel(labels: Labels, annotations: Labels): Pick<WorkloadInit, 
 
 /** `region/zone/subzone`, the later parts optional. */
 export function locality(text: string): Pick<WorkloadInit, "locality"> {
-  if (text === "") return {};
   const [region = "", zone = "", subzone = ""] = text.split("/");
-  return { locality: { region, zone, subzone } };
+  return region === "" && zone === "" && subzone === "" ? {} : { locality: { region, zone, subzone } };
 }
 
 export function servicesMap(

@@ -4,13 +4,13 @@ import { peerAuthenticationKeys, type NamespacePolicies } from "./peer-authentic
 import { requiredPolicyKey } from "./required-waypoint-policies.ts";
 import { SelectorIndex } from "./selector-index.ts";
 import type { ServiceInfo } from "./services.ts";
-import type { Waypoint } from "./waypoints.ts";
+import type { Binding } from "./waypoints.ts";
 import { waypointPolicyKey } from "./waypoint-policies.ts";
 
 interface WorkloadFacts {
   readonly namespace: string;
   readonly labels: Labels;
-  readonly waypoint: Waypoint | undefined;
+  readonly binding: Binding;
   readonly services: readonly ServiceInfo[];
 }
 
@@ -67,12 +67,10 @@ export class WorkloadPolicies {
     ];
   }
 
-  private waypointKeys({ waypoint, services }: WorkloadFacts): readonly string[] {
+  private waypointKeys({ binding: own, services }: WorkloadFacts): readonly string[] {
     if (!this.autoAllow) return [];
-    const ofServices = new Set(services.flatMap(({ binding }) => (binding.kind === "bound" ? [binding.waypoint] : [])));
-    // As in Istio, a waypoint of both the workload and its service is named twice.
-    return [...ofServices, ...(waypoint === undefined ? [] : [waypoint])]
-      .map(waypointPolicyKey)
-      .filter((key) => key !== undefined);
+    const bindings = [...services.map(({ binding }) => binding), own];
+    const waypoints = new Set(bindings.flatMap((binding) => (binding.kind === "bound" ? [binding.waypoint] : [])));
+    return [...waypoints].map(waypointPolicyKey).filter((key) => key !== undefined);
   }
 }

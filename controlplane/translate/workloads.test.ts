@@ -298,7 +298,7 @@ describe("endpoints of slices", () => {
     ["names are none", slice("shop/s-1", "s", { addressType: "FQDN", endpoints: [at("a.com")] }), []],
     ["no such service", slice("shop/s-1", "lost", { endpoints: [at("192.0.2.1")] }), []],
     ["no service named", slice("shop/s-1", "s", { endpoints: [at("192.0.2.1")] }, { labels: {} }), []],
-    ["garbage", slice("shop/s-1", "s", { endpoints: [at("what"), at()] }), []],
+    ["garbage", slice("shop/s-1", "s", { endpoints: [at("what"), at(), at("192.0.2.1", "what")] }), []],
   ])("%s", (_, object_, expected) => {
     expect(serve([service("shop/s", {}), object_]).names).toEqual([...expected, svc("s")]);
   });
@@ -310,6 +310,30 @@ describe("endpoints of slices", () => {
       slice("shop/s-2", "s", { endpoints: [at("192.0.2.1")] }),
     ]);
     expect(served.names).toEqual([uid("192.0.2.1"), uid("192.0.2.1", "s-2"), svc("s")]);
+  });
+
+  test("one endpoint with several addresses is one workload", () => {
+    const served = serve([
+      service("shop/s", {}),
+      slice("shop/s-1", "s", { endpoints: [at("192.0.2.1", "192.0.2.2")] }),
+    ]);
+    expect(served.workload(uid("192.0.2.1"))["addresses"]).toEqual(["wAACAQ==", "wAACAg=="]);
+  });
+
+  test("a slice belongs to a Service, not to a ServiceEntry with its name", () => {
+    const labels = { app: "p" };
+    const served = serve([
+      serviceEntry("shop/s", { hosts: ["s.shop.svc.cluster.local"] }),
+      pod("shop/p", { uid: "u1", labels }),
+      slice("shop/s-1", "s", {
+        endpoints: [
+          at("192.0.2.1"),
+          { addresses: ["10.0.0.1"], targetRef: { kind: "Pod", namespace: "shop", name: "p", uid: "u1" } },
+        ],
+      }),
+    ]);
+    expect(served.names).toEqual(["Kubernetes//Pod/shop/p", svc("s")]);
+    expect(served.pod("shop/p")["services"]).toBeUndefined();
   });
 
   test("ports: TCP, with a number, and of a name that the service has", () => {
@@ -357,6 +381,7 @@ describe("gateways of other networks", () => {
     expect(served.workload("NetworkGateway/n2/192.0.2.99/15009")).toMatchObject({
       network: "n2",
       namespace: "istio-system",
+      serviceAccount: "gw-istio-remote",
     });
     expect(served.conditions("Gateway", "istio-system/gw")).toEqual([
       "Accepted=True/Accepted",
@@ -373,6 +398,31 @@ describe("gateways of other networks", () => {
     const served = serve([gateway, vm]);
     expect(served.workload(entry)["networkGateway"]).toBeUndefined();
     expect(served.names).toEqual([entry]);
+  });
+
+  test("are entered by their first HBONE listener, and are of the mesh's trust domain", () => {
+    const listeners = [15_443, 15_008, 15_009].map((port) => ({
+      name: `p${port}`,
+      port,
+      protocol: port === 15_443 ? "TLS" : "HBONE",
+    }));
+    const served = serve([meshConfig({ trustDomain: "td" }), remote("gw", n2, { listeners })]);
+    expect(served.names).toEqual(["NetworkGateway/n2/192.0.2.99/15008"]);
+    expect(served.workload("NetworkGateway/n2/192.0.2.99/15008")["trustDomain"]).toBe("td");
+  });
+
+  test("are of no use to an address that nothing is known of", () => {
+    const served = serve([
+      namespace("istio-system", { labels: n2 }),
+      remote("gw", n2),
+      service("shop/s", {}),
+      slice("shop/s-1", "s", { endpoints: [{ addresses: ["192.0.2.1"] }] }),
+      pod("shop/p"),
+    ]);
+    expect(served.pod("shop/p")["networkGateway"]).toBeDefined();
+    const listed = served.workload("Kubernetes/discovery.k8s.io/EndpointSlice/shop/s-1/192.0.2.1");
+    expect(listed["networkGateway"]).toBeUndefined();
+    expect(listed["network"]).toBe("n2");
   });
 
   test("may be known by name", () => {
@@ -410,11 +460,14 @@ describe("several networks at once", () => {
     const served = serve([gateway, global, ...members, pod("shop/p", { labels: { app: "vm" } })], multi);
     expect(served.names).toEqual(["Kubernetes//Pod/shop/p", "NetworkGateway/n2/192.0.2.99/15008", uid, svc("s")]);
     expect(served.workload(uid)).toMatchObject({
+      name: uid,
+      namespace: "shop",
+      clusterId: "Kubernetes",
       network: "n2",
       capacity: 4,
       tunnelProtocol: "HBONE",
       networkGateway: { address: { network: "n2", address: "wAACYw==" }, hboneMtlsPort: 15_008 },
-      services: { [svc("s")]: { ports: [{ servicePort: 80, targetPort: 80 }] } },
+      services: { [svc("s")]: { ports: [{ servicePort: 80, targetPort: 80, appProtocol: "HTTP11" }] } },
     });
     expect(served.service(svc("s"))["subjectAltNames"]).toEqual([
       "spiffe://cluster.local/ns/shop/sa/x",
@@ -428,6 +481,10 @@ describe("several networks at once", () => {
   ])("%s they vanish", (_, objects) => {
     const served = serve(objects, multi);
     expect(served.names.filter((name) => /WorkloadEntry|SplitHorizon/.test(name))).toEqual([]);
+  });
+
+  test("a service of this cluster only says nothing of who else answers", () => {
+    const served = serve([gateway, service("shop/s", { selector: { app: "vm" } }), ...members], multi);
     expect(served.service(svc("s"))["subjectAltNames"]).toBeUndefined();
   });
 
@@ -435,8 +492,18 @@ describe("several networks at once", () => {
     expect(serve([gateway, global, ...members]).names.filter((name) => name.includes("WorkloadEntry"))).toHaveLength(3);
   });
 
-  test("which services are global is configurable, the first rule counts", () => {
+  test("hosts of ServiceEntries are never global", () => {
+    const entry = serviceEntry(
+      "shop/s",
+      { endpoints: [{ address: "192.0.2.7", network: "n2" }] },
+      { labels: { "istio.io/global": "true" } },
+    );
+    expect(serve([gateway, entry], multi).names.filter((name) => name.includes("SplitHorizon"))).toEqual([]);
+  });
+
+  test("which services are global is configurable, one rule that says so is enough", () => {
     const scopes = [
+      { servicesSelector: {}, scope: "LOCAL" },
       { servicesSelector: { matchLabels: { app: "no" } }, scope: "GLOBAL" },
       { namespaceSelector: { matchLabels: { wide: "yes" } }, servicesSelector: {}, scope: "GLOBAL" },
     ];

@@ -13,9 +13,12 @@ interface Wish {
   readonly [field: string]: unknown;
 }
 
-function wantedOf({ spec = {}, ...meta }: Wish, systemLabels: Readonly<Record<string, string>> = {}) {
+type Labels = Readonly<Record<string, string>>;
+
+function wantedOf({ spec = {}, ...meta }: Wish, systemLabels: Labels = {}, shopLabels: Labels = {}) {
   const world = new World();
   world.upsert(namespace("istio-system", { labels: systemLabels }));
+  world.upsert(namespace("shop", { labels: shopLabels }));
   world.upsert(
     object(
       "gateway.networking.k8s.io/v1",
@@ -33,6 +36,17 @@ function wantedOf({ spec = {}, ...meta }: Wish, systemLabels: Readonly<Record<st
   );
   return wantedWaypoints(world, defaultOptions, settings);
 }
+
+test.each([
+  // labels of the Gateway, revision that its namespace names, is something run for it?
+  [{}, "default", true],
+  [{}, "", true],
+  [{}, "canary", false],
+  [{ "istio.io/rev": "default" }, "canary", true],
+  [{ "istio.io/rev": "canary" }, "default", false],
+] as const)("revision of the namespace: %j in %j", (labels, revision, expected) => {
+  expect(wantedOf({ labels }, {}, { "istio.io/rev": revision }).length === 1).toBe(expected);
+});
 
 const deletionTimestamp = "2026-01-01T00:00:00Z";
 // prettier-ignore
@@ -53,6 +67,42 @@ test.each([ // why, the Gateway, is something run for it?
   ["being deleted",              { deletionTimestamp },                                                          false],
 ] as const)("%s", (_why, wish: Wish, expected) => {
   expect(wantedOf(wish).length === 1).toBe(expected);
+});
+
+describe("its Service", () => {
+  const serviceOf = (wish: Wish) => wantedOf(wish)[0]?.objects.find(({ kind }) => kind === "Service")?.["spec"];
+
+  test.each([
+    [{}, { type: "ClusterIP" }, undefined],
+    [{ spec: { addresses: [{ value: "192.0.2.1" }] } }, { type: "ClusterIP" }, undefined],
+    [
+      {
+        spec: { addresses: [{ value: "192.0.2.1" }] },
+        annotations: { "networking.istio.io/service-type": "LoadBalancer" },
+      },
+      { type: "LoadBalancer" },
+      "192.0.2.1",
+    ],
+  ])("type and address: %j", (wish, expected, loadBalancerIP) => {
+    expect(serviceOf(wish)).toMatchObject(expected);
+    expect((serviceOf(wish) as { loadBalancerIP?: string }).loadBalancerIP).toBe(loadBalancerIP);
+  });
+
+  test("names of ports are such that an API server takes them", () => {
+    const listeners = ["mesh.v1", "a".repeat(70), `${"a".repeat(63)}b`, "status-port"].map((name, index) => ({
+      name,
+      port: 15_008 + index,
+      protocol: "HBONE",
+    }));
+    const { ports } = serviceOf({ spec: { listeners } }) as { ports: readonly { readonly name: string }[] };
+    expect(ports.map(({ name }) => name)).toEqual([
+      "status-port",
+      "mesh-v1",
+      "a".repeat(63),
+      `${"a".repeat(57)}-15010`,
+      "status-port-15011",
+    ]);
+  });
 });
 
 describe("what is made", () => {

@@ -7,10 +7,11 @@ import {
   managedLabel,
   nameOverrideAnnotation,
   networkLabel,
+  serviceTypeAnnotation,
 } from "#controlplane/translate/annotations.ts";
 import { controllerOf, meshController, waypointManagedValue } from "#controlplane/translate/gateway-classes.ts";
 import type { TranslateOptions } from "#controlplane/translate/options.ts";
-import { isOfRevision } from "#controlplane/translate/revision.ts";
+import { isOwned } from "#controlplane/translate/revision.ts";
 
 /** An object as it is applied. */
 export interface AppliedObject {
@@ -73,7 +74,7 @@ export function wantedWaypoints(
 function isRun(world: WorldView, gateway: Gateway, options: TranslateOptions): boolean {
   const { meta, requestedAddresses } = gateway;
   if (meta.isDeleting || controllerOf(world, gateway) !== meshController) return false;
-  if (!isOfRevision(meta, options)) return false;
+  if (!isOwned(world, meta, options)) return false;
   const version = Number(meta.annotations.get(controllerVersionAnnotation) ?? controllerVersion);
   if (!(version <= controllerVersion)) return false;
   const [first, ...more] = requestedAddresses;
@@ -255,13 +256,15 @@ function podSpec(
 }
 
 function service(gateway: Gateway, metadata: AppliedObject["metadata"]): AppliedObject {
-  const listeners = new Map<string, AppliedPort>();
-  listeners.set(`${statusPort}`, { name: "status-port", port: statusPort, appProtocol: "tcp" });
+  const ports = new Map<number, AppliedPort>();
+  ports.set(statusPort, { name: "status-port", port: statusPort, appProtocol: "tcp" });
   for (const { name, port, protocol } of gateway.listeners) {
-    if (listeners.has(`${port}`)) continue;
-    listeners.set(`${port}`, { name, port, appProtocol: protocol.toLowerCase() });
+    if (ports.has(port)) continue;
+    const taken = [...ports.values()].map((each) => each.name);
+    ports.set(port, { name: portName(name, port, taken), port, appProtocol: protocol.toLowerCase() });
   }
-  const address = gateway.requestedAddresses[0]?.value;
+  const type = gateway.meta.annotations.get(serviceTypeAnnotation) ?? "ClusterIP";
+  const address = type === "LoadBalancer" ? gateway.requestedAddresses[0]?.value : undefined;
   return {
     apiVersion: "v1",
     kind: "Service",
@@ -271,13 +274,23 @@ function service(gateway: Gateway, metadata: AppliedObject["metadata"]): Applied
       annotations: { "networking.istio.io/traffic-distribution": "PreferClose", ...metadata.annotations },
     },
     spec: {
-      type: "ClusterIP",
+      type,
       ipFamilyPolicy: "PreferDualStack",
       selector: { [gatewayNameLabel]: gateway.meta.name },
-      ports: [...listeners.values()].map((port) => ({ ...port, protocol: "TCP" })),
+      ports: [...ports.values()].map((port) => ({ ...port, protocol: "TCP" })),
       ...(address === undefined || address === "" ? {} : { loadBalancerIP: address }),
     },
   };
+}
+
+const longestPortName = 63;
+
+/** A listener's name may be longer than that of a port, and hold dots; two may become one by that. */
+function portName(listener: string, port: number, taken: readonly string[]): string {
+  const name = listener.replaceAll(".", "-").slice(0, longestPortName);
+  if (!taken.includes(name)) return name;
+  const suffix = `-${port}`;
+  return `${name.slice(0, longestPortName - suffix.length)}${suffix}`;
 }
 
 interface AppliedPort {

@@ -88,10 +88,13 @@ export function limits({ connectionPool, retryBudget }: EffectivePolicy): Cluste
 }
 
 export function connecting(pool: ConnectionPool | undefined, meshConfig: MeshConfig): Partial<ClusterInit> {
-  const keepalive = pool?.tcp?.keepalive ?? meshConfig.tcpKeepalive;
+  const keepalives = [meshConfig.tcpKeepalive, pool?.tcp?.keepalive].filter((each) => each !== undefined);
   return {
     connectTimeout: duration(pool?.tcp?.connectTimeoutMs ?? meshConfig.connectTimeoutMs),
-    ...(keepalive === undefined ? {} : { upstreamConnectionOptions: { tcpKeepalive: tcpKeepalive(keepalive) } }),
+    ...(keepalives.length === 0
+      ? {}
+      : // What the rule leaves out is as in the mesh.
+        { upstreamConnectionOptions: { tcpKeepalive: Object.assign({}, ...keepalives.map(tcpKeepalive)) } }),
   };
 }
 
@@ -204,9 +207,11 @@ export function upstreamVersion(
   pool: ConnectionPool | undefined,
   meshConfig: MeshConfig,
 ): "http1" | "http2" | "downstream" {
+  if (pool?.http?.useClientProtocol === true) return "downstream";
   if (protocol === "http2" || protocol === "grpc" || protocol === "grpc-web") return "http2";
   const upgrade = pool?.http?.h2UpgradePolicy ?? "DEFAULT";
-  if (upgrade === "UPGRADE" || (upgrade === "DEFAULT" && meshConfig.h2Upgrade)) return "http2";
-  if (pool?.http?.useClientProtocol === true) return "downstream";
-  return protocol === "unsupported" ? "downstream" : "http1";
+  if (upgrade === "UPGRADE") return "http2";
+  // Of a port that nothing is known of, the mesh cannot say that it speaks HTTP/2.
+  if (protocol === "unsupported") return "downstream";
+  return upgrade === "DEFAULT" && meshConfig.h2Upgrade ? "http2" : "http1";
 }

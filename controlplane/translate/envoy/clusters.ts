@@ -10,7 +10,7 @@ import { ApiVersion } from "#shared/proto/gen/envoy/config/core/v3/config_source
 import type { ClusterLoadAssignmentSchema } from "#shared/proto/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import { ClusterConfigSchema } from "#shared/proto/gen/envoy/extensions/clusters/dynamic_forward_proxy/v3/cluster_pb.js";
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { connectStrategyAnnotation } from "#controlplane/translate/annotations.ts";
+import { racesConnections } from "#controlplane/translate/annotations.ts";
 import { inspection } from "#controlplane/translate/protocol.ts";
 import type { PortInfo, ServiceInfo } from "#controlplane/translate/services.ts";
 import { clusterOf, encapCluster } from "./cluster-names.ts";
@@ -178,12 +178,15 @@ function discovery(context: EnvoyContext, destination: Destination, how: Discove
     case "DNS_ROUND_ROBIN": {
       // Where all are addresses there is nothing to resolve, and they may be reached through tunnels.
       if (endpoints.every(({ workload }) => workload.addresses.length > 0)) return served(name, assignment);
-      const races = service.meta.annotations.get(connectStrategyAnnotation) === "RACE_FIRST_TCP_CONNECT";
+      const races = racesConnections(service.meta.annotations);
       const isLogical = races || resolution === "DNS_ROUND_ROBIN";
       // A logical name is one name.
       const named = isLogical ? endpoints.slice(0, 1) : endpoints;
       const written = loadAssignment(context, name, service, policy, named, { isProxyless: true });
-      return byName(written, isLogical, races ? LookupFamily.ALL : lookupFamily(context.proxy.ips));
+      return byName(written, isLogical, {
+        family: races ? LookupFamily.ALL : lookupFamily(context.proxy.ips),
+        refreshMs: context.meshConfig.dnsRefreshMs,
+      });
     }
     default:
       return served(name, assignment);
@@ -262,13 +265,17 @@ const byRequestedName = (): Discovered => ({
   isTunnelled: false,
 });
 
-const byName = (assignment: AssignmentInit, isLogical: boolean, dnsLookupFamily: LookupFamily): Discovered => ({
+const byName = (
+  assignment: AssignmentInit,
+  isLogical: boolean,
+  { family, refreshMs }: { readonly family: LookupFamily; readonly refreshMs: number },
+): Discovered => ({
   fields: {
     clusterDiscoveryType: { case: "type", value: isLogical ? DiscoveryType.LOGICAL_DNS : DiscoveryType.STRICT_DNS },
     loadAssignment: assignment,
     respectDnsTtl: true,
-    dnsRefreshRate: duration(60_000),
-    dnsLookupFamily,
+    dnsRefreshRate: duration(refreshMs),
+    dnsLookupFamily: family,
   },
   assignment: undefined,
   isBalanced: true,

@@ -24,15 +24,18 @@ export const builtInRetries: RetryPolicy = {
 
 /**
  * Retries as a route carries them; undefined: none. `isHashed` where requests go by consistent hash: then another host is
- * not looked for.
+ * not looked for, unless the route says so.
  */
 export function retryPolicy(policy: RetryPolicy, isHashed: boolean): RetryInit | undefined {
   if (policy.attempts === 0) return undefined;
-  const tokens = (policy.retryOn === "" ? builtInRetries.retryOn : policy.retryOn).split(",");
+  const tokens = (policy.retryOn === "" ? builtInRetries.retryOn : policy.retryOn)
+    .split(",")
+    .map((token) => token.trim())
+    .filter((token) => token !== "");
   const codes = tokens.filter((token) => /^\d{3}$/.test(token)).map(Number);
   const conditions = tokens.filter((token) => !/^\d{3}$/.test(token));
   if (codes.length > 0 && !conditions.includes("retriable-status-codes")) conditions.push("retriable-status-codes");
-  const avoidsHosts = !isHashed && policy.retryIgnorePreviousHosts !== false;
+  const avoidsHosts = policy.retryIgnorePreviousHosts ?? !isHashed;
   return {
     retryOn: conditions.join(","),
     numRetries: policy.attempts,

@@ -92,6 +92,8 @@ describe("permissions", () => {
     ["template of an empty rest", template("/files/**"), { path: "/files/" }, true],
     ["template without the slash before the rest", template("/files/**"), { path: "/files" }, false],
     ["template with names", template("/a/{x}/b/{y=**}"), { path: "/a/1/b/2/3" }, true],
+    ["template of a beginning", template("/**/b/c"), { path: "/x/a/b/c" }, true],
+    ["template of another end", template("/**/b/c"), { path: "/x/b/c/d" }, false],
     ["template within a segment", template("/a/**.mpd"), { path: "/a/b/c.mpd" }, true],
     ["destination port", { destinationPort: 8080 }, {}, true],
     ["destination port range ends before its end", { destinationPortRange: { start: 8000, end: 8080 } }, {}, false],

@@ -14,8 +14,9 @@ export interface Standpoint {
 
 export function applies(match: Applicability, { port, namespace, labels }: Standpoint): boolean {
   if (match.port !== undefined && match.port !== port) return false;
+  // What asks for labels would be for everybody otherwise, not for those that it is written for.
+  if (labels === undefined && match.sourceLabels.size > 0) return false;
   if (match.gateways.length > 0) return match.gateways.includes("mesh");
-  if (match.sourceLabels.size > 0 && !(labels !== undefined && includesLabels(labels, match.sourceLabels)))
-    return false;
+  if (labels !== undefined && !includesLabels(labels, match.sourceLabels)) return false;
   return match.sourceNamespace === "" || match.sourceNamespace === namespace;
 }

@@ -51,7 +51,7 @@ export function emitRoute(arrival: Arrival, entry: RouteEntry): Route {
   return create(RouteSchema, {
     name,
     match: emitMatch(match),
-    action: emitAction(arrival, entry, operations),
+    action: emitAction(arrival, entry, single),
     metadata: istioMetadata({ config: pathOf(source) }),
     decorator: { operation: operationOf(arrival, match.path, single) },
     ...emitHeaders(operations),
@@ -93,8 +93,8 @@ function filterConfigs({ fault, cors }: RouteEntry): { [filter: string]: Any } {
 
 function emitAction(
   arrival: Arrival,
-  { action }: RouteEntry,
-  operations: RouteEntry["headers"],
+  { action, headers }: RouteEntry,
+  single: WeightedTarget | undefined,
 ): NonNullable<RouteInit["action"]> {
   switch (action.kind) {
     case "redirect":
@@ -102,7 +102,15 @@ function emitAction(
     case "respond":
       return { case: "directResponse", value: emitResponse(action) };
     case "forward":
-      return { case: "route", value: emitForward(arrival, action, authorityOf(operations)) };
+      // Of several that name the host, what is said of the whole route counts.
+      return {
+        case: "route",
+        value: emitForward(
+          arrival,
+          action,
+          action.authority || authorityOf(headers) || authorityOf(single?.headers ?? []),
+        ),
+      };
   }
 }
 
@@ -163,18 +171,20 @@ const regexRewrite = ({ pattern, substitution }: Extract<PathRewrite, { kind: "r
 
 type ActionInit = MessageInitShape<typeof RouteActionSchema>;
 
-function emitForward(arrival: Arrival, action: ForwardEntry, changed: string | undefined): ActionInit {
+function emitForward(arrival: Arrival, action: ForwardEntry, authority: string | undefined): ActionInit {
   const { context, note } = arrival;
   const targets = weighted(action.targets).map((each) => ({ each, ...resolve(arrival, each) }));
   for (const { destination } of targets) if (destination !== undefined) note(destination);
   const hashes = targets.flatMap(({ destination }) =>
     destination === undefined ? [] : hashPoliciesFor(context, destination),
   );
-  const authority = changed ?? action.authority;
-  const retries = retryPolicy(retriesOf(action, context.meshConfig), hashes.length > 0);
+  const isHashed = hashes.length > 0 && only(targets) !== undefined;
+  const retries = retryPolicy(retriesOf(action, context.meshConfig), isHashed);
   return {
     ...clusters(targets),
-    ...(authority === "" ? {} : { hostRewriteSpecifier: { case: "hostRewriteLiteral", value: authority } as const }),
+    ...(authority === undefined || authority === ""
+      ? {}
+      : { hostRewriteSpecifier: { case: "hostRewriteLiteral", value: authority } as const }),
     ...rewriteFields(action.rewrite),
     timeout: duration(action.timeoutMs),
     // A gRPC client's own deadline counts, within that of the route. `max_stream_duration`, which took this field's place,
@@ -190,11 +200,9 @@ function emitForward(arrival: Arrival, action: ForwardEntry, changed: string | u
 
 const resolve = ({ context, port }: Arrival, { target }: WeightedTarget) => resolveTarget(context, target, port);
 
-/** A route that says how often, but not when, means the conditions of the mesh. */
-function retriesOf({ retries }: ForwardEntry, { defaultHttpRetryPolicy: ofMesh }: MeshConfig): RetryPolicy {
-  if (retries === undefined) return ofMesh ?? builtInRetries;
-  return retries.retryOn === "" ? { ...retries, retryOn: ofMesh?.retryOn ?? "" } : retries;
-}
+/** What the mesh says is for routes that say nothing: a route that says how often, but not when, means what is built in. */
+const retriesOf = ({ retries }: ForwardEntry, { defaultHttpRetryPolicy: ofMesh }: MeshConfig): RetryPolicy =>
+  retries ?? ofMesh ?? builtInRetries;
 
 function clusters(
   targets: readonly { readonly each: WeightedTarget; readonly cluster: string }[],

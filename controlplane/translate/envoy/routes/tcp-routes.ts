@@ -150,6 +150,8 @@ function tcpShares(context: EnvoyContext, object: RouteObject, service: ServiceI
 }
 
 function takes({ waypoint }: EnvoyContext, match: L4Match, service: ServiceInfo, port: number): boolean {
+  // Whose connection it is does not choose where it goes: what is for one namespace is for nobody, not for all.
+  if (match.sourceNamespace !== "") return false;
   if (!applies(match, { port, namespace: waypoint.namespace, labels: undefined })) return false;
   return match.destinationSubnets.length === 0 || match.destinationSubnets.some((subnet) => holds(subnet, service));
 }

@@ -134,11 +134,11 @@ function rewriteOf(rewrite: HttpRewrite | undefined): PathRewrite | undefined {
 
 function redirectOf({ uri, prefixRewrite, authority, port, derivePort, scheme, code }: HttpRedirect): RedirectEntry {
   const path =
-    uri !== undefined && uri !== ""
-      ? ({ kind: "full", value: uri } as const)
-      : prefixRewrite === undefined
+    prefixRewrite !== undefined && prefixRewrite !== ""
+      ? ({ kind: "prefix", value: prefixRewrite } as const)
+      : uri === undefined || uri === ""
         ? undefined
-        : ({ kind: "prefix", value: prefixRewrite } as const);
+        : ({ kind: "full", value: uri } as const);
   return {
     kind: "redirect",
     scheme,

@@ -6,6 +6,7 @@ import type { MetadataMatcherSchema } from "#shared/proto/gen/envoy/type/matcher
 import type { ValueMatcherSchema } from "#shared/proto/gen/envoy/type/matcher/v3/value_pb.js";
 import { tryCidr } from "#shared/net/cidr.ts";
 import { pack } from "#controlplane/translate/envoy/messages.ts";
+import { namesOfMesh, underEveryName, type MeshNames } from "./trust-domains.ts";
 import {
   headerMatch,
   exactly,
@@ -22,11 +23,9 @@ export type PrincipalInit = Init<MessageInitShape<typeof PrincipalSchema>>;
 type MetadataInit = Init<MessageInitShape<typeof MetadataMatcherSchema>>;
 type ValueInit = Init<MessageInitShape<typeof ValueMatcherSchema>>;
 
-export interface PolicyScope {
+export interface PolicyScope extends MeshNames {
   /** That of the policy. */
   readonly namespace: string;
-  /** That of the mesh and its aliases. */
-  readonly trustDomains: readonly string[];
 }
 
 interface Attribute {
@@ -93,17 +92,11 @@ const claim = (keys: readonly string[], value: ValueInit): PrincipalInit => ({
   identifier: { case: "metadata", value: metadata(jwtFilter, [jwtPayload, ...keys], value) },
 });
 
-const principals = principal((value, scope) => {
-  const forms = expandTrustDomain(value, scope).map((each) => peer(prefixedMatch("spiffe://", each)));
-  return forms.length === 1 ? forms[0] : anyId(forms);
-});
+const oneOf = (ids: readonly PrincipalInit[]): PrincipalInit | undefined => (ids.length === 1 ? ids[0] : anyId(ids));
 
-/** An identity of the mesh means the same account under any name of the mesh. */
-function expandTrustDomain(value: string, { trustDomains }: PolicyScope): readonly string[] {
-  const slash = value.indexOf("/");
-  if (value.startsWith("*") || slash < 0 || !trustDomains.includes(value.slice(0, slash))) return [value];
-  return [...new Set(trustDomains)].map((domain) => `${domain}${value.slice(slash)}`);
-}
+const principals = principal((value, scope) =>
+  oneOf(underEveryName(value, scope).map((each) => peer(prefixedMatch("spiffe://", each)))),
+);
 
 const namespaces = principal((value) => peer(regex(`.*/ns/${value.split("*").map(quoteRegex).join(".*")}/.*`)));
 
@@ -113,11 +106,15 @@ const serviceAccounts = principal((value, { namespace }) => {
   return peer(regex(`spiffe://.+/ns/${quoteRegex(ns)}/(.+/|)sa/${quoteRegex(account)}(/.+)?`));
 });
 
-const trustDomains = principal((value) =>
-  peer(
-    value.includes("*")
-      ? regex(`spiffe://${value.split("*").map(quoteRegex).join("[^/]*")}/.*`)
-      : { matchPattern: { case: "prefix", value: `spiffe://${value}/` } },
+const trustDomains = principal((value, scope) =>
+  oneOf(
+    namesOfMesh(value, scope).map((each) =>
+      peer(
+        each.includes("*")
+          ? regex(`spiffe://${each.split("*").map(quoteRegex).join("[^/]*")}/.*`)
+          : { matchPattern: { case: "prefix", value: `spiffe://${each}/` } },
+      ),
+    ),
   ),
 );
 
@@ -177,7 +174,7 @@ const pathTemplate = (value: string) => ({
 
 const serverName = permission((value) => ({ rule: { case: "requestedServerName", value: stringMatch(value) } }));
 const audiences = principal((value) => claim(["aud"], textOrElement(stringMatch(value))), true);
-const presenter = principal((value) => claim(["azp"], text(stringMatch(value))), true);
+const presenter = principal((value) => claim(["azp"], textOrElement(stringMatch(value))), true);
 
 /** Attributes of `from` and `to`, by their names there. */
 export const fields: ReadonlyMap<string, AnyAttribute> = new Map<string, AnyAttribute>([
