@@ -95,6 +95,14 @@ describe("parents", () => {
     ]);
   });
 
+  test("one of another namespace stands in nobody's way", () => {
+    const parentRef = { ...toCart, namespace: "shop" };
+    const stranger = object("gateway.networking.k8s.io/v1", "GRPCRoute", "a/older", {
+      spec: { parentRefs: [parentRef] },
+    });
+    expect(parentsOf([...world, stranger, route([toCart])])).toEqual([[toCart, accepted, ...resolved]]);
+  });
+
   test("a TLSRoute for other names than the service's own is taken only where names can be seen", () => {
     const tls = (hostname: string) =>
       object(

@@ -93,7 +93,7 @@ function judge(
           }
         : { type: "Accepted", status: "True", reason: "Accepted", message: "Route was valid", observedGeneration },
       { ...resolvedRefs(context, route), observedGeneration },
-      resolved(waypointMessage(world, target, route.meta)),
+      resolved(waypointMessage(world, target, route)),
       ...partiallyInvalid(route).map((condition) => ({ ...condition, observedGeneration })),
     ],
   };
@@ -111,16 +111,19 @@ function waypointOf(world: WorldView, { labels, namespace }: Meta): Gateway | un
   return wanted === undefined || wanted === "none" ? undefined : world.get("Gateway", wanted.namespace, wanted.name);
 }
 
-function waypointMessage(world: WorldView, target: Meta | undefined, { namespace }: Meta): string {
+function waypointMessage(world: WorldView, target: Meta | undefined, { kind, meta: { namespace } }: Route): string {
   if (target === undefined) return "The parent was not found, and so no waypoint either";
   const inherited = world.get("Namespace", "", target.namespace)?.meta.labels;
   if (!target.labels.has(useWaypointLabel) && inherited?.has(useWaypointLabel) !== true) {
     return `Neither the parent nor its namespace has the label ${useWaypointLabel}: the ambient mesh ignores the route`;
   }
   const waypoint = waypointOf(world, target);
-  return namespace === target.namespace || waypoint === undefined || waypoint.meta.namespace === namespace
-    ? "All waypoints resolved"
-    : `The waypoint applies routes of namespace "${target.namespace}" and of its own, "${waypoint.meta.namespace}", not of "${namespace}": it ignores the route`;
+  if (namespace === target.namespace || waypoint === undefined || waypoint.meta.namespace === namespace) {
+    return "All waypoints resolved";
+  }
+  return kind === "HTTPRoute" || kind === "GRPCRoute"
+    ? `All waypoints resolved: for callers of namespace "${namespace}" the route takes the place of others`
+    : `The waypoint applies ${kind}s of namespace "${target.namespace}" and of its own, "${waypoint.meta.namespace}", not of "${namespace}": it ignores the route`;
 }
 
 /** The first fault that no backend can mend, else the last one. */

@@ -327,6 +327,24 @@ const gatewayRoutes = [
       backendRefs: [backend("web-v1", 80, { weight: 1 }), backend("no-such-service", 80, { weight: 1 })],
     },
   ]),
+  attached("HTTPRoute", "g-consumed", [{ backendRefs: [backend("web-v1")] }]),
+  gatewayApi(
+    "HTTPRoute",
+    "consumer",
+    {
+      parentRefs: [{ group: "", kind: "Service", name: "g-consumed", namespace: "shop" }],
+      rules: [
+        {
+          matches: [{ path: { value: "/mine" } }],
+          filters: [
+            { type: "RequestHeaderModifier", requestHeaderModifier: { set: [{ name: "x-for", value: "other" }] } },
+          ],
+          backendRefs: [backend("granted")],
+        },
+      ],
+    },
+    "other",
+  ),
   gatewayApi(
     "ReferenceGrant",
     "to-shop",
@@ -703,6 +721,18 @@ describe("HTTPRoute", () => {
     const counts = await tally("http://g-far/share", 100);
     expectShare(counts["500"] ?? 0, 100, 0.5);
     expect(counts["200 one"]).toBe(100 - (counts["500"] ?? 0));
+  });
+
+  test("one of another namespace takes the place of the service's own for callers of its namespace", async () => {
+    const other = { namespace: "other", name: "granted" };
+    const mine = await curl(mesh.cluster, other, "http://g-consumed.shop/mine");
+    expect(mine.echo).toMatchObject({ name: "granted", headers: { "x-for": "other" } });
+    expect((await curl(mesh.cluster, other, "http://g-consumed.shop/else")).status).toBe(404);
+    const theirs = await ask("http://g-consumed/mine");
+    expect([theirs.echo?.name, theirs.echo?.headers["x-for"]]).toEqual(["one", undefined]);
+    expect(await parentConditions("HTTPRoute", "consumer", { namespace: "other" })).toEqual(
+      expect.arrayContaining(["Accepted=True/Accepted", "ResolvedWaypoints=True/ResolvedWaypoints"]),
+    );
   });
 
   test("its status says what is wrong", async () => {

@@ -94,6 +94,7 @@ try {
     });
   }
   writeValidateWithIgnoreEmpty(workspace);
+  addRouteMatchFilterState(workspace);
   symlinkSync(join(root, "node_modules"), join(workspace, "node_modules"));
   const modules = ["istio", "ambit-api", "otlp", "envoy-api", "xds", "googleapis", "validate-patched"];
   writeFileSync(
@@ -147,4 +148,16 @@ function writeValidateWithIgnoreEmpty(workspaceDir: string): void {
     recursive: true,
   });
   writeFileSync(join(workspaceDir, "validate-patched/validate/validate.proto"), patched);
+}
+
+/** Envoy has matched routes by filter state for some releases; the definitions in the npm package are older. */
+function addRouteMatchFilterState(workspaceDir: string): void {
+  const file = join(workspaceDir, "envoy-api/envoy/config/route/v3/route_components.proto");
+  const last = "repeated type.matcher.v3.MetadataMatcher dynamic_metadata = 13;";
+  const added = "repeated type.matcher.v3.FilterStateMatcher filter_state = 16;";
+  const patched = readFileSync(file, "utf8")
+    .replace('import "envoy/type/matcher/v3/metadata.proto";', 'import "envoy/type/matcher/v3/filter_state.proto"; $&')
+    .replace(last, `${last} ${added}`);
+  if (!patched.includes(added)) throw new Error(`Cannot extend RouteMatch: ${file} has no line "${last}"`);
+  writeFileSync(file, patched);
 }

@@ -119,6 +119,15 @@ const table: readonly (readonly [string, JsonObject, readonly RequestFacts[], re
     [{ headers: ["content-type", "application/grpc"] }, { headers: ["content-type", "application/grpc+proto"] }],
     [{}, { headers: ["content-type", "application/grpc-web"] }],
   ],
+  [
+    "the caller's identity",
+    {
+      prefix: "/",
+      filter_state: [{ key: "io.istio.peer_principal", string_match: { prefix: "spiffe://cluster.local/ns/web/sa/" } }],
+    },
+    [{ connection: { peerPrincipal: "spiffe://cluster.local/ns/web/sa/frontend" } }],
+    [{}, { connection: { peerPrincipal: undefined } }],
+  ],
   ["CONNECT", { connect_matcher: {} }, [{ method: "CONNECT", path: "" }], [{ method: "GET" }]],
   [
     "path template",

@@ -4,6 +4,7 @@ import type { RouteMatch } from "#shared/proto/gen/envoy/config/route/v3/route_c
 import { UriTemplateMatchConfigSchema } from "#shared/proto/gen/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js";
 import { isGrpcContentType } from "#waypoint/http/grpc-content-type.ts";
 import type { Exchange } from "#waypoint/http/exchange.ts";
+import { compileFilterState } from "#waypoint/matching/filter-state.ts";
 import { compileHeader, pseudoHeader } from "#waypoint/matching/header-matcher.ts";
 import { compilePathTemplate, type PathTemplate } from "#waypoint/matching/path-template.ts";
 import { compileSafeRegex, type Problem } from "#waypoint/matching/string-matcher.ts";
@@ -84,8 +85,12 @@ export function compileMatch(
   }
   for (const [index, metadata] of match.dynamicMetadata.entries())
     tests.push(compileMetadata(metadata, `${path}.dynamic_metadata[${index}]`, problem));
+  for (const [index, state] of match.filterState.entries()) {
+    const test = compileFilterState(state, `${path}.filter_state[${index}]`, problem);
+    tests.push(({ connection }) => test(connection));
+  }
   if (match.tlsContext !== undefined)
-    problem(`${path}.tls_context`, "is not supported: the tunnel's identity is matched by RBAC");
+    problem(`${path}.tls_context`, "is not supported: the tunnel's identity is matched by filter_state");
   return {
     matches: conjunction(part.test, tests),
     key: part.key,

@@ -140,7 +140,7 @@ class ChainBuilder {
   #addHttp(service: ServiceInfo, port: PortInfo, prefixRanges: readonly CidrInit[], isSniffed: boolean): void {
     const context = this.#context;
     const own: Destination = { service, port, subset: "", protocol: "http" };
-    const { routes, destinations } = httpRoutesFor(context, service, port);
+    const { routes, leavesRest, destinations } = httpRoutesFor(context, service, port);
     this.destinations.push(...destinations);
     const name = clusterOf(context, service, port, "http", "");
     const forwardsByName = isDynamic(context, service);
@@ -157,7 +157,7 @@ class ChainBuilder {
           service,
           port: port.port,
           protocol: port.protocol,
-          routes: routes.length > 0 ? routes : defaultRoutes(context, own),
+          routes: leavesRest ? [...routes, ...defaultRoutes(context, own)] : routes,
           virtualHost: `inbound|http|${port.port}`,
           domains: [forwardsByName ? service.hostname : "*"],
           forwardsByName,

@@ -71,6 +71,11 @@ describe("resolveImage", () => {
     expect(run(image, command, args)).toMatchObject({ kind: "run", command: words });
   });
 
+  test("a program that stands for an image brings those beside it along", () => {
+    expect(run("ambit/ztunnel")).toMatchObject({ programs: "/opt" });
+    expect(resolveImage({ image: "app" }, new Map([["app", ["node", "app.js"]]]))).not.toHaveProperty("programs");
+  });
+
   test("our own images run programs of the checkout", () => {
     const image = resolveImage({ image: "ambit/controlplane", args: ["discovery"] }, new Map());
     expect(image.kind === "run" && image.command.slice(-2)).toEqual([

@@ -1,4 +1,4 @@
-import { dirname, join } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 
@@ -39,6 +39,8 @@ export type ImageResolution =
       readonly command: readonly string[];
       /** Extra variables that the program of the image wants by itself. */
       readonly environment?: Readonly<Record<string, string>>;
+      /** Folder in which `exec` finds what else the image has. */
+      readonly programs?: string;
     }
   | { readonly kind: "missing"; readonly message: string };
 
@@ -69,7 +71,7 @@ export function resolveImage({ image, command = [], args = [] }: Wanted, overrid
   const name = imageName(image);
   const replaced = overrides.get(image) ?? overrides.get(name);
   // A replacement is meant to run in the place of the image's program, so `command` (rarely used with it) yields.
-  if (replaced !== undefined) return { kind: "run", command: [...replaced, ...args] };
+  if (replaced !== undefined) return { kind: "run", command: [...replaced, ...args], ...programsBeside(replaced) };
   if (command.length > 0) return { kind: "run", command: [...command, ...args] };
   const program = ownImages[name];
   if (program !== undefined) {
@@ -88,6 +90,11 @@ export function resolveImage({ image, command = [], args = [] }: Wanted, overrid
       `the sandbox pulls no images, and "${image}" has no local program: give the container a "command", ` +
       `which runs on this machine, or start the sandbox with --image ${name}='COMMAND'`,
   };
+}
+
+/** A program given by its path brings those beside it along, as the image would that it stands for. */
+function programsBeside([program = ""]: readonly string[]): { programs?: string } {
+  return isAbsolute(program) ? { programs: dirname(program) } : {};
 }
 
 const keepCompiled = join(repository, "e2e/sandbox/kubelet/keep-compiled.ts");

@@ -321,7 +321,13 @@ export class PodWorker {
       netns: this.networkNamespace ?? network.netns,
       world,
       command: image.command,
-      environment: { PATH: path, HOME: "/root", HOSTNAME: world.hostname, ...image.environment, ...declared },
+      environment: {
+        PATH: image.programs === undefined ? path : `${image.programs}:${path}`,
+        HOME: "/root",
+        HOSTNAME: world.hostname,
+        ...image.environment,
+        ...declared,
+      },
       hasInput: container.stdin === true,
       onOutput: (bytes) => log.append(clock.now(), bytes),
     });

@@ -6,10 +6,10 @@ import type { TypedExtensionConfig } from "#shared/proto/gen/envoy/config/core/v
 import type { Permission, Principal } from "#shared/proto/gen/envoy/config/rbac/v3/rbac_pb.js";
 import type { HeaderMatcher } from "#shared/proto/gen/envoy/config/route/v3/route_components_pb.js";
 import { UriTemplateMatchConfigSchema } from "#shared/proto/gen/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js";
-import type { FilterStateMatcher } from "#shared/proto/gen/envoy/type/matcher/v3/filter_state_pb.js";
 import type { PathMatcher } from "#shared/proto/gen/envoy/type/matcher/v3/path_pb.js";
 import { explain } from "#shared/errors/mesh-error.ts";
 import type { SocketAddress } from "#waypoint/http/exchange.ts";
+import { compileFilterState, type ConnectionTest } from "#waypoint/matching/filter-state.ts";
 import { compileHeader } from "#waypoint/matching/header-matcher.ts";
 import { compileRange } from "#waypoint/matching/ip-range.ts";
 import { compilePathTemplate } from "#waypoint/matching/path-template.ts";
@@ -87,7 +87,7 @@ export function compilePrincipal(principal: Principal, path: string, problem: Pr
       return peerIs(compileString(name, `${path}.authenticated.principal_name`, problem));
     }
     case "filterState":
-      return filterState(identifier.value, `${path}.filter_state`, problem);
+      return onConnection(compileFilterState(identifier.value, `${path}.filter_state`, problem));
     case "sourceIp":
     case "directRemoteIp":
       return range(identifier.value, `${path}.direct_remote_ip`, problem, ({ connection }) => connection.source);
@@ -183,24 +183,15 @@ function range(
   return (subject) => test(address(subject).ip);
 }
 
+const onConnection =
+  (test: ConnectionTest): SubjectTest =>
+  ({ connection }) =>
+    test(connection);
+
 const peerIs =
   (test: TextTest): SubjectTest =>
   ({ connection }) =>
     connection.peerPrincipal !== undefined && test(connection.peerPrincipal);
-
-/** Facts of the connection that Istio's configurations ask for by these keys. */
-function filterState({ key, matcher }: FilterStateMatcher, path: string, problem: Problem): SubjectTest {
-  if (matcher.case === undefined) return refuse(problem, path, "has no matcher");
-  const test = compileString(matcher.value, `${path}.string_match`, problem);
-  switch (key) {
-    case "io.istio.peer_principal":
-      return peerIs(test);
-    case "io.istio.local_principal":
-      return ({ connection }) => connection.localPrincipal !== undefined && test(connection.localPrincipal);
-    default:
-      return refuse(problem, `${path}.key`, `"${key}" is not known; io.istio.peer_principal is`);
-  }
-}
 
 function sourcedOrNothing(message: Permission | Principal, path: string, problem: Problem): SubjectTest {
   try {

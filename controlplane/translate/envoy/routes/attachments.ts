@@ -148,7 +148,11 @@ function judge(
       `none of the hostnames is one of ${what}, and on a port that is not declared as TLS a waypoint knows a connection only by the service that it is for`,
     );
   }
-  const rival = known.find((each) => isRival(route, each.route) && overlaps(port, each.port));
+  // What another namespace writes holds for that namespace's callers, and takes nothing away from anybody.
+  const rival = known.find(
+    (each) =>
+      each.route.meta.namespace === route.meta.namespace && isRival(route, each.route) && overlaps(port, each.port),
+  );
   if (rival !== undefined) {
     const { kind, meta } = rival.route;
     return refused(

@@ -6,12 +6,19 @@ import {
   type QueryParameterMatcherSchema,
   type RouteMatch,
 } from "#shared/proto/gen/envoy/config/route/v3/route_components_pb.js";
+import type { FilterStateMatcherSchema } from "#shared/proto/gen/envoy/type/matcher/v3/filter_state_pb.js";
 import type { MetadataMatcherSchema } from "#shared/proto/gen/envoy/type/matcher/v3/metadata_pb.js";
 import type { StringMatcherSchema } from "#shared/proto/gen/envoy/type/matcher/v3/string_pb.js";
 import type { StringMatch } from "#controlplane/mesh/virtual-service.ts";
+import { peerKey } from "../security/attributes.ts";
+import { quoteRegex } from "../security/string-match.ts";
 import type { ClaimMatch, EntryMatch, PathMatch, ValueMatch } from "./route-entry.ts";
 
-export function emitMatch({ path, ignoreCase, headers, queryParams, claims }: EntryMatch): RouteMatch {
+/** `trustDomains`: every name of the mesh. */
+export function emitMatch(
+  { callers, path, ignoreCase, headers, queryParams, claims }: EntryMatch,
+  trustDomains: readonly string[],
+): RouteMatch {
   return create(RouteMatchSchema, {
     pathSpecifier: pathSpecifier(path),
     // Regular expressions say so themselves.
@@ -19,6 +26,7 @@ export function emitMatch({ path, ignoreCase, headers, queryParams, claims }: En
     headers: headers.map(headerMatcher),
     queryParameters: queryParams.map(queryMatcher),
     dynamicMetadata: claims.map(claimMatcher),
+    filterState: callers === "" ? [] : [callerMatcher(callers, trustDomains)],
   });
 }
 
@@ -65,6 +73,22 @@ const queryMatcher = ({ name, match }: ValueMatch): MessageInitShape<typeof Quer
       ? { case: "presentMatch", value: true }
       : { case: "stringMatch", value: stringMatcher(match) },
 });
+
+/** By the identity that the tunnel's certificate proves. */
+function callerMatcher(
+  namespace: string,
+  trustDomains: readonly string[],
+): MessageInitShape<typeof FilterStateMatcherSchema> {
+  const [domain = "", ...others] = new Set(trustDomains);
+  const value: Valued =
+    others.length === 0
+      ? { kind: "prefix", value: `spiffe://${domain}/ns/${namespace}/sa/` }
+      : {
+          kind: "regex",
+          value: `spiffe://(${[domain, ...others].map(quoteRegex).join("|")})/ns/${quoteRegex(namespace)}/sa/.+`,
+        };
+  return { key: peerKey, matcher: { case: "stringMatch", value: stringMatcher(value) } };
+}
 
 /** The filter that checks tokens leaves their claims under this name and key. */
 const jwtFilter = "envoy.filters.http.jwt_authn";

@@ -45,12 +45,13 @@ type RouteInit = MessageInitShape<typeof RouteSchema>;
 
 export function emitRoute(arrival: Arrival, entry: RouteEntry): Route {
   const { name, source, match, action, statPrefix } = entry;
+  const { meshConfig } = arrival.context;
   // What a single destination says of headers is said of the route.
   const single = action.kind === "forward" ? only(weighted(action.targets)) : undefined;
   const operations = [...entry.headers, ...(single?.headers ?? [])];
   return create(RouteSchema, {
     name,
-    match: emitMatch(match),
+    match: emitMatch(match, [meshConfig.trustDomain, ...meshConfig.trustDomainAliases]),
     action: emitAction(arrival, entry, single),
     metadata: istioMetadata({ config: pathOf(source) }),
     decorator: { operation: operationOf(arrival, match.path, single) },

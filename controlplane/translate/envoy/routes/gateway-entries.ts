@@ -89,6 +89,7 @@ function entryOf(context: BackendContext, { route, rule, index }: RuleOfRoute, m
 }
 
 const matchOf = ({ method, headers, queryParams }: RouteMatch, path: PathMatch): EntryMatch => ({
+  callers: "",
   path,
   ignoreCase: false,
   headers: [

@@ -28,11 +28,12 @@ function routesOf(context: EnvoyContext): unknown {
   const named = (each: Destination): string => clusterOf(context, each.service, each.port, each.protocol, each.subset);
   for (const service of context.served) {
     for (const port of service.ports) {
-      const { routes, destinations } = httpRoutesFor(context, service, port);
+      const { routes, leavesRest, destinations } = httpRoutesFor(context, service, port);
       const where = `${service.hostname}:${port.port}`;
       if (routes.length > 0) {
         answer[`http ${where}`] = {
           routes: routes.map((route) => toJson(RouteSchema, route, { registry })),
+          ...(leavesRest ? { leavesRest } : {}),
           destinations: destinations.map(named),
         };
       }

@@ -33,6 +33,8 @@ export interface ClaimMatch {
 }
 
 export interface EntryMatch {
+  /** Takes requests of workloads of this namespace only; empty: everybody's. */
+  readonly callers: string;
   readonly path: PathMatch;
   readonly ignoreCase: boolean;
   readonly headers: readonly ValueMatch[];
@@ -110,7 +112,10 @@ export interface RouteEntry {
 export const anyPath: PathMatch = { kind: "prefix", value: "/" };
 
 /** Nothing behind it is ever reached. */
-export const isCatchAll = ({ path, headers, queryParams, claims }: EntryMatch): boolean =>
+export const isCatchAll = (match: EntryMatch): boolean => match.callers === "" && takesEveryRequest(match);
+
+/** Of those whose callers it is for. */
+export const takesEveryRequest = ({ path, headers, queryParams, claims }: EntryMatch): boolean =>
   path.kind === "prefix" &&
   path.value === "/" &&
   headers.length === 0 &&

@@ -2,16 +2,26 @@
 import type { Route } from "#shared/proto/gen/envoy/config/route/v3/route_components_pb.js";
 import type { PortInfo, ServiceInfo } from "#controlplane/translate/services.ts";
 import type { Destination, EnvoyContext } from "../context.ts";
+import type { BackendContext } from "./backends.ts";
 import { withDelegates } from "./delegates.ts";
 import { emitRoute } from "./emit-route.ts";
 import { gatewayEntries } from "./gateway-entries.ts";
-import { isCatchAll, type RouteEntry } from "./route-entry.ts";
-import { findDelegate, routeObjects, type Perspective, type RouteObject, type Selection } from "./selection.ts";
+import { anyPath, isCatchAll, takesEveryRequest, type RouteEntry } from "./route-entry.ts";
+import {
+  consumerRoutes,
+  findDelegate,
+  routeObjects,
+  type ConsumerRoutes,
+  type Perspective,
+  type RouteObject,
+  type Selection,
+} from "./selection.ts";
 import { entriesOf } from "./virtual-service-entries.ts";
 
 export interface HttpRoutes {
-  /** Empty: nobody has written a route, and requests go to the port of the service itself. */
   readonly routes: Route[];
+  /** Nobody has written a route for callers of every namespace: what is left goes to the port of the service itself. */
+  readonly leavesRest: boolean;
   /** What requests may be sent to, each once. */
   readonly destinations: readonly Destination[];
 }
@@ -32,10 +42,10 @@ export function httpRoutesFor(
       destinations.set(destinationKey(each), each);
     },
   };
-  const routes = entriesFor(context, { service, port: port.port, kinds, perspective }).map((entry) =>
-    emitRoute(arrival, entry),
-  );
-  return { routes, destinations: [...destinations.values()] };
+  const entries = entriesFor(context, { service, port: port.port, kinds, perspective });
+  const routes = entries.map((entry) => emitRoute(arrival, entry));
+  const leavesRest = entries.every(({ match }) => match.callers !== "");
+  return { routes, leavesRest, destinations: [...destinations.values()] };
 }
 
 const kinds = ["HTTPRoute", "GRPCRoute"] as const;
@@ -45,7 +55,10 @@ const destinationKey = ({ service, port, subset, protocol }: Destination): strin
 
 /** In the order in which they are tried, up to the first that takes every request. */
 function entriesFor(context: EnvoyContext, selection: Selection): readonly RouteEntry[] {
-  const entries: RouteEntry[] = [];
+  const entries =
+    selection.perspective === "client"
+      ? []
+      : consumerRoutes(context, selection).flatMap((each) => consumerEntries(context, each));
   for (const object of routeObjects(context, selection)) {
     for (const entry of entriesOfObject(context, object, selection)) {
       entries.push(entry);
@@ -55,16 +68,38 @@ function entriesFor(context: EnvoyContext, selection: Selection): readonly Route
   return entries;
 }
 
+/** Like those of a client that routes for itself: no other route of the service holds for these callers. */
+function consumerEntries(context: EnvoyContext, { namespace, routes }: ConsumerRoutes): readonly RouteEntry[] {
+  const all = gatewayEntries(backendContext(context), routes);
+  const last = all.findIndex(({ match }) => takesEveryRequest(match));
+  const entries = last < 0 ? [...all, ...all.slice(0, 1).map(notFound)] : all.slice(0, last + 1);
+  return entries.map((entry) => ({ ...entry, match: { ...entry.match, callers: namespace } }));
+}
+
+/** Behind the last entry, with its object's name. */
+const notFound = ({ source }: RouteEntry): RouteEntry => ({
+  name: `${source.namespace}.${source.name}.not-found`,
+  source,
+  match: { callers: "", path: anyPath, ignoreCase: false, headers: [], queryParams: [], claims: [] },
+  action: { kind: "respond", status: 404, body: undefined },
+  headers: [],
+  fault: undefined,
+  cors: undefined,
+  statPrefix: "",
+});
+
+function backendContext(context: EnvoyContext): BackendContext {
+  const { world, options, waypoint } = context;
+  return { world, options, hasHost: (hostname) => context.findService(hostname, waypoint.namespace) !== undefined };
+}
+
 function entriesOfObject(
   context: EnvoyContext,
   object: RouteObject,
   { port, perspective }: Selection,
 ): readonly RouteEntry[] {
-  const { world, options, waypoint, proxy } = context;
-  if (object.kind === "routes") {
-    const hasHost = (hostname: string): boolean => context.findService(hostname, waypoint.namespace) !== undefined;
-    return gatewayEntries({ world, options, hasHost }, object.routes);
-  }
+  const { options, waypoint, proxy } = context;
+  if (object.kind === "routes") return gatewayEntries(backendContext(context), object.routes);
   const { virtualService } = object;
   const rules = withDelegates(virtualService, (namespace, name) =>
     findDelegate(context, virtualService.meta.namespace, namespace, name),

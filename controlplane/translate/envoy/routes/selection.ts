@@ -26,24 +26,46 @@ export interface Selection {
 }
 
 export function routeObjects(context: EnvoyContext, selection: Selection): readonly RouteObject[] {
-  const { service, port, kinds, perspective } = selection;
+  const { service, perspective } = selection;
   const own = context.waypoint.namespace;
-  const index = indexOf(context.collected);
-  const virtualServices = index
+  const virtualServices = indexOf(context.collected)
     .virtualServicesFor(service.hostname)
     .filter((each) => isExportedTo(own, each, context.meshConfig.defaultVirtualServiceExportTo));
-  const attached = index.attachments
-    .to(parentKey(service.source, service.meta.namespace, service.meta.name))
-    .filter((each) => kinds.includes(each.route.kind) && (each.port === undefined || each.port === port))
-    .map(({ route }) => route);
-  // Two references of one route to one service may both hold for the port.
-  const groups = Map.groupBy(new Set(attached), ({ meta }) => meta.namespace);
+  const groups = attachedByNamespace(context, selection);
   if (perspective === "client") return clientChoice(context, service, virtualServices, groups);
   const namespaces = [...new Set([service.meta.namespace, own])];
   return [
     ...virtualServices.filter(({ meta }) => namespaces.includes(meta.namespace)).map(ofVirtualService),
     ...namespaces.flatMap((namespace) => ofRoutes(groups.get(namespace))),
   ].sort(byAge);
+}
+
+/** Routes of a namespace for a service of another one: they hold for the callers of their own namespace. */
+export interface ConsumerRoutes {
+  readonly namespace: string;
+  /** Of one kind, the oldest first. */
+  readonly routes: readonly Route[];
+}
+
+/**
+ * What a waypoint does for callers of some namespaces alone, in place of what {@link routeObjects} says. Routes of the
+ * waypoint's own namespace are for everybody.
+ */
+export function consumerRoutes(context: EnvoyContext, selection: Selection): readonly ConsumerRoutes[] {
+  const groups = attachedByNamespace(context, selection);
+  for (const namespace of [selection.service.meta.namespace, context.waypoint.namespace]) groups.delete(namespace);
+  return [...groups]
+    .map(([namespace, routes]) => ({ namespace, routes }))
+    .sort((a, b) => (a.namespace < b.namespace ? -1 : 1));
+}
+
+function attachedByNamespace({ collected }: EnvoyContext, { service, port, kinds }: Selection): Map<string, Route[]> {
+  const attached = indexOf(collected)
+    .attachments.to(parentKey(service.source, service.meta.namespace, service.meta.name))
+    .filter((each) => kinds.includes(each.route.kind) && (each.port === undefined || each.port === port))
+    .map(({ route }) => route);
+  // Two references of one route to one service may both hold for the port.
+  return Map.groupBy(new Set(attached), ({ meta }) => meta.namespace);
 }
 
 const ofVirtualService = (virtualService: VirtualService): RouteObject => ({

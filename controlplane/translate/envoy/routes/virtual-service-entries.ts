@@ -62,7 +62,14 @@ export function entriesOf(rules: readonly OwnedRule[], place: Place): readonly R
   return entries;
 }
 
-const everything: EntryMatch = { path: anyPath, ignoreCase: false, headers: [], queryParams: [], claims: [] };
+const everything: EntryMatch = {
+  callers: "",
+  path: anyPath,
+  ignoreCase: false,
+  headers: [],
+  queryParams: [],
+  claims: [],
+};
 
 function matchOf(match: HttpMatch): EntryMatch {
   const pseudo = [
@@ -72,6 +79,7 @@ function matchOf(match: HttpMatch): EntryMatch {
   ].flatMap((each) => (each.match === undefined ? [] : [{ name: each.name, match: each.match }]));
   const [wanted, unwanted] = [split(match.headers, false), split(match.withoutHeaders, true)];
   return {
+    callers: "",
     path: pathOf(match),
     ignoreCase: match.ignoreUriCase,
     headers: [...wanted.headers, ...unwanted.headers, ...pseudo],

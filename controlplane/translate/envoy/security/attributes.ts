@@ -58,7 +58,7 @@ const principal = (make: PrincipalAttribute["make"], isHttp = false): PrincipalA
 });
 
 /** The tunnel's client, as its certificate proves it. */
-const peerKey = "io.istio.peer_principal";
+export const peerKey = "io.istio.peer_principal";
 const peer = (value: StringMatcherInit): PrincipalInit => ({
   identifier: { case: "filterState", value: { key: peerKey, matcher: { case: "stringMatch", value } } },
 });
