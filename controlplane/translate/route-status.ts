@@ -108,16 +108,19 @@ function waypointOf(world: WorldView, { labels, namespace }: Meta): Gateway | un
   return wanted === undefined || wanted === "none" ? undefined : world.get("Gateway", wanted.namespace, wanted.name);
 }
 
+/** How the message of `ResolvedWaypoints` ends where no waypoint applies the route. */
+export const ignoredEnding = "ignores the route";
+
 function waypointMessage(world: WorldView, target: Meta | undefined, { namespace }: Meta): string {
   if (target === undefined) return "The parent was not found, and so no waypoint either";
   const inherited = world.get("Namespace", "", target.namespace)?.meta.labels;
   if (!target.labels.has(useWaypointLabel) && inherited?.has(useWaypointLabel) !== true) {
-    return `Neither the parent nor its namespace has the label ${useWaypointLabel}: the ambient mesh ignores the route`;
+    return `Neither the parent nor its namespace has the label ${useWaypointLabel}: the ambient mesh ${ignoredEnding}`;
   }
   const waypoint = waypointOf(world, target);
   return namespace === target.namespace || waypoint === undefined || waypoint.meta.namespace === namespace
     ? "All waypoints resolved"
-    : `The waypoint applies routes of namespace "${target.namespace}" and of its own, "${waypoint.meta.namespace}", not of "${namespace}": it ignores the route`;
+    : `The waypoint applies routes of namespace "${target.namespace}" and of its own, "${waypoint.meta.namespace}", not of "${namespace}": it ${ignoredEnding}`;
 }
 
 /** The first fault that no backend can mend, else the last one. */
