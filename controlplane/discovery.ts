@@ -281,7 +281,13 @@ export async function startDiscovery(
     await backend.announceAdmission(authority, config.admission.configuration, abort.signal);
   }
   notServing[Symbol.dispose]();
-  const ports = { xds: plain?.port, secure: secure.port, http: debug.port, monitoring: monitoring.port, admission: admission?.port };
+  const ports = {
+    xds: plain?.port,
+    secure: secure.port,
+    http: debug.port,
+    monitoring: monitoring.port,
+    admission: admission?.port,
+  };
   log.info({ source: backend.name, ...ports, ca: authority.kind }, "control plane serves");
 
   const owned = stack.move();

@@ -167,7 +167,8 @@ export class WebhookKeeper {
       const isRefused = thrown instanceof KubeError && thrown.message.includes(`"${strictWebhook}" denied the request`);
       if (isRefused) return;
       // Another control plane's Telemetry kind is not installed here: nothing can be proved, nothing needs to be.
-      if (isStatus(thrown, 404)) throw new Error("Cannot try the webhook: there is no kind Telemetry", { cause: thrown });
+      if (isStatus(thrown, 404))
+        throw new Error("Cannot try the webhook: there is no kind Telemetry", { cause: thrown });
       throw thrown;
     }
     throw new Error("The API server does not reach the webhook yet");
