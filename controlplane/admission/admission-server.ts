@@ -54,7 +54,7 @@ export async function openAdmissionServer(options: AdmissionOptions): Promise<Ad
     const review = readReview(Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0));
     if ("wrong" in review) return reply.code(400).type("text/plain; charset=utf-8").send(`${review.wrong}\n`);
     const decision = judge(review, options);
-    options.onReviewed(review, decision.isAllowed);
+    options.onReviewed(review, decision.mistakes.length === 0);
     return reply.type("application/json").send(JSON.stringify(answerReview(review, decision)));
   });
   await server.listen(address);
@@ -80,11 +80,12 @@ const contextOf = ({ chainPem, keyPem }: ServingPair) => ({
 function judge(review: ReviewRequest, { scene, log }: AdmissionOptions): Decision {
   try {
     const decision = decide(review, scene);
-    if (!decision.isAllowed) log.info({ ...named(review), problems: decision.message }, "object refused");
+    const { mistakes } = decision;
+    if (mistakes.length > 0) log.info({ ...named(review), problems: mistakes }, "object refused when written");
     return decision;
   } catch (error) {
     log.error({ ...named(review), error: explain(error) }, "object cannot be checked: it is let pass");
-    return { isAllowed: true, message: "", warnings: ["the control plane could not check this object: see its log"] };
+    return { mistakes: [], warnings: ["the control plane could not check this object: see its log"] };
   }
 }
 

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { ShapeError } from "#controlplane/mesh/field.ts";
 import type { KubeObject } from "#controlplane/mesh/objects.ts";
-import { formatProblem, type Problem } from "#controlplane/schema/problem.ts";
+import { formatProblem, hasErrors, type Problem } from "#controlplane/schema/problem.ts";
 import { checkObject } from "#controlplane/schema/validate.ts";
 import { revisionLabel } from "#controlplane/translate/annotations.ts";
 import {
@@ -11,20 +11,19 @@ import {
   eastWestController,
 } from "#controlplane/translate/gateway-classes.ts";
 import { isOfRevision } from "#controlplane/translate/revision.ts";
-import { readCandidate, type Candidate } from "./candidate-world.ts";
+import { readCandidate } from "./candidate-world.ts";
 import type { ReviewRequest } from "./review.ts";
 import type { Scene } from "./scene.ts";
 import { worldWarnings } from "./world-warnings.ts";
 
 export interface Decision {
-  readonly isAllowed: boolean;
-  /** Why not: every mistake, one per line where there are several. */
-  readonly message: string;
+  /** Why it may not be written: every mistake. Empty where it may. */
+  readonly mistakes: readonly string[];
   /** What its author should know all the same. */
   readonly warnings: readonly string[];
 }
 
-const pass = (warnings: readonly string[] = []): Decision => ({ isAllowed: true, message: "", warnings });
+const pass = (warnings: readonly string[] = []): Decision => ({ mistakes: [], warnings });
 
 /**
  * Whether an object may be written. Refused is only what would not take force: the sources of the control plane ask the
@@ -37,25 +36,37 @@ export function decide({ operation, subresource, object, oldObject }: ReviewRequ
   if ((operation !== "CREATE" && operation !== "UPDATE") || subresource !== "" || object === undefined) return pass();
   const metadata = recordOf(object["metadata"]);
   if (metadata["deletionTimestamp"] !== undefined && metadata["deletionTimestamp"] !== null) return pass();
-  const named = withName(object, metadata);
-  if (!isOurs(named, scene)) return pass();
-  const { problems } = checkObject(named);
-  const errors = problems.filter(({ severity }) => severity === "error");
+  const { problems, beyond } = examine(withName(object, metadata), scene);
+  const errors = problems.filter(({ severity }) => severity === "error").map(formatProblem);
   const warnings = problems.filter(({ severity }) => severity === "warning").map(formatProblem);
-  const before = operation === "UPDATE" && oldObject !== undefined && isSameContent(oldObject, object);
-  const known = before ? new Set(errorsOf(oldObject)) : new Set<string>();
-  const news = errors.map(formatProblem).filter((line) => !known.has(line));
-  if (news.length > 0) return { isAllowed: false, message: listed(news), warnings };
-  if (errors.length > 0) return pass(errors.map((each) => `not in force: ${formatProblem(each)}`));
-  let candidate: Candidate | undefined;
+  const isUntouched = operation === "UPDATE" && oldObject !== undefined && isSameContent(oldObject, object);
+  const known = isUntouched ? new Set(errorsOf(oldObject, scene)) : new Set<string>();
+  const mistakes = errors.filter((line) => !known.has(line));
+  if (mistakes.length > 0) return { mistakes, warnings };
+  return pass([...errors.map((line) => `not in force: ${line}`), ...warnings, ...beyond]);
+}
+
+export interface Findings {
+  /** What the object's own text shows. With an error among them it does not take force. */
+  readonly problems: readonly Problem[];
+  /** What only its surroundings show: never a reason to refuse it. */
+  readonly beyond: readonly string[];
+}
+
+/** Everything that is to be said of an object; nothing of one that is not for this control plane. */
+export function examine(object: unknown, scene: Scene): Findings {
+  if (!isOurs(recordOf(object), scene)) return { problems: [], beyond: [] };
+  const { problems } = checkObject(object);
+  if (hasErrors(problems)) return { problems, beyond: [] };
   try {
-    candidate = readCandidate(named as unknown as KubeObject);
+    const candidate = readCandidate(object as unknown as KubeObject);
+    return { problems, beyond: candidate === undefined ? [] : worldWarnings(candidate, scene, problems) };
   } catch (thrown) {
     if (!(thrown instanceof ShapeError)) throw thrown;
-    const line = `${thrown.path}: ${thrown.message}`;
-    return before ? pass([`not in force: ${line}`]) : { isAllowed: false, message: line, warnings };
+    // Its message begins with the place.
+    const shape: Problem = { severity: "error", path: [], message: thrown.message, remedy: "" };
+    return { problems: [...problems, shape], beyond: [] };
   }
-  return pass([...warnings, ...(candidate === undefined ? [] : worldWarnings(candidate, scene, problems))]);
 }
 
 type Plain = Readonly<Record<string, unknown>>;
@@ -67,7 +78,7 @@ const recordOf = (value: unknown): Plain =>
 function withName(object: Plain, metadata: Plain): Plain {
   if (metadata["name"] !== undefined || typeof metadata["generateName"] !== "string") return object;
   const { generateName } = metadata;
-  return { ...object, metadata: { ...metadata, name: `${generateName.replace(/[^a-z0-9]+$/, "").slice(0, 58)}-x` } };
+  return { ...object, metadata: { ...metadata, name: `${generateName.slice(0, 58)}x` } };
 }
 
 const routeKinds = new Set(["HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute"]);
@@ -100,22 +111,7 @@ function isSameContent(before: Plain, after: Plain): boolean {
   return isDeepStrictEqual(content(before), content(after));
 }
 
-const errorsOf = (object: Plain | undefined): readonly string[] =>
-  object === undefined
-    ? []
-    : checkObject(object)
-        .problems.filter(({ severity }: Problem) => severity === "error")
-        .map(formatProblem);
-
-/** An API server shows a message as it is; a terminal is easier to read in lines. */
-const listed = (lines: readonly string[]): string => {
-  const [only = "", ...more] = lines;
-  if (more.length === 0) return only;
-  const shown = lines.slice(0, mostMistakes);
-  const left = lines.length - shown.length;
-  const rest = left > 0 ? [`and ${left} more`] : [];
-  return `${lines.length} mistakes:\n${[...shown, ...rest].map((line) => `- ${line}`).join("\n")}`;
-};
-
-/** Nobody reads more at once. */
-const mostMistakes = 50;
+const errorsOf = (object: Plain, scene: Scene): readonly string[] =>
+  examine(object, scene)
+    .problems.filter(({ severity }) => severity === "error")
+    .map(formatProblem);

@@ -58,7 +58,9 @@ export function readReview(body: Buffer): ReviewRequest | { readonly wrong: stri
 /** API servers cut warnings short once all of them exceed 4096 characters. */
 const mostWarningCharacters = 4_000;
 
-export function answerReview({ uid }: ReviewRequest, { isAllowed, message, warnings }: Decision): object {
+export function answerReview({ uid }: ReviewRequest, { mistakes, warnings }: Decision): object {
+  const isAllowed = mistakes.length === 0;
+  const message = listed(mistakes);
   const shown = shownWarnings(warnings);
   return {
     apiVersion: "admission.k8s.io/v1",
@@ -70,6 +72,18 @@ export function answerReview({ uid }: ReviewRequest, { isAllowed, message, warni
       ...(shown.length === 0 ? {} : { warnings: shown }),
     },
   };
+}
+
+/** Nobody reads more at once. */
+const mostMistakes = 50;
+
+/** An API server passes a message on as it is, and a terminal is read in lines. */
+function listed(mistakes: readonly string[]): string {
+  const [only = "", ...more] = mistakes;
+  if (more.length === 0) return only;
+  const left = mistakes.length - mostMistakes;
+  const lines = [...mistakes.slice(0, mostMistakes), ...(left > 0 ? [`and ${left} more`] : [])];
+  return `${mistakes.length} mistakes:\n${lines.map((line) => `- ${line}`).join("\n")}`;
 }
 
 function shownWarnings(warnings: readonly string[]): readonly string[] {

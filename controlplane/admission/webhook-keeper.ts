@@ -34,6 +34,7 @@ interface Webhook {
   readonly clientConfig?: { readonly caBundle?: string };
 }
 
+const expectedFailures = 8;
 /** How long {@link WebhookKeeper.installed} waits at most: a cluster may have no such configuration. */
 const installTimeoutMs = 5_000;
 
@@ -104,7 +105,8 @@ export class WebhookKeeper {
 
   async #work(signal: AbortSignal): Promise<void> {
     const { clock, log, name } = this.#options;
-    const backoff = new Backoff(200, 30_000);
+    const backoff = new Backoff(100, 30_000);
+    let failures = 0;
     while (!signal.aborted) {
       if (!this.#isDue) {
         await new Promise<void>((resolve) => (this.#wake = resolve));
@@ -115,9 +117,12 @@ export class WebhookKeeper {
       try {
         await this.#mend(signal);
         backoff.reset();
+        failures = 0;
       } catch (thrown) {
         if (signal.aborted) return;
-        log.warn({ name, error: explain(thrown) }, "the webhook is not in force yet: trying again");
+        // A control plane that has just become ready is not reached at once.
+        const level = ++failures > expectedFailures ? "warn" : "debug";
+        log[level]({ name, error: explain(thrown) }, "the webhook is not in force yet: trying again");
         this.#isDue = true;
         await sleep(clock, backoff.nextMs(), signal).catch(() => undefined);
       }

@@ -134,7 +134,8 @@ const badTypes = new Set(["PartiallyInvalid", "istio.io/WaypointMissing"]);
 const isBad = ({ type, status, reason, message }: StatusCondition): boolean =>
   status === "False" || badReasons.has(reason) || badTypes.has(type) || message.endsWith(ignoredEnding);
 
-const said = ({ type, reason, message }: StatusCondition): string => `${message} (${type}: ${reason})`;
+const said = ({ type, reason, message }: StatusCondition): string =>
+  message.endsWith(ignoredEnding) ? message : `${message} (${type}: ${reason})`;
 
 /**
  * A policy for labels belongs to the node proxy, also where a waypoint stands before the pods: the waypoint passes over
