@@ -4,8 +4,8 @@ import { explain } from "#shared/errors/mesh-error.ts";
 import type { Logger } from "#shared/observe/logger.ts";
 import type { ServingPair } from "#controlplane/ca/certificate-authority.ts";
 import type { ListenAddress } from "#controlplane/xds/grpc-listener.ts";
-import { decide, type Decision } from "./decide.ts";
-import { answerReview, readReview, type ReviewRequest } from "./review.ts";
+import { decide } from "./decide.ts";
+import { answerReview, readReview, type Decision, type ReviewRequest } from "./review.ts";
 import type { Scene } from "./scene.ts";
 
 export interface AdmissionOptions {
@@ -45,7 +45,7 @@ export async function openAdmissionServer(options: AdmissionOptions): Promise<Ad
     bodyLimit: maxBodyBytes,
     exposeHeadRoutes: false,
   });
-  const tls = server.server as unknown as Server;
+  const tls: Server = server.server;
   tls.maxConnections = maxConnections;
   tls.on("tlsClientError", (error) => log.debug({ error: explain(error) }, "TLS handshake failed"));
   server.removeAllContentTypeParsers();

@@ -34,11 +34,11 @@ export function worldWith(world: WorldView, candidate: Candidate, options: { rea
     problems: world.problems,
     fetchedKeys: world.fetchedKeys,
     get: <K extends Kind>(kind: K, inNamespace: string, wanted: string): Kinds[K] | undefined =>
-      kind === (ownKind as Kind) && inNamespace === namespace && wanted === name
+      kind === ownKind && inNamespace === namespace && wanted === name
         ? (resource as Kinds[K])
         : world.get(kind, inNamespace, wanted),
     all: <K extends Kind>(kind: K): readonly Kinds[K][] => {
-      if (kind !== (ownKind as Kind)) return world.all(kind);
+      if (kind !== ownKind) return world.all(kind);
       const own = resource as Kinds[K];
       return options.alone ? [own] : [...world.all(kind).filter((each) => !isSame(each)), own];
     },

@@ -12,16 +12,9 @@ import {
 } from "#controlplane/translate/gateway-classes.ts";
 import { isOfRevision } from "#controlplane/translate/revision.ts";
 import { readCandidate } from "./candidate-world.ts";
-import type { ReviewRequest } from "./review.ts";
+import type { Decision, ReviewRequest } from "./review.ts";
 import type { Scene } from "./scene.ts";
 import { worldWarnings } from "./world-warnings.ts";
-
-export interface Decision {
-  /** Why it may not be written: every mistake. Empty where it may. */
-  readonly mistakes: readonly string[];
-  /** What its author should know all the same. */
-  readonly warnings: readonly string[];
-}
 
 const pass = (warnings: readonly string[] = []): Decision => ({ mistakes: [], warnings });
 
@@ -59,7 +52,7 @@ export function examine(object: unknown, scene: Scene): Findings {
   const { problems } = checkObject(object);
   if (hasErrors(problems)) return { problems, beyond: [] };
   try {
-    const candidate = readCandidate(object as unknown as KubeObject);
+    const candidate = readCandidate(object as KubeObject);
     return { problems, beyond: candidate === undefined ? [] : worldWarnings(candidate, scene, problems) };
   } catch (thrown) {
     if (!(thrown instanceof ShapeError)) throw thrown;

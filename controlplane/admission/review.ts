@@ -1,6 +1,5 @@
 /** The envelope of `admission.k8s.io/v1`: what an API server asks, and what it is answered. */
 import { z } from "zod";
-import type { Decision } from "./decide.ts";
 
 /** One write, before it is stored. */
 export interface ReviewRequest {
@@ -14,6 +13,13 @@ export interface ReviewRequest {
   readonly object: Readonly<Record<string, unknown>> | undefined;
   /** As it is stored; undefined for what is new. */
   readonly oldObject: Readonly<Record<string, unknown>> | undefined;
+}
+
+export interface Decision {
+  /** Why it may not be written: every mistake. Empty where it may. */
+  readonly mistakes: readonly string[];
+  /** What its author should know all the same. */
+  readonly warnings: readonly string[];
 }
 
 const object = z.record(z.string(), z.unknown()).nullish();

@@ -1,5 +1,6 @@
 import { examine } from "#controlplane/admission/decide.ts";
 import { sceneOf } from "#controlplane/admission/scene.ts";
+import { Field } from "#controlplane/schema/field.ts";
 import { formatPath } from "#controlplane/schema/problem.ts";
 import { locate, parseFile, type ParsedObject } from "#controlplane/sources/folder/parse-file.ts";
 import { optionsFrom, withFlags, type OfflineFlags, type Surroundings } from "./offline.ts";
@@ -62,7 +63,9 @@ function findingsOf(source: ParsedObject, scene: ReturnType<typeof sceneOf>, isC
 }
 
 function nameOf(value: unknown): string {
-  const { kind, metadata } = (value ?? {}) as { kind?: unknown; metadata?: { namespace?: unknown; name?: unknown } };
-  const { namespace, name } = metadata ?? {};
-  return `${String(kind)} ${namespace === undefined ? "" : `${String(namespace)}/`}${String(name)}`;
+  const object = new Field(value, [], []);
+  const metadata = object.at("metadata");
+  const namespace = metadata.at("namespace").text;
+  const place = namespace === undefined ? "" : `${namespace}/`;
+  return `${object.at("kind").text ?? "object"} ${place}${metadata.at("name").text ?? ""}`;
 }

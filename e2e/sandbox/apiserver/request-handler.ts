@@ -579,10 +579,20 @@ function patchTypeOf(http: FastifyRequest): PatchType {
 }
 
 function sendJson(reply: FastifyReply, code: number, body: unknown): void {
-  void reply.code(code).header("content-type", "application/json").send(JSON.stringify(body));
+  void reply
+    .code(code)
+    .header("content-type", "application/json")
+    .send(inBytes(JSON.stringify(body)));
 }
 
 function sendForm(reply: FastifyReply, code: number, body: unknown, { form }: Negotiated): void {
   if (form === "json") sendJson(reply, code, body);
-  else void reply.code(code).header("content-type", "application/yaml").send(toYaml(body));
+  else
+    void reply
+      .code(code)
+      .header("content-type", "application/yaml")
+      .send(inBytes(toYaml(body)));
 }
+
+/** Node writes a head together with a text in the text's encoding, and would spoil warnings that are no ASCII. */
+const inBytes = (text: string): Buffer => Buffer.from(text, "utf8");

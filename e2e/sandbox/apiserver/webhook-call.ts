@@ -1,5 +1,6 @@
+import type { IncomingMessage } from "node:http";
 import { request as httpsRequest } from "node:https";
-import { text } from "node:stream/consumers";
+import { isIP } from "node:net";
 import { explain } from "#shared/errors/mesh-error.ts";
 import type { ObjectStore } from "./object-store.ts";
 import { ids } from "./resources.ts";
@@ -79,23 +80,22 @@ export async function callWebhook(
   url.searchParams.set("timeout", `${seconds}s`);
   const bundle = textOf(client, "caBundle") ?? "";
   const where = `Post "${url.href}"`;
+  const signal = AbortSignal.timeout(seconds * 1000);
   try {
-    const body = await post({ url, host, port }, { bundle, timeoutMs: seconds * 1000, text: JSON.stringify(review) });
+    const body = await post({ url, host, port }, { bundle, signal, text: JSON.stringify(review) });
     return readAnswer(body, review.request.uid);
   } catch (error) {
-    const isLate = error instanceof Error && (error.name === "TimeoutError" || error.name === "AbortError");
-    throw new Error(`${where}: ${isLate ? "context deadline exceeded" : explain(error)}`, { cause: error });
+    throw new Error(`${where}: ${signal.aborted ? "context deadline exceeded" : explain(error)}`, { cause: error });
   }
 }
 
 interface Sent {
   readonly bundle: string;
-  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
   readonly text: string;
 }
 
-async function post({ url, host, port }: Target, { bundle, timeoutMs, text: payload }: Sent): Promise<string> {
-  const signal = AbortSignal.timeout(timeoutMs);
+async function post({ url, host, port }: Target, { bundle, signal, text: payload }: Sent): Promise<string> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   const request = httpsRequest(
     {
@@ -103,27 +103,31 @@ async function post({ url, host, port }: Target, { bundle, timeoutMs, text: payl
       host,
       port,
       path: `${url.pathname}${url.search}`,
-      servername: url.hostname,
+      // A certificate may name an address, the handshake cannot.
+      ...(isIP(host) !== 0 && url.hostname.includes(host) ? {} : { servername: url.hostname }),
       agent: false,
       signal,
       headers: { host: url.host, "content-type": "application/json", "content-length": Buffer.byteLength(payload) },
       ...(bundle === "" ? {} : { ca: Buffer.from(bundle, "base64").toString("utf8") }),
     },
-    (response) => {
-      let bytes = 0;
-      response.on("data", (chunk: Buffer) => {
-        bytes += chunk.length;
-        if (bytes > maxAnswerBytes) response.destroy(new Error(`the answer exceeds ${maxAnswerBytes} bytes`));
-      });
-      text(response).then((body) => {
-        if (response.statusCode === 200) resolve(body);
-        else reject(new Error(`the server answered ${response.statusCode}: ${body.slice(0, 200).trim()}`));
-      }, reject);
-    },
+    (response) => resolve(read(response)),
   );
   request.on("error", reject);
   request.end(payload);
   return promise;
+}
+
+async function read(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > maxAnswerBytes) throw new Error(`the answer exceeds ${maxAnswerBytes} bytes`);
+    chunks.push(chunk);
+  }
+  const body = Buffer.concat(chunks).toString("utf8");
+  if (response.statusCode === 200) return body;
+  throw new Error(`the server answered ${response.statusCode}: ${body.slice(0, 200).trim()}`);
 }
 
 function readAnswer(body: string, uid: string): WebhookAnswer {
