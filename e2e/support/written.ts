@@ -17,7 +17,7 @@ export async function write(cluster: Cluster, object: Manifest, query = ""): Pro
   const config = new KubeConfig();
   config.loadFromFile(cluster.kubeconfigPath);
   const { apiVersion = "", kind = "", metadata } = object;
-  const plural = kind.toLowerCase().replace(/y$/, "ie");
+  const plural = kind.toLowerCase().replace(/([^aeiou])y$/, "$1ie");
   const path = `/apis/${apiVersion}/namespaces/${metadata.namespace ?? "default"}/${plural}s/${metadata.name}`;
   const url = `${config.getCurrentCluster()?.server ?? ""}${path}?fieldManager=ambit-e2e&force=true${query}`;
   const options: RequestOptions = { method: "PATCH", headers: { "content-type": "application/apply-patch+yaml" } };
