@@ -37,6 +37,11 @@ export interface Backend extends AsyncDisposable {
   wantStatuses(statuses: readonly StatusUpdate[]): void;
   /** Brings trust anchors and revocations to where clients look for them, now and when they change. Disposed of with the backend. */
   distributeRoots(authority: CertificateAuthority): Promise<void>;
+  /**
+   * Has whoever stores objects ask our webhook first, and trust it. Resolves once it knows how, or a few seconds later.
+   * Disposed of with the backend.
+   */
+  announceAdmission(authority: CertificateAuthority, configuration: string, signal: AbortSignal): Promise<void>;
 }
 
 interface BackendDeps {
@@ -83,6 +88,7 @@ async function openFolderBackend(
         write().catch((error: unknown) => log.error({ path, error: explain(error) }, "cannot write the roots"));
       });
     },
+    announceAdmission: async () => {},
     [Symbol.asyncDispose]: async () => {},
   };
 }
@@ -106,6 +112,7 @@ async function openKubernetesBackend(
     { LeaderElector },
     { StatusWriter },
     { WaypointController },
+    { WebhookKeeper },
   ] = await Promise.all([
     import("#controlplane/sources/kubernetes/kube-client.ts"),
     import("#controlplane/sources/kubernetes/kubernetes-source.ts"),
@@ -115,6 +122,7 @@ async function openKubernetesBackend(
     import("#controlplane/status/leader-elector.ts"),
     import("#controlplane/status/status-writer.ts"),
     import("#controlplane/waypoints/waypoint-controller.ts"),
+    import("#controlplane/admission/webhook-keeper.ts"),
   ]);
   const { rootNamespace, tokenAudiences: audiences, translate, waypoints: settings } = config;
   const client = await openKubeClient({ kubeconfig });
@@ -175,6 +183,19 @@ async function openKubernetesBackend(
       keep(config.rootConfigMap, secretKeys.roots, () => authority.rootBundle);
       // Pods may mount it before there is anything in it.
       if (config.crlConfigMap !== undefined) keep(config.crlConfigMap, crlName, () => authority.crlPem);
+    },
+    announceAdmission: async (authority, name, signal) => {
+      const keeper = new WebhookKeeper({
+        client,
+        name,
+        namespace: rootNamespace,
+        bundle: () => authority.rootBundle,
+        clock,
+        log: logging.scope("admission"),
+      });
+      authority.onChanged(() => keeper.changed());
+      running.push(keeper.run(abort.signal));
+      await keeper.installed(signal);
     },
     [Symbol.asyncDispose]: async () => {
       abort.abort();

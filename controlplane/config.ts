@@ -29,6 +29,8 @@ export interface DiscoveryConfig {
   /** Readiness and `/debug`. */
   readonly httpAddress: ListenAddress;
   readonly monitoringAddress: ListenAddress;
+  /** The validating webhook; undefined: objects are not checked when they are written. */
+  readonly admission: { readonly address: ListenAddress; readonly configuration: string } | undefined;
   readonly podName: string;
   readonly rootNamespace: string;
   readonly translate: TranslateOptions;
@@ -63,6 +65,8 @@ export interface DiscoveryFlags {
   readonly secureGRPCAddr: string;
   readonly httpAddr: string;
   readonly monitoringAddr: string;
+  /** `:15017` where it is not said. */
+  readonly httpsAddr?: string;
   readonly domain: string;
   readonly cacerts: string;
   readonly host: readonly string[];
@@ -90,12 +94,18 @@ export function readDiscoveryConfig(flags: DiscoveryFlags, env: NodeJS.ProcessEn
   if (logFilter === undefined)
     mistakes.push(`--log_output_level="${level}": write a level such as "debug", or "xds=debug,info"`);
 
+  const source = readSource(flags, env, mistakes);
+  const { httpsAddr = ":15017" } = flags;
+  const configuration = read.text("VALIDATION_WEBHOOK_CONFIG_NAME", `istio-validator-${namespace}`);
+  // Without an API server nobody asks.
+  const isAsked = source.kind === "kubernetes" && httpsAddr !== "" && configuration !== "";
   const config: DiscoveryConfig = {
-    source: readSource(flags, env, mistakes),
+    source,
     grpcAddress: flags.grpcAddr === "" ? undefined : address("grpcAddr", flags.grpcAddr),
     secureGrpcAddress: address("secureGRPCAddr", flags.secureGRPCAddr),
     httpAddress: address("httpAddr", flags.httpAddr),
     monitoringAddress: address("monitoringAddr", flags.monitoringAddr),
+    admission: isAsked ? { address: address("httpsAddr", httpsAddr), configuration } : undefined,
     podName: read.text("POD_NAME", "istiod"),
     rootNamespace: namespace,
     translate: readTranslateOptions(read, flags.domain),

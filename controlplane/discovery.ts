@@ -1,12 +1,14 @@
 import type { Metadata, Server } from "@grpc/grpc-js";
 import { systemClock } from "#shared/clock/clock.ts";
-import { MeshError } from "#shared/errors/mesh-error.ts";
+import { explain, MeshError } from "#shared/errors/mesh-error.ts";
 import { Readiness } from "#shared/lifecycle/readiness.ts";
 import { metricsRoutes } from "#shared/observe/http-servers/metrics-routes.ts";
 import { openHttpServer } from "#shared/observe/http-servers/open-server.ts";
 import type { Logging } from "#shared/observe/logging.ts";
 import { MetricsRegistry } from "#shared/observe/metrics.ts";
 import { DiscoveryServer, type Admit } from "#shared/xds/discovery-server.ts";
+import { openAdmissionServer } from "#controlplane/admission/admission-server.ts";
+import { sceneOf } from "#controlplane/admission/scene.ts";
 import { openBackend } from "#controlplane/backend.ts";
 import { authenticate, type CallerOptions } from "#controlplane/ca/caller.ts";
 import { CertificateAuthority, earliestEndMs, type ServingPair } from "#controlplane/ca/certificate-authority.ts";
@@ -24,7 +26,7 @@ import { wantedKeys } from "#controlplane/token-keys/wanted-keys.ts";
 import type { StatusUpdate } from "#controlplane/translate/status.ts";
 import { translate } from "#controlplane/translate/translate.ts";
 import type { AddressSource } from "#controlplane/xds/address-source.ts";
-import { listenPlain, listenSecure } from "#controlplane/xds/grpc-listener.ts";
+import { listenPlain, listenSecure, type ListenAddress } from "#controlplane/xds/grpc-listener.ts";
 import { ProxylessViews } from "#controlplane/xds/proxyless-views.ts";
 import { Publisher } from "#controlplane/xds/publisher.ts";
 import { WaypointViews } from "#controlplane/xds/waypoint-views.ts";
@@ -38,6 +40,7 @@ export interface Discovery extends AsyncDisposable {
     readonly secure: number;
     readonly http: number;
     readonly monitoring: number;
+    readonly admission: number | undefined;
   };
   /** Rejects where the source can never work any more. */
   readonly failed: Promise<never>;
@@ -225,13 +228,32 @@ export async function startDiscovery(
       onEvent: (event) => metrics.onCertificate(event),
     });
   };
+  /** The mesh works without it: a port that is taken keeps nothing else from serving. */
+  const openAdmission = async (address: ListenAddress, certificate: ServingPair) => {
+    const admissionLog = logging.scope("admission");
+    try {
+      return await openAdmissionServer({
+        address,
+        certificate,
+        scene: sceneOf(world.view, config.translate),
+        log: admissionLog,
+        onReviewed: ({ resource }, isAllowed) => metrics.onReviewed(resource, isAllowed),
+      });
+    } catch (error) {
+      admissionLog.error({ ...address, error: explain(error) }, "no webhook: objects are not checked when written");
+      return undefined;
+    }
+  };
   const listening = { log: logging.scope("grpc"), maxConnectionAgeMs: config.maxStreamAgeMs };
   const { pair, renewal } = await ServingCertificate.start({
     authority,
     hosts: config.servingHosts,
     clock,
     log: logging.scope("ca"),
-    onRenewed: (next) => secure.setCertificate(servingCertificate(next)),
+    onRenewed: (next) => {
+      secure.setCertificate(servingCertificate(next));
+      admission?.setCertificate(next);
+    },
   });
   stack.use(renewal);
   const servingCertificate = (next: ServingPair) => ({ ...next, rootsPem: opened.rootBundle });
@@ -251,10 +273,21 @@ export async function startDiscovery(
             addServices: (server) => addServices(server, false),
           }),
         );
+  const admission = config.admission && (await openAdmission(config.admission.address, pair));
+  if (admission !== undefined) stack.use(admission);
   // Streams end before the listeners wait for calls to finish.
   stack.use(discoveryServer);
+  if (config.admission !== undefined && admission !== undefined) {
+    await backend.announceAdmission(authority, config.admission.configuration, abort.signal);
+  }
   notServing[Symbol.dispose]();
-  const ports = { xds: plain?.port, secure: secure.port, http: debug.port, monitoring: monitoring.port };
+  const ports = {
+    xds: plain?.port,
+    secure: secure.port,
+    http: debug.port,
+    monitoring: monitoring.port,
+    admission: admission?.port,
+  };
   log.info({ source: backend.name, ...ports, ca: authority.kind }, "control plane serves");
 
   const owned = stack.move();

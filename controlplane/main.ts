@@ -35,6 +35,7 @@ program
   .option("--secureGRPCAddr <address>", "discovery and certificates over TLS", ":15012")
   .option("--httpAddr <address>", "/ready, and /debug for this machine", ":8080")
   .option("--monitoringAddr <address>", "/metrics", ":15014")
+  .option("--httpsAddr <address>", "validating webhook, with kubernetes; empty switches it off", ":15017")
   .option("--domain <name>", "DNS domain of the cluster", "cluster.local")
   .option("--cacerts <dir>", "an operator's own CA, used instead of a self-signed root if it holds one", "/etc/cacerts")
   .option("--host <name>", "further name or address in the TLS certificate; may be repeated", collect, [])
@@ -53,7 +54,7 @@ What is served and why: curl localhost:8080/debug/
 
 Environment variables are Istio's: CLUSTER_ID, REVISION, POD_NAMESPACE, TOKEN_AUDIENCES, CA_TRUSTED_NODE_ACCOUNTS,
 DEFAULT_WORKLOAD_CERT_TTL, MAX_WORKLOAD_CERT_TTL, ISTIO_MULTIROOT_MESH, PILOT_CA_CERT_CONFIGMAP, PILOT_DEBOUNCE_AFTER,
-PILOT_DEBOUNCE_MAX, PILOT_ENABLE_IP_AUTOALLOCATE, AMBIENT_ENABLE_STATUS, AMBIENT_ENABLE_MULTI_NETWORK and others.`,
+PILOT_DEBOUNCE_MAX, VALIDATION_WEBHOOK_CONFIG_NAME, PILOT_ENABLE_IP_AUTOALLOCATE, AMBIENT_ENABLE_STATUS, AMBIENT_ENABLE_MULTI_NETWORK and others.`,
   )
   .action((flags: DiscoveryFlags) => runDiscovery(flags));
 

@@ -251,6 +251,9 @@ describe("rights", () => {
         "policy/poddisruptionbudgets",
       ].flatMap((resource) => [`create ${resource}`, `patch ${resource}`]),
       "create gateway.networking.k8s.io/gatewayclasses",
+      ...["get", "list", "watch", "patch"].map(
+        (verb) => `${verb} admissionregistration.k8s.io/validatingwebhookconfigurations istio-validator-istio-system`,
+      ),
     ];
     expect(rightsOf("istiod", "ClusterRole")).toEqual(wanted.toSorted());
   });
@@ -259,6 +262,7 @@ describe("rights", () => {
     expect(rightsOf("istiod", "Role")).toEqual([
       "create /secrets",
       "create coordination.k8s.io/leases",
+      "create telemetry.istio.io/telemetries",
       "get /secrets istio-ca-secret",
       "get coordination.k8s.io/leases istio-status-leader",
       "update /secrets istio-ca-secret",

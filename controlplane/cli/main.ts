@@ -102,6 +102,30 @@ Exit status: 0, or 1 where an object cannot be read; then nothing is printed but
     else print(servedForm(read.translation), flags.output);
   });
 
+offline(program.command("validate"))
+  .description("say what is wrong with these objects, as kubectl would be told when it applies them")
+  .option("--complete", "the files are all that there is: also tell references that lead nowhere in them")
+  .addOption(new Option("-o, --output <form>", "how to print").choices(["text", "json", "yaml"]).default("text"))
+  .addHelpText(
+    "after",
+    `
+The answer comes from the code that the control plane's webhook decides with. An error is what it refuses.
+
+Examples:
+  $ ambit validate -f mesh/
+  $ kubectl get -A -o yaml virtualservices,destinationrules,services | ambit validate --complete -f -
+
+Exit status: 0, or 1 where there is an error; with --strict also where there is a warning.`,
+  )
+  .action(async (flags: OfflineFlags & { readonly complete?: boolean; readonly output: "text" | "json" | "yaml" }) => {
+    const { validateFiles } = await import("./validate-files.ts");
+    const findings = await validateFiles(flags, surroundings);
+    const isFatal = findings.some(({ severity }) => severity === "error" || flags.strict === true);
+    if (isFatal) process.exitCode = 1;
+    if (flags.output === "text") for (const { severity, line } of findings) surroundings.tell(`${severity}: ${line}`);
+    else print(findings, flags.output);
+  });
+
 offline(program.command("why"))
   .description("say whether a connection is allowed, and by which policy")
   .requiredOption("--from <workload>", "namespace/pod that connects, or an IP address outside the mesh")

@@ -49,7 +49,7 @@ export async function readOffline(flags: OfflineFlags, surroundings: Surrounding
 }
 
 /** Flags win over files, files over the environment. */
-async function optionsFrom(
+export async function optionsFrom(
   flags: OfflineFlags,
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<TranslateOptions> {
@@ -74,7 +74,7 @@ async function optionsFrom(
   };
 }
 
-function withFlags(config: MeshConfig, { trustDomain, rootNamespace }: OfflineFlags): MeshConfig {
+export function withFlags(config: MeshConfig, { trustDomain, rootNamespace }: OfflineFlags): MeshConfig {
   return {
     ...config,
     ...(trustDomain === undefined ? {} : { trustDomain }),

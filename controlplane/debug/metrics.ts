@@ -1,6 +1,7 @@
 import type { MetricsRegistry } from "#shared/observe/metrics.ts";
 import type { ServerEvent } from "#shared/xds/served-stream.ts";
 import { typeUrls } from "#shared/xds/type-urls.ts";
+import { configKinds } from "#controlplane/schema/kinds.ts";
 import type { CertificateEvent } from "#controlplane/ca/certificate-service.ts";
 
 /** What metrics read when they are scraped. */
@@ -17,6 +18,14 @@ export interface ControlPlaneMetrics {
   /** An object arrived from the source. */
   onConfigEvent(kind: string, type: string): void;
   onTranslation(durationMs: number, outcome: "ok" | "failed"): void;
+  /** The webhook has answered. */
+  onReviewed(resource: ReviewedResource, isAllowed: boolean): void;
+}
+
+interface ReviewedResource {
+  readonly group: string;
+  readonly version: string;
+  readonly resource: string;
 }
 
 /** Istio's short names of types, which its dashboards filter by. */
@@ -69,6 +78,10 @@ export function controlPlaneMetrics(registry: MetricsRegistry, facts: MetricsFac
     labels: ["type", "event"],
   });
   const translations = registry.counter({ name: "pilot_pushcontext_init", help: "Translations", labels: ["outcome"] });
+  const reviews = (name: string, help: string) =>
+    registry.counter({ name, help, labels: ["group", "version", "resource"] });
+  const passed = reviews("galley_validation_passed", "Objects that the webhook let pass");
+  const failed = reviews("galley_validation_failed", "Objects that the webhook refused");
   const translationSeconds = registry
     .histogram(
       { name: "pilot_pushcontext_init_seconds", help: "Seconds that translations took" },
@@ -121,6 +134,12 @@ export function controlPlaneMetrics(registry: MetricsRegistry, facts: MetricsFac
     },
     onConfigEvent(kind, type) {
       inbound.series(kind, type).value += 1;
+    },
+    onReviewed({ group, version, resource }, isAllowed) {
+      const kind = configKinds.find((each) => each.group === group && each.plural === resource);
+      // Who asks is not checked: nobody shall make us remember names of their own.
+      const labels = kind?.versions.includes(version) === true ? [group, version, resource] : ["other", "", ""];
+      (isAllowed ? passed : failed).series(...labels).value += 1;
     },
     onTranslation(durationMs, outcome) {
       translations.series(outcome).value += 1;

@@ -4,7 +4,7 @@ import type { StatusUpdate } from "./status.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
 
 export const meshController = "istio.io/mesh-controller";
-const eastWestController = "istio.io/eastwest-controller";
+export const eastWestController = "istio.io/eastwest-controller";
 export const unmanagedController = "istio.io/unmanaged-gateway";
 
 const builtIn: ReadonlyMap<string, string> = new Map([

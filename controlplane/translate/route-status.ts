@@ -111,11 +111,14 @@ function waypointOf(world: WorldView, { labels, namespace }: Meta): Gateway | un
   return wanted === undefined || wanted === "none" ? undefined : world.get("Gateway", wanted.namespace, wanted.name);
 }
 
+/** How the message of `ResolvedWaypoints` ends where no waypoint applies the route. */
+export const ignoredEnding = "ignores the route";
+
 function waypointMessage(world: WorldView, target: Meta | undefined, { kind, meta: { namespace } }: Route): string {
   if (target === undefined) return "The parent was not found, and so no waypoint either";
   const inherited = world.get("Namespace", "", target.namespace)?.meta.labels;
   if (!target.labels.has(useWaypointLabel) && inherited?.has(useWaypointLabel) !== true) {
-    return `Neither the parent nor its namespace has the label ${useWaypointLabel}: the ambient mesh ignores the route`;
+    return `Neither the parent nor its namespace has the label ${useWaypointLabel}: the ambient mesh ${ignoredEnding}`;
   }
   const waypoint = waypointOf(world, target);
   if (namespace === target.namespace || waypoint === undefined || waypoint.meta.namespace === namespace) {
@@ -123,7 +126,7 @@ function waypointMessage(world: WorldView, target: Meta | undefined, { kind, met
   }
   return kind === "HTTPRoute" || kind === "GRPCRoute"
     ? `All waypoints resolved: for callers of namespace "${namespace}" the route takes the place of others`
-    : `The waypoint applies ${kind}s of namespace "${target.namespace}" and of its own, "${waypoint.meta.namespace}", not of "${namespace}": it ignores the route`;
+    : `The waypoint applies ${kind}s of namespace "${target.namespace}" and of its own, "${waypoint.meta.namespace}", not of "${namespace}": it ${ignoredEnding}`;
 }
 
 /** The first fault that no backend can mend, else the last one. */

@@ -7,14 +7,14 @@ import type { Authorization } from "#shared/proto/gen/security/authorization_pb.
 import { AddressSchema, type Address, type Workload } from "#shared/proto/gen/workload/workload_pb.js";
 import type { Labels, Meta, Pod, ServiceEntry } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
-import { networkLabel, sliceServiceLabel } from "./annotations.ts";
+import { sliceServiceLabel } from "./annotations.ts";
 import { convertPolicy } from "./authorization-policies.ts";
-import { allocateAutoVips, type AutoVips } from "./auto-vips.ts";
+import type { AutoVips } from "./auto-vips.ts";
+import { collectMesh, groupByEntry } from "./collect-mesh.ts";
 import { policyUpdate, serviceEntryUpdate, serviceUpdate, workloadEntryUpdate } from "./conditions.ts";
 import { entryEndpoints, entryEndpointWorkload, entryLabels, entryWorkload } from "./entry-workloads.ts";
 import { classUpdates } from "./gateway-classes.ts";
-import { collectEndpointPorts, effectiveAddresses, gatewayStatus } from "./gateway-status.ts";
-import { collectNetworkGateways, networkGatewayWorkload } from "./network-gateways.ts";
+import { networkGatewayWorkload } from "./network-gateways.ts";
 import type { Collected, CollectedWorkload } from "./collected.ts";
 import type { TranslateOptions } from "./options.ts";
 import { convertPeerAuthentication, namespacePolicies, staticStrictPolicy } from "./peer-authentications.ts";
@@ -27,13 +27,12 @@ import { isOfRevision, isOwned } from "./revision.ts";
 import { routeUpdates } from "./route-status.ts";
 import { authenticationUpdate, policyCondition } from "./security-status.ts";
 import { SelectorIndex } from "./selector-index.ts";
-import { collectServices, serviceHostname, type ServiceInfo } from "./services.ts";
+import { serviceHostname, type ServiceInfo } from "./services.ts";
 import { sliceWorkloads } from "./slice-workloads.ts";
 import { splitHorizon } from "./split-horizon.ts";
 import { isDue, type StatusUpdate } from "./status.ts";
 import { virtualServiceUpdates } from "./virtual-service-status.ts";
 import { waypointPolicy } from "./waypoint-policies.ts";
-import { collectWaypoints } from "./waypoints.ts";
 import { WorkloadPolicies } from "./workload-policies.ts";
 import type { WorkloadContext } from "./workload-base.ts";
 
@@ -51,25 +50,9 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
   const ours = <T extends { readonly meta: Meta }>(objects: readonly T[]): readonly T[] =>
     objects.filter(({ meta }) => isOfRevision(meta, options));
   const { rootNamespace, trustDomain } = world.meshConfig;
-  const network = world.get("Namespace", "", options.systemNamespace)?.meta.labels.get(networkLabel) ?? "";
-  const serviceEntries = ours(world.all("ServiceEntry"));
+  const { network, serviceEntries, gatewayUpdates, waypoints, networkGateways, autoVips, services, servicesByName } =
+    collectMesh(world, options);
   const peerAuthentications = ours(world.all("PeerAuthentication"));
-
-  // Who looks after a Gateway is one question, where it leads another: proxies have one control plane, but may meet
-  // waypoints of every revision.
-  const gateways = world.all("Gateway");
-  const endpointPorts = collectEndpointPorts(world);
-  const gatewayUpdates = new Map(
-    gateways
-      .filter(({ meta }) => isOwned(world, meta, options))
-      .map((gateway) => [gateway, gatewayStatus(world, gateway, endpointPorts, options)] as const),
-  );
-  const addressesOf = (gateway: (typeof gateways)[number]) => effectiveAddresses(gateway, gatewayUpdates.get(gateway));
-  const waypoints = collectWaypoints(world, gateways, addressesOf, network);
-  const networkGateways = collectNetworkGateways(world, gateways, addressesOf);
-
-  const autoVips = allocateAutoVips(serviceEntries, options);
-  const services = collectServices({ world, options, network, waypoints, autoVips }, serviceEntries);
 
   const policies = ours(world.all("AuthorizationPolicy"));
   const converted = policies
@@ -168,9 +151,6 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
     if (service.requiresWaypoint) enforce(requiredPolicy(service, workloadsOf(service, addresses), trustDomain));
   }
 
-  const servicesByName = new Map(
-    services.map((service) => [`${service.source}/${service.meta.namespace}/${service.meta.name}`, service]),
-  );
   const hostnames = new Set(services.map(({ hostname }) => hostname));
   const collected: Collected = { world, options, network, waypoints, services, workloads };
   const statuses = options.writeStatus
@@ -265,19 +245,6 @@ function workloadsOf({ key }: ServiceInfo, addresses: ReadonlyMap<string, Addres
   return [...addresses.values()].flatMap(({ type }) =>
     type.case === "workload" && Object.hasOwn(type.value.services, key) ? [type.value] : [],
   );
-}
-
-/** The published hosts of each ServiceEntry. */
-function groupByEntry(services: readonly ServiceInfo[]): ReadonlyMap<string, readonly ServiceInfo[]> {
-  const hosts = new Map<string, ServiceInfo[]>();
-  for (const service of services) {
-    if (service.source !== "ServiceEntry") continue;
-    const key = `${service.meta.namespace}/${service.meta.name}`;
-    const known = hosts.get(key);
-    if (known === undefined) hosts.set(key, [service]);
-    else known.push(service);
-  }
-  return hosts;
 }
 
 function serviceUpdates(world: WorldView, services: readonly ServiceInfo[]): readonly StatusUpdate[] {

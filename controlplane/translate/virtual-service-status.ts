@@ -24,7 +24,7 @@ export interface VirtualServiceContext {
   readonly services: readonly ServiceInfo[];
 }
 
-interface Problem {
+export interface VirtualServiceProblem {
   readonly reason:
     | "HostNotFound"
     | "PortNotFound"
@@ -34,8 +34,10 @@ interface Problem {
     | "NeverReached"
     | "NotSupported"
     | "WaypointMissing";
+  /** Begins with the place: `spec.http[0].route[1].destination.host: …`. */
   readonly message: string;
 }
+type Problem = VirtualServiceProblem;
 
 /** By host, as the mesh means them. */
 interface Known {
@@ -63,6 +65,12 @@ export function virtualServiceUpdates(context: VirtualServiceContext): readonly 
     return isDue(update, virtualService.conditions) ? [update] : [];
   });
 }
+
+/** What is wrong with one of them; it need not be in the world. */
+export const virtualServiceProblems = (
+  context: VirtualServiceContext,
+  virtualService: VirtualService,
+): readonly VirtualServiceProblem[] => problemsOf(context, collectKnown(context), virtualService);
 
 function collectKnown({ world, options, services }: VirtualServiceContext): Known {
   const byHost = new Map<string, ServiceInfo>();

@@ -12,6 +12,7 @@ import { CustomObjectsApi, KubeConfig } from "@kubernetes/client-node";
 import type { Outcome } from "#e2e/support/client.ts";
 import type { Manifest } from "#e2e/support/cluster.ts";
 import { ambient, namespaceManifest, peerManifest, startMesh, talk, type Mesh } from "#e2e/support/mesh.ts";
+import { withoutWebhook } from "#e2e/support/written.ts";
 import { findKubectl, KubectlDriver } from "./kubectl/kubectl-driver.ts";
 
 const kinds = {
@@ -181,7 +182,7 @@ const remove = (kind: Kind, name = "subject") => mesh.cluster.delete(kinds[kind]
 const service = { group: "", kind: "Service", name: "server" };
 const labels = { matchLabels: { app: "server" } };
 
-describe("rules between fields: refused by an API server that evaluates them, told in a condition by one that does not", () => {
+describe("rules between fields are refused by the API server or the webhook", () => {
   test.each<[string, Kind, unknown, readonly string[]]>([
     [
       "attached in two ways",
@@ -197,68 +198,70 @@ describe("rules between fields: refused by an API server that evaluates them, to
       ["portLevelMtls", "selector.matchLabels"],
     ],
   ])("%s", async (_why, kind, spec, told) => {
-    const message = (await create(kind, spec)) ?? (await invalid(kind)).message;
-    for (const text of told) expect(message).toContain(text);
-    await remove(kind);
+    const refusal = (await create(kind, spec)) ?? "it was taken";
+    for (const text of told) expect(refusal).toContain(text);
   });
 });
 
-describe("what only the mesh knows is told in a condition, with field and remedy, all at once", () => {
-  test.each<[string, Kind, unknown, readonly string[]]>([
-    [
-      "identities with a scheme, an unknown condition and an empty source",
-      "AuthorizationPolicy",
-      {
-        rules: [
-          { from: [{ source: { principals: ["spiffe://cluster.local/ns/shop/sa/foe"] } }] },
-          { when: [{ key: "source.ips", values: ["10.0.0.1"] }] },
-          { when: [{ key: "source.ip", values: ["10.0.0.1/99"] }] },
-          { to: [{ operation: { paths: ["/a/{*}b"] } }] },
-        ],
-      },
-      [
-        'spec.rules[0].from[0].source.principals[0]: "spiffe://cluster.local/ns/shop/sa/foe" never matches: write it without the scheme',
-        'spec.rules[1].when[0].key: unknown condition key "source.ips": did you mean "source.ip"?',
-        "spec.rules[2].when[0].values[0]: ",
-        "spec.rules[3].to[0].operation.paths[0]: ",
+/** What no schema can say. */
+const meaningless: readonly (readonly [what: string, kind: Kind, spec: unknown, told: readonly string[]])[] = [
+  [
+    "identities with a scheme, an unknown condition and an empty source",
+    "AuthorizationPolicy",
+    {
+      rules: [
+        { from: [{ source: { principals: ["spiffe://cluster.local/ns/shop/sa/foe"] } }] },
+        { when: [{ key: "source.ips", values: ["10.0.0.1"] }] },
+        { when: [{ key: "source.ip", values: ["10.0.0.1/99"] }] },
+        { to: [{ operation: { paths: ["/a/{*}b"] } }] },
       ],
-    ],
+    },
     [
-      "a mode of a port that is none",
-      "PeerAuthentication",
-      { selector: labels, portLevelMtls: { "7000": { mode: "STRICT" }, "70000": { mode: "STRICT" } } },
-      ['spec.portLevelMtls["70000"]: "70000" is not a port: write a number from 1 to 65535'],
+      'spec.rules[0].from[0].source.principals[0]: "spiffe://cluster.local/ns/shop/sa/foe" never matches: write it without the scheme',
+      'spec.rules[1].when[0].key: unknown condition key "source.ips": did you mean "source.ip"?',
+      "spec.rules[2].when[0].values[0]: ",
+      "spec.rules[3].to[0].operation.paths[0]: ",
     ],
-    [
-      "an entry for every host",
-      "ServiceEntry",
-      {
-        hosts: ["*"],
-        ports: [
-          { number: 80, name: "http", protocol: "HTTPX" },
-          { number: 80, name: "again", protocol: "HTTP" },
-        ],
-        resolution: "STATIC",
-        endpoints: [{ address: "not-an-address" }],
-        workloadSelector: { labels: { app: "server" } },
-      },
-      [
-        'spec.hosts[0]: "*" is every host',
-        'spec.ports[0].protocol: unknown protocol "HTTPX": did you mean "HTTP"?',
-        "spec.ports[1].number: 80 repeats that of entry 0",
-        "spec.endpoints: excludes workloadSelector",
-        'spec.endpoints[0].address: "not-an-address" is not an IP address: write one, or use resolution DNS',
+  ],
+  [
+    "a mode of a port that is none",
+    "PeerAuthentication",
+    { selector: labels, portLevelMtls: { "7000": { mode: "STRICT" }, "70000": { mode: "STRICT" } } },
+    ['spec.portLevelMtls["70000"]: "70000" is not a port: write a number from 1 to 65535'],
+  ],
+  [
+    "an entry for every host",
+    "ServiceEntry",
+    {
+      hosts: ["*"],
+      ports: [
+        { number: 80, name: "http", protocol: "HTTPX" },
+        { number: 80, name: "again", protocol: "HTTP" },
       ],
+      resolution: "STATIC",
+      endpoints: [{ address: "not-an-address" }],
+      workloadSelector: { labels: { app: "server" } },
+    },
+    [
+      'spec.hosts[0]: "*" is every host',
+      'spec.ports[0].protocol: unknown protocol "HTTPX": did you mean "HTTP"?',
+      "spec.ports[1].number: 80 repeats that of entry 0",
+      "spec.endpoints: excludes workloadSelector",
+      'spec.endpoints[0].address: "not-an-address" is not an IP address: write one, or use resolution DNS',
     ],
-  ])("%s", async (_why, kind, spec, told) => {
-    await mesh.cluster.apply(JSON.stringify(object(kind, spec)));
-    const { message, reason } = await invalid(kind);
-    expect({ message: message.split(": ")[0], reason }).toEqual({
-      message: "The object has no effect",
-      reason: "Invalid",
-    });
-    for (const text of told) expect(message).toContain(text);
-    await remove(kind);
+  ],
+];
+
+describe("what only the mesh knows is refused where it is written, with field and remedy, all at once", () => {
+  test.each(meaningless)("%s", async (_why, kind, spec, told) => {
+    const refusal = (await create(kind, spec)) ?? "it was taken";
+    expect(refusal).toContain('admission webhook "validation.istio.io" denied the request: ');
+    for (const text of told) expect(refusal).toContain(text);
+    if (kubectl === undefined) return;
+    const said = await kubectl.run(["apply", "-f", "-"], { stdin: JSON.stringify(object(kind, spec)) });
+    expect(said.code).toBe(1);
+    expect(said.stderr).toContain("Error from server (BadRequest): error when creating");
+    for (const text of told) expect(said.stderr).toContain(text);
   });
 
   test("an ALLOW that only a waypoint could enforce is told, and allows nothing", async () => {
@@ -276,7 +279,24 @@ describe("what only the mesh knows is told in a condition, with field and remedy
   });
 });
 
-describe("the last good version stays in force", () => {
+describe("without the webhook all of that is told in a condition", () => {
+  beforeAll(() => withoutWebhook(mesh.cluster));
+
+  test.each(meaningless)("%s", async (_why, kind, spec, told) => {
+    await mesh.cluster.apply(JSON.stringify(object(kind, spec)));
+    const { message, reason } = await invalid(kind);
+    expect({ message: message.split(": ")[0], reason }).toEqual({
+      message: "The object has no effect",
+      reason: "Invalid",
+    });
+    for (const text of told) expect(message).toContain(text);
+    await remove(kind);
+  });
+});
+
+describe("without the webhook the last good version stays in force", () => {
+  beforeAll(() => withoutWebhook(mesh.cluster));
+
   const principals = (account: string) => ({
     action: "DENY",
     ...from({ principals: [`cluster.local/ns/${namespace}/sa/${account}`] }),

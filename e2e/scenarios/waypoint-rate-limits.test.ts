@@ -14,6 +14,7 @@ import {
   webService,
 } from "#e2e/support/web-mesh.ts";
 import type { Manifest, PodName } from "#e2e/support/cluster.ts";
+import { withoutWebhook, write } from "#e2e/support/written.ts";
 
 let mesh: Mesh;
 const ann = { namespace: "shop", name: "ann" };
@@ -257,19 +258,21 @@ test("a Redis behind the waypoint is plain TCP: redis-cli works through it", asy
   expect(waypoints.some(({ status }) => stdout.includes(`addr=${status?.podIP ?? "?"}:`))).toBe(true);
 });
 
-test("what cannot be applied is refused with every mistake", async () => {
-  await mesh.cluster.apply(
-    policy({
-      limits: [
-        {
-          name: "x",
-          scope: "Global",
-          key: [{ header: { name: "a" }, method: {} }],
-          rates: [{ requests: 1, per: "90s" }],
-        },
-      ],
-    }),
-  );
+test("what cannot be applied is refused with every mistake; without the webhook its status tells them", async () => {
+  const wrong = policy({
+    limits: [
+      {
+        name: "x",
+        scope: "Global",
+        key: [{ header: { name: "a" }, method: {} }],
+        rates: [{ requests: 1, per: "90s" }],
+      },
+    ],
+  });
+  const { refusal } = await write(mesh.cluster, JSON.parse(wrong) as Manifest);
+  for (const text of ["limits[0].scope", "set exactly one of", "90s"]) expect(refusal).toContain(text);
+  await withoutWebhook(mesh.cluster);
+  await mesh.cluster.apply(wrong);
   const condition = await mesh.cluster.until("the mistakes in the status", async () => {
     const object = await mesh.cluster.get<
       Manifest & {

@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import type { Manifest, PodName } from "#e2e/support/cluster.ts";
+import { withoutWebhook, write } from "#e2e/support/written.ts";
 import { collectorPort, type PrintedSpan } from "#e2e/support/collector.ts";
 import { ambient, namespaceManifest, podIp, projectRoot, startMesh, type Mesh } from "#e2e/support/mesh.ts";
 import {
@@ -289,8 +290,12 @@ test("a trace goes on through the waypoint, and its span reaches the collector",
   ]);
 });
 
-test("an expression that nobody understands is told in the status, and changes nothing", async () => {
-  const wrong = telemetry("wrong", "shop", { accessLogging: [{ filter: { expression: "response.cod >= 400" } }] });
+test("an expression that nobody understands is refused; without the webhook it is told in the status, and changes nothing", async () => {
+  const wrong = telemetry("wrong", "shop", {
+    accessLogging: [{ filter: { expression: "response.cod >= 400" } }],
+  }) as Manifest;
+  expect((await write(mesh.cluster, wrong)).refusal).toContain('attribute "response.cod" is not known');
+  await withoutWebhook(mesh.cluster);
   await mesh.cluster.apply(documents(wrong));
   const messages = async (): Promise<string> => {
     const found = await mesh.cluster.get<Conditioned>("telemetry.istio.io/v1", "Telemetry", "wrong", "shop");

@@ -50,15 +50,27 @@ export type StatusReason = keyof typeof codes;
 /** A refusal that travels to the client as a `Status` with the matching HTTP code. */
 export class ApiError extends Error {
   override readonly name = "ApiError";
-  readonly reason: StatusReason;
+  /** Of {@link StatusReason}, or what a webhook made up; may be empty. */
+  readonly reason: string;
   readonly code: number;
   readonly details: StatusDetails | undefined;
+  /** What the client is told besides. */
+  readonly warnings: readonly string[] = [];
+
+  /** A refusal in somebody else's words. */
+  static of(reason: string, code: number, message: string): ApiError {
+    return Object.assign(new ApiError("BadRequest", message), { reason, code });
+  }
 
   constructor(reason: StatusReason, message: string, details?: StatusDetails) {
     super(message);
     this.reason = reason;
     this.code = codes[reason];
     this.details = details;
+  }
+
+  withWarnings(warnings: readonly string[]): this {
+    return Object.assign(this, { warnings });
   }
 
   toStatus(): StatusObject {
@@ -68,7 +80,7 @@ export class ApiError extends Error {
       metadata: {},
       status: "Failure",
       message: this.message,
-      reason: this.reason,
+      ...(this.reason === "" ? {} : { reason: this.reason }),
       ...(this.details === undefined ? {} : { details: this.details }),
       code: this.code,
     };

@@ -3,6 +3,7 @@ import type { AddressInfo, Server as NetServer } from "node:net";
 import Fastify from "fastify";
 import type { Clock } from "#shared/clock/clock.ts";
 import type { Logger } from "#shared/observe/logger.ts";
+import { AdmissionWebhooks } from "./admission-webhooks.ts";
 import { Authenticator } from "./authenticator.ts";
 import { cleanUpCrds, companionsOf, createFirstObjects } from "./bootstrap.ts";
 import { makeServingCertificates, type ServingCertificates } from "./certificates.ts";
@@ -85,7 +86,8 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   store.installStrategies(strategiesFor({ store, registry, allocator, created: companions }));
   const { serviceAddress } = createFirstObjects(store, options.podPort ?? 6443, reserved[0]);
   const stopCleaning = cleanUpCrds(store, registry);
-  const dependencies = { store, registry, runtime, authenticator, tokens, clock, log };
+  const webhooks = new AdmissionWebhooks({ store, log });
+  const dependencies = { store, registry, runtime, authenticator, tokens, webhooks, clock, log };
   const handler = new RequestHandler(dependencies);
   const streams = new PodStreams(dependencies);
   const app = Fastify({ bodyLimit: maxBodyBytes, routerOptions: { maxParamLength: 4096 } });

@@ -66,6 +66,8 @@ export type Propagation = "Background" | "Foreground" | "Orphan";
 export interface WriteOptions {
   /** Answers what would happen, and changes nothing. */
   readonly dryRun?: boolean;
+  /** Of a new object, where it was promised to somebody already. */
+  readonly uid?: string;
 }
 
 export interface UpdateOptions extends WriteOptions {
@@ -212,7 +214,7 @@ export class MemoryObjectStore implements ObjectStore {
 
   create(id: ResourceId, object: NewObject, options: WriteOptions = {}): KubeObject {
     const strategy = this.#strategyOf(id) ?? plain;
-    const named = this.#fillMetadata(id, object, strategy);
+    const named = this.#fillMetadata(id, object, strategy, options.uid);
     this.#checkNamespace(id, named);
     const table = this.#table(id);
     if (table.objects.has(keyOf(named))) throw alreadyExists(id, named.metadata.name);
@@ -223,7 +225,7 @@ export class MemoryObjectStore implements ObjectStore {
     return created;
   }
 
-  #fillMetadata(id: ResourceId, object: NewObject, strategy: ResourceStrategy): KubeObject {
+  #fillMetadata(id: ResourceId, object: NewObject, strategy: ResourceStrategy, uid?: string): KubeObject {
     const metadata = structuredClone(object.metadata);
     const prefix = metadata.generateName;
     const name = metadata.name ?? (prefix === undefined ? undefined : `${prefix.slice(0, 58)}${randomSuffix()}`);
@@ -251,7 +253,7 @@ export class MemoryObjectStore implements ObjectStore {
       metadata: {
         ...metadata,
         name,
-        uid: randomUUID(),
+        uid: uid ?? randomUUID(),
         resourceVersion: "",
         creationTimestamp: this.#timestamp(),
         ...(strategy.hasGeneration ? { generation: 1 } : {}),

@@ -4,6 +4,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { stringify as toYaml } from "yaml";
 import type { Clock } from "#shared/clock/clock.ts";
 import type { Logger } from "#shared/observe/logger.ts";
+import type { AdmissionWebhooks } from "./admission-webhooks.ts";
 import { ApiError } from "./api-error.ts";
 import { authorize, refusalText, type Attributes } from "./authorizer.ts";
 import type { Authenticator } from "./authenticator.ts";
@@ -61,6 +62,7 @@ export interface HandlerDependencies {
   readonly runtime: PodRuntime;
   readonly authenticator: Authenticator;
   readonly tokens: ServiceAccountTokens;
+  readonly webhooks: AdmissionWebhooks;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -106,6 +108,7 @@ export class RequestHandler {
       reply.raw.destroy();
       return;
     }
+    sendWarnings(reply, refusal.warnings);
     sendJson(reply, refusal.code, refusal.toStatus());
   }
 
@@ -115,7 +118,7 @@ export class RequestHandler {
     const request = readRequest(http.method, pathname, query);
     this.#check(
       user,
-      request.kind === "other" ? { kind: "other", verb: request.verb, path: pathname } : attributesOf(request),
+      request.kind === "other" ? { kind: "other", verb: request.verb, path: pathname } : attributesOf(request, query),
     );
     if (request.kind === "other") {
       this.#answerOther(http, reply, pathname);
@@ -129,7 +132,7 @@ export class RequestHandler {
     const call: Call = { request, info, version, query, user, http, reply, wanted };
     const { subresource } = request;
     if (subresource !== undefined && subresource !== "status" && subresource !== "scale") await this.#subresource(call);
-    else this.#plain(call);
+    else await this.#plain(call);
   }
 
   #check(user: User, asked: Attributes): void {
@@ -252,7 +255,7 @@ export class RequestHandler {
     return third === "apis" && a !== undefined && b !== undefined ? openApiV3(registry, a, b) : undefined;
   }
 
-  #plain(call: Call): void {
+  async #plain(call: Call): Promise<void> {
     switch (call.request.verb) {
       case "get":
         this.#get(call);
@@ -264,19 +267,22 @@ export class RequestHandler {
         this.#watch(call);
         break;
       case "create":
-        this.#create(call);
+        await this.#create(call);
         break;
       case "update":
-        this.#send(call, replaceObject(writeRequest(call), readBody(call.http), this.#deps));
+        this.#send(call, await replaceObject(writeRequest(call), readBody(call.http), this.#deps));
         break;
       case "patch":
-        this.#send(call, patchObject(writeRequest(call), patchTypeOf(call.http), readBody(call.http), this.#deps));
+        this.#send(
+          call,
+          await patchObject(writeRequest(call), patchTypeOf(call.http), readBody(call.http), this.#deps),
+        );
         break;
       case "delete":
-        sendJson(call.reply, 200, deleteObject(writeRequest(call), readOptionalBody(call.http), this.#deps));
+        sendJson(call.reply, 200, await deleteObject(writeRequest(call), readOptionalBody(call.http), this.#deps));
         break;
       case "deletecollection":
-        this.#deleteCollection(call);
+        await this.#deleteCollection(call);
         break;
     }
   }
@@ -377,7 +383,7 @@ export class RequestHandler {
     return call.wanted.as.startsWith("Partial") ? metadataOnly(object) : object;
   }
 
-  #create(call: Call): void {
+  async #create(call: Call): Promise<void> {
     const { info, version, request, http, user, reply } = call;
     const body = readBody(http);
     if (!info.verbs.includes("get")) {
@@ -390,15 +396,19 @@ export class RequestHandler {
     }
     if (request.name !== undefined)
       throw new ApiError("MethodNotAllowed", "the server does not allow this method on the requested resource");
-    this.#send(call, createObject(writeRequest(call), body, this.#deps));
+    this.#send(call, await createObject(writeRequest(call), body, this.#deps));
   }
 
-  #deleteCollection(call: Call): void {
+  async #deleteCollection(call: Call): Promise<void> {
     const { info, version, request, query, http, reply } = call;
     const page = listPage(this.#deps.store, info, request.namespace, query, readSelectors(query, info, version));
     const body = readOptionalBody(http);
     for (const { metadata } of page.items) {
-      deleteObject({ ...writeRequest(call), namespace: metadata.namespace, name: metadata.name }, body, this.#deps);
+      await deleteObject(
+        { ...writeRequest(call), namespace: metadata.namespace, name: metadata.name },
+        body,
+        this.#deps,
+      );
     }
     const apiVersion = info.group === "" ? version.name : `${info.group}/${version.name}`;
     const items = page.items.map((object) => present(object, info, version));
@@ -432,7 +442,7 @@ export class RequestHandler {
       case "pods/portforward":
         throw new ApiError("BadRequest", "Upgrade request required");
       default:
-        this.#plain(call); // ephemeralcontainers, finalize: ordinary reads and writes of the object
+        await this.#plain(call); // ephemeralcontainers, finalize: ordinary reads and writes of the object
     }
   }
 
@@ -468,12 +478,7 @@ export class RequestHandler {
   }
 
   #send(call: Call, { code, object, warnings }: WriteResult): void {
-    if (warnings.length > 0) {
-      void call.reply.header(
-        "warning",
-        warnings.map((text) => `299 - "${text.replaceAll(/["\\]/gu, String.raw`\$&`)}"`),
-      );
-    }
+    sendWarnings(call.reply, warnings);
     this.#sendObject(call, code, object);
   }
 
@@ -483,6 +488,16 @@ export class RequestHandler {
     else if (wanted.as === "PartialObjectMetadata") sendForm(reply, code, metadataOnly(object), wanted);
     else sendForm(reply, code, object, wanted);
   }
+}
+
+/** In a header, whose bytes Node takes as letters of Latin-1. */
+function sendWarnings(reply: FastifyReply, warnings: readonly string[]): void {
+  if (warnings.length === 0) return;
+  const values = warnings.map((warning) => {
+    const text = warning.replaceAll(/\p{Cc}/gu, " ").replaceAll(/["\\]/gu, String.raw`\$&`);
+    return Buffer.from(`299 - "${text}"`).toString("latin1");
+  });
+  void reply.header("warning", values);
 }
 
 async function* restOf(
@@ -510,7 +525,14 @@ function unknownResource(): ApiError {
   return new ApiError("NotFound", "the server could not find the requested resource");
 }
 
-function attributesOf({ verb, group, resource, subresource, namespace, name }: ResourceRequest): Attributes {
+/** Who asks for the list of one name asks for that object: rights can be given to it. */
+const namedBy = (query: URLSearchParams): string | undefined =>
+  /^metadata\.name=([^,=!]+)$/u.exec(query.get("fieldSelector") ?? "")?.[1];
+
+function attributesOf(request: ResourceRequest, query: URLSearchParams): Attributes {
+  const { verb, group, resource, subresource, namespace } = request;
+  const isMany = verb === "list" || verb === "watch" || verb === "deletecollection";
+  const name = request.name ?? (isMany ? namedBy(query) : undefined);
   return {
     kind: "resource",
     verb,
@@ -526,9 +548,9 @@ function metadataOnly({ metadata }: KubeObject): JsonObject {
   return { kind: "PartialObjectMetadata", apiVersion: "meta.k8s.io/v1", metadata };
 }
 
-function writeRequest({ info, version, request, query, http }: Call): WriteRequest {
+function writeRequest({ info, version, request, query, http, user }: Call): WriteRequest {
   const { namespace, name, subresource } = request;
-  return { info, version, namespace, name, subresource, query, userAgent: http.headers["user-agent"] ?? "" };
+  return { info, version, namespace, name, subresource, query, user, userAgent: http.headers["user-agent"] ?? "" };
 }
 
 function readBody(http: FastifyRequest): unknown {
@@ -557,10 +579,20 @@ function patchTypeOf(http: FastifyRequest): PatchType {
 }
 
 function sendJson(reply: FastifyReply, code: number, body: unknown): void {
-  void reply.code(code).header("content-type", "application/json").send(JSON.stringify(body));
+  void reply
+    .code(code)
+    .header("content-type", "application/json")
+    .send(inBytes(JSON.stringify(body)));
 }
 
 function sendForm(reply: FastifyReply, code: number, body: unknown, { form }: Negotiated): void {
   if (form === "json") sendJson(reply, code, body);
-  else void reply.code(code).header("content-type", "application/yaml").send(toYaml(body));
+  else
+    void reply
+      .code(code)
+      .header("content-type", "application/yaml")
+      .send(inBytes(toYaml(body)));
 }
+
+/** Node writes a head together with a text in the text's encoding, and would spoil warnings that are no ASCII. */
+const inBytes = (text: string): Buffer => Buffer.from(text, "utf8");

@@ -175,6 +175,7 @@ export const ids = {
   configMaps: { group: "", resource: "configmaps" },
   crds: { group: "apiextensions.k8s.io", resource: "customresourcedefinitions" },
   deployments: { group: "apps", resource: "deployments" },
+  endpointSlices: { group: "discovery.k8s.io", resource: "endpointslices" },
   events: { group: "", resource: "events" },
   namespaces: { group: "", resource: "namespaces" },
   nodes: { group: "", resource: "nodes" },
@@ -185,4 +186,5 @@ export const ids = {
   secrets: { group: "", resource: "secrets" },
   serviceAccounts: { group: "", resource: "serviceaccounts" },
   services: { group: "", resource: "services" },
+  validatingWebhooks: { group: "admissionregistration.k8s.io", resource: "validatingwebhookconfigurations" },
 } as const satisfies Record<string, ResourceId>;

@@ -8,6 +8,7 @@ import { child, isObject, listOf, objectsOf, textOf, type JsonObject } from "./s
 import { fromSelectorObject, matchesLabels } from "./selectors.ts";
 import { checkName, nameRules, validateLabels, validateMetadata } from "./validate-metadata.ts";
 import { validateValue } from "./validate-value.ts";
+import { validateWebhooks } from "./validate-webhooks.ts";
 
 /** Checks a built-in object as it is about to be stored. Throws one `Invalid` that lists everything. */
 export function validateCore(object: KubeObject, previous: KubeObject | undefined, info: ResourceInfo): void {
@@ -47,6 +48,7 @@ const rules: Readonly<Record<string, Rule>> = {
   ],
   DaemonSet: validateWorkload,
   Deployment: validateWorkload,
+  MutatingWebhookConfiguration: validateWebhooks,
   Job: (object, previous) =>
     previous === undefined ? [] : unchanged(object, previous, "spec", ["selector", "template", "completions"]),
   Pod: validatePod,
@@ -56,6 +58,7 @@ const rules: Readonly<Record<string, Rule>> = {
   Secret: validateSecret,
   Service: validateService,
   StatefulSet: validateWorkload,
+  ValidatingWebhookConfiguration: validateWebhooks,
 };
 
 function unchanged(object: KubeObject, previous: KubeObject, parent: string, fields: readonly string[]): FieldError[] {

@@ -1,12 +1,20 @@
+import type { AdmissionWebhooks } from "./admission-webhooks.ts";
 import { ApiError, conflict, notFound } from "./api-error.ts";
 import type { Clock } from "#shared/clock/clock.ts";
 import { decodeBody, readFieldValidation, type FieldValidation } from "./content.ts";
 import { applyJsonPatch, applyMergePatch } from "./json-patch.ts";
-import { type DeleteOptions, type KubeObject, type MemoryObjectStore, type Propagation } from "./object-store.ts";
+import {
+  type DeleteOptions,
+  type KubeObject,
+  type MemoryObjectStore,
+  type NewObject,
+  type Propagation,
+} from "./object-store.ts";
 import { present, readCount, readFlag, storageOf, toStored } from "./read-objects.ts";
 import type { ResourceInfo, ResourceVersion } from "./resources.ts";
 import { fromScale, toScale } from "./scale.ts";
 import { child, isObject, numberOf, objectsOf, textOf, type JsonObject } from "./schema.ts";
+import type { User } from "./service-account-tokens.ts";
 import { applyConfiguration, trackUpdate, type Manager } from "./server-side-apply.ts";
 import { applyStrategicPatch } from "./strategic-merge-patch.ts";
 import { versionOf } from "./strategies.ts";
@@ -21,6 +29,7 @@ export interface WriteRequest {
   readonly subresource: string | undefined;
   readonly query: URLSearchParams;
   readonly userAgent: string;
+  readonly user: User;
 }
 
 export interface WriteResult {
@@ -32,6 +41,7 @@ export interface WriteResult {
 export interface WriteDependencies {
   readonly store: MemoryObjectStore;
   readonly clock: Clock;
+  readonly webhooks: AdmissionWebhooks;
 }
 
 export const patchTypes = {
@@ -104,9 +114,13 @@ function placed(object: JsonObject, { namespace, name, info }: WriteRequest): Js
   };
 }
 
-export function createObject(request: WriteRequest, body: unknown, { store, clock }: WriteDependencies): WriteResult {
+export async function createObject(
+  request: WriteRequest,
+  body: unknown,
+  dependencies: WriteDependencies,
+): Promise<WriteResult> {
   const { info, version } = request;
-  const { dryRun, validation, manager } = readOptions(request);
+  const { validation, manager } = readOptions(request);
   const { object, warnings } = decodeBody(body, info, version, validation);
   const positioned = toStored(placed(object, request) as unknown as KubeObject, info);
   if (
@@ -119,10 +133,47 @@ export function createObject(request: WriteRequest, body: unknown, { store, cloc
     undefined,
     positioned,
     version.schema,
-    managerOf(request, manager, "Update", clock),
+    managerOf(request, manager, "Update", dependencies.clock),
   );
-  const created = store.create(storageOf(info), positioned, { dryRun });
-  return { code: 201, object: present(created, info, version), warnings: [...warnings, ...ruleWarnings(created)] };
+  const created = await storeNew(request, positioned, dependencies);
+  return {
+    code: 201,
+    object: present(created.object, info, version),
+    warnings: [...warnings, ...created.warnings, ...ruleWarnings(created.object), ...hookWarnings(created.object)],
+  };
+}
+
+/** What is stored, and what webhooks said of it. */
+interface Stored {
+  readonly object: KubeObject;
+  readonly warnings: readonly string[];
+}
+
+/** Webhooks see the object as it will be stored, and what they have seen is stored. */
+async function storeNew(
+  request: WriteRequest,
+  object: NewObject,
+  { store, webhooks }: WriteDependencies,
+): Promise<Stored> {
+  const { info, version, namespace, subresource, user } = request;
+  const { dryRun, manager } = readOptions(request);
+  const id = storageOf(info);
+  const kind = { operation: "CREATE", info, version, subresource } as const;
+  if (!webhooks.mayConcern(kind)) return { object: store.create(id, object, { dryRun }), warnings: [] };
+  const prepared = store.create(id, object, { dryRun: true });
+  const { name, uid } = prepared.metadata;
+  const warnings = await webhooks.review({
+    ...kind,
+    namespace,
+    name,
+    object: prepared,
+    old: undefined,
+    user,
+    dryRun,
+    manager,
+  });
+  const named = { ...object, metadata: { ...object.metadata, name } };
+  return { object: store.create(id, named, { dryRun, uid }), warnings };
 }
 
 /** Most warnings that one answer carries. */
@@ -139,6 +190,10 @@ function ruleWarnings(object: KubeObject): readonly string[] {
     );
 }
 
+/** Never in silence. */
+const hookWarnings = ({ kind }: KubeObject): readonly string[] =>
+  kind === "MutatingWebhookConfiguration" ? ["this server calls validating webhooks only"] : [];
+
 function currentOf({ info, namespace, name }: WriteRequest, store: MemoryObjectStore): KubeObject {
   const found =
     name === undefined ? undefined : store.get(storageOf(info), info.namespaced ? namespace : undefined, name);
@@ -146,7 +201,33 @@ function currentOf({ info, namespace, name }: WriteRequest, store: MemoryObjectS
   return found;
 }
 
-export function replaceObject(request: WriteRequest, body: unknown, dependencies: WriteDependencies): WriteResult {
+/** While a webhook was asked somebody else may have written: who named no version starts anew, this often. */
+const mostAttempts = 5;
+
+async function persistently(attempt: () => Promise<WriteResult>): Promise<WriteResult> {
+  for (let left = mostAttempts - 1; ; left--) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!(error instanceof Overtaken) || left === 0) throw error;
+    }
+  }
+}
+
+/** The object changed while webhooks looked at what should become of it. */
+class Overtaken extends ApiError {}
+
+export const replaceObject = (
+  request: WriteRequest,
+  body: unknown,
+  dependencies: WriteDependencies,
+): Promise<WriteResult> => persistently(() => replaceOnce(request, body, dependencies));
+
+async function replaceOnce(
+  request: WriteRequest,
+  body: unknown,
+  dependencies: WriteDependencies,
+): Promise<WriteResult> {
   const current = currentOf(request, dependencies.store);
   const { validation } = readOptions(request);
   if (request.subresource === "scale") return writeScale(request, current, body, dependencies);
@@ -154,18 +235,19 @@ export function replaceObject(request: WriteRequest, body: unknown, dependencies
   const next = toStored(placed(object, request) as unknown as KubeObject, request.info);
   // A replace need not carry the field owners.
   next.metadata.managedFields ??= structuredClone(current.metadata.managedFields ?? []);
-  return { code: 200, object: store(request, current, next, dependencies), warnings };
+  const stored = await storeNext(request, current, next, dependencies);
+  return { code: 200, object: stored.object, warnings: [...warnings, ...stored.warnings] };
 }
 
 /** Notes the field owners and writes; answers the object as the request's version shows it. */
-function store(
+async function storeNext(
   request: WriteRequest,
   current: KubeObject,
   next: KubeObject,
-  { store, clock }: WriteDependencies,
-): KubeObject {
+  dependencies: WriteDependencies,
+): Promise<Stored> {
   const { info, version, subresource } = request;
-  const { dryRun, manager } = readOptions(request);
+  const { manager } = readOptions(request);
   const ownsSet =
     JSON.stringify(next.metadata.managedFields ?? []) !== JSON.stringify(current.metadata.managedFields ?? []);
   const scope = subresource === "status" ? { ...current, metadata: next.metadata, status: next["status"] } : next;
@@ -178,33 +260,78 @@ function store(
       present(current, info, version),
       scope,
       version.schema,
-      managerOf(request, manager, "Update", clock),
+      managerOf(request, manager, "Update", dependencies.clock),
     );
-  const options = { dryRun, ...(subresource === "status" ? { subresource } : {}) };
-  return present(store.update(storageOf(info), next, options), info, version);
+  const stored = await storeReviewed(request, current, next, dependencies);
+  return { ...stored, object: present(stored.object, info, version) };
 }
 
-function writeScale(
+/** As {@link storeNew}. */
+async function storeReviewed(
+  request: WriteRequest,
+  current: KubeObject,
+  next: KubeObject,
+  { store, webhooks }: WriteDependencies,
+): Promise<Stored> {
+  const { info, version, subresource, user, namespace } = request;
+  const { dryRun, manager } = readOptions(request);
+  const id = storageOf(info);
+  const part = subresource === "status" ? { subresource } : {};
+  const kind = { operation: "UPDATE", info, version, subresource } as const;
+  if (!webhooks.mayConcern(kind)) return { object: store.update(id, next, { dryRun, ...part }), warnings: [] };
+  const prepared = store.update(id, next, { dryRun: true, ...part });
+  const { name } = current.metadata;
+  const paths = subresource === "scale" ? version.scale : undefined;
+  const warnings = await webhooks.review({
+    ...kind,
+    namespace,
+    name,
+    object: prepared,
+    old: current,
+    ...(paths === undefined ? {} : { shownAs: (object: KubeObject) => toScale(object, paths) }),
+    user,
+    dryRun,
+    manager,
+  });
+  const now = store.get(id, info.namespaced ? namespace : undefined, name);
+  if (now?.metadata.resourceVersion !== current.metadata.resourceVersion) {
+    throw new Overtaken(
+      "Conflict",
+      `Operation cannot be fulfilled on ${info.resource} "${name}": the object has been modified while it was reviewed`,
+    );
+  }
+  return { object: store.update(id, next, { dryRun, ...part }), warnings };
+}
+
+async function writeScale(
   request: WriteRequest,
   current: KubeObject,
   body: unknown,
   dependencies: WriteDependencies,
-): WriteResult {
+): Promise<WriteResult> {
   const paths = request.version.scale;
   if (paths === undefined || !isObject(body)) throw notFound(request.info, request.name ?? "");
   const next = fromScale(current, body, paths);
-  const { subresource: _scale, ...whole } = request;
-  const written = store({ ...whole, subresource: undefined }, current, next, dependencies);
-  return { code: 200, object: toScale(written, paths), warnings: [] };
+  const { object, warnings } = await storeNext(request, current, next, dependencies);
+  return { code: 200, object: toScale(object, paths), warnings };
 }
 
-export function patchObject(
+export const patchObject = (
   request: WriteRequest,
   type: PatchType,
   patch: unknown,
   dependencies: WriteDependencies,
-): WriteResult {
-  if (type === "apply") return applyObject(request, patch, dependencies);
+): Promise<WriteResult> =>
+  persistently(() =>
+    type === "apply" ? applyOnce(request, patch, dependencies) : patchOnce(request, type, patch, dependencies),
+  );
+
+async function patchOnce(
+  request: WriteRequest,
+  type: Exclude<PatchType, "apply">,
+  patch: unknown,
+  dependencies: WriteDependencies,
+): Promise<WriteResult> {
   const { info, version, subresource } = request;
   if (type === "strategic" && !info.builtIn) {
     throw new ApiError(
@@ -232,7 +359,8 @@ export function patchObject(
       "the object has been modified; please apply your changes to the latest version and try again",
     );
   }
-  return { code: 200, object: store(request, current, next, dependencies), warnings };
+  const stored = await storeNext(request, current, next, dependencies);
+  return { code: 200, object: stored.object, warnings: [...warnings, ...stored.warnings] };
 }
 
 function applyPatch(
@@ -265,9 +393,9 @@ function checkIdentity(patched: JsonObject, current: KubeObject, { info }: Write
   }
 }
 
-function applyObject(request: WriteRequest, patch: unknown, dependencies: WriteDependencies): WriteResult {
+async function applyOnce(request: WriteRequest, patch: unknown, dependencies: WriteDependencies): Promise<WriteResult> {
   const { info, version, query, name } = request;
-  const { dryRun, validation } = readOptions(request);
+  const { validation } = readOptions(request);
   const managerName = query.get("fieldManager") ?? "";
   if (managerName === "") {
     throw new ApiError(
@@ -305,16 +433,20 @@ function applyObject(request: WriteRequest, patch: unknown, dependencies: WriteD
   const next = toStored(applied.object as unknown as KubeObject, info);
   next.metadata = { ...next.metadata, managedFields: [...applied.managedFields] };
   if (current === undefined) {
-    const created = dependencies.store.create(storageOf(info), next, { dryRun });
-    return { code: 201, object: present(created, info, version), warnings };
+    const created = await storeNew(request, next, dependencies);
+    return {
+      code: 201,
+      object: present(created.object, info, version),
+      warnings: [...warnings, ...created.warnings, ...hookWarnings(created.object)],
+    };
   }
   const given = textOf(child(wanted, "metadata"), "resourceVersion");
   next.metadata.resourceVersion = given ?? current.metadata.resourceVersion;
-  const options = { dryRun, ...(request.subresource === "status" ? { subresource: "status" } : {}) };
+  const stored = await storeReviewed(request, current, next, dependencies);
   return {
     code: 200,
-    object: present(dependencies.store.update(storageOf(info), next, options), info, version),
-    warnings,
+    object: present(stored.object, info, version),
+    warnings: [...warnings, ...stored.warnings],
   };
 }
 
@@ -349,14 +481,29 @@ export function readDeleteOptions(body: unknown, query: URLSearchParams): Delete
 }
 
 /** Deletes; the answer is the object while something still holds it, and a `Status` once it is gone. */
-export function deleteObject(
+export async function deleteObject(
   request: WriteRequest,
   body: unknown,
-  { store }: Pick<WriteDependencies, "store">,
-): JsonObject {
-  const { info, namespace } = request;
+  { store, webhooks }: WriteDependencies,
+): Promise<JsonObject> {
+  const { info, namespace, user, subresource } = request;
   const current = currentOf(request, store);
   const options = readDeleteOptions(body, request.query);
+  const kind = { operation: "DELETE", info, version: request.version, subresource } as const;
+  if (webhooks.mayConcern(kind)) {
+    const { name } = current.metadata;
+    const dryRun = options.dryRun === true;
+    await webhooks.review({
+      ...kind,
+      namespace,
+      name,
+      object: undefined,
+      old: current,
+      user,
+      dryRun,
+      manager: undefined,
+    });
+  }
   const left = store.delete(storageOf(info), info.namespaced ? namespace : undefined, current.metadata.name, options);
   const version = versionOf(current, info) ?? request.version;
   const isGone = store.findByUid(current.metadata.uid) === undefined || options.dryRun === true;

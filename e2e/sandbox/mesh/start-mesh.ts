@@ -93,7 +93,7 @@ export function withOutsideControlPlane(objects: readonly NewObject[], addresses
     if (object.metadata.name !== controlPlaneName) return [object];
     if (object.kind === "Deployment") return [];
     if (object.kind !== "Service") return [object];
-    const { selector: _, ...spec } = object["spec"] as { selector?: unknown; ports?: { name: string; port: number }[] };
+    const { selector: _, ...spec } = object["spec"] as { selector?: unknown; ports?: ServicePort[] };
     const { namespace } = object.metadata;
     const slices = addresses.map((address): NewObject => ({
       apiVersion: "discovery.k8s.io/v1",
@@ -105,15 +105,24 @@ export function withOutsideControlPlane(objects: readonly NewObject[], addresses
       },
       addressType: address.includes(":") ? "IPv6" : "IPv4",
       endpoints: [{ addresses: [address], conditions: { ready: true } }],
-      ports: (spec.ports ?? []).map(({ name, port }) => ({ name, port, protocol: "TCP" })),
+      ports: (spec.ports ?? []).map((port) => ({ name: port.name, port: behind(port), protocol: "TCP" })),
     }));
     return [{ ...object, spec }, ...slices];
   });
 }
 
-/** Ports of the control plane's Service. */
+interface ServicePort {
+  readonly name: string;
+  readonly port: number;
+  readonly targetPort?: number;
+}
+
+/** The port that the control plane itself listens on. */
+const behind = ({ port, targetPort = port }: ServicePort): number => targetPort;
+
+/** Ports of the control plane behind its Service. */
 export function controlPlanePorts(objects: readonly NewObject[]): number[] {
   const service = objects.find(({ kind, metadata }) => kind === "Service" && metadata.name === controlPlaneName);
-  const { ports = [] } = (service?.["spec"] ?? {}) as { ports?: { port: number }[] };
-  return ports.map(({ port }) => port);
+  const { ports = [] } = (service?.["spec"] ?? {}) as { ports?: ServicePort[] };
+  return ports.map(behind);
 }
