@@ -133,7 +133,7 @@ function limitInit(context: EnvoyContext, namespace: string, { limit, exceptRout
   };
 }
 
-const replicas = ({ waypoint }: EnvoyContext): number => Math.max(waypoint.serviceAccounts.length, 1);
+const replicas = ({ waypoint }: EnvoyContext): number => Math.max(waypoint.readyReplicas, 1);
 
 /** A share of a number that cannot be divided is the whole number in a time that is so much longer: nothing gets lost. */
 function rateInit({ requests, perMs, burst }: RateWindow, shares: number): RateInit {
