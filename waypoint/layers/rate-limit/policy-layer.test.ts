@@ -7,6 +7,7 @@ import {
   RateLimitResponseSchema,
   type RateLimitRequest,
 } from "#shared/proto/gen/envoy/service/ratelimit/v3/rls_pb.js";
+import { hitsOf } from "#shared/rate-limits/descriptor-hits.ts";
 import { TypedStructSchema } from "#shared/proto/gen/xds/type/v3/typed_struct_pb.js";
 import { Exchange, type LocalReply } from "#waypoint/http/exchange.ts";
 import { Headers } from "#waypoint/http/headers.ts";
@@ -15,6 +16,7 @@ import type { ResponseReader } from "#waypoint/http/streams.ts";
 import { aContext, anEnd, anExchange, noBody, packed, type RequestFacts } from "#waypoint/layers/testing.ts";
 import type { CompiledRoute } from "#waypoint/routing/compiled-route.ts";
 import type { Cluster, Clusters } from "#waypoint/upstream/clusters.ts";
+import { rateLimitSeries } from "./rate-limit-counts.ts";
 import { rateLimitPolicyLayer } from "./policy-layer.ts";
 
 let names = 0;
@@ -189,6 +191,20 @@ test("a shadow counts and tells, and refuses nobody", () => {
   expect(ask(layer).exchange.metadataOf("ambit.rate_limit")).toEqual({ would_limit: "shop/p/s" });
 });
 
+test("a shadow that still has room counts as ok, each limit by itself", () => {
+  const name = "shop/shadowed";
+  const one = [{ requests: 1, perMs: "60000" }];
+  const { layer } = layerOf([
+    { name, shadow: true, limits: [limit({ name: "tight", rates: one }), limit({ name: "wide" })] },
+  ]);
+  statuses(layer, [{}, {}]);
+  const results = [...rateLimitSeries()].filter(({ policy }) => policy === name).map((each) => each.results);
+  expect(results).toEqual([
+    { ok: 1, limited: 0, shadow: 1, error: 0 },
+    { ok: 2, limited: 0, shadow: 0, error: 0 },
+  ]);
+});
+
 test("routes: only those that are named, and not those with a limit of their own", () => {
   const config = "/apis/gateway.networking.k8s.io/v1/namespaces/shop/http-route/r";
   const at = (name: string): Asked => ({ route: { config, name } });
@@ -347,6 +363,84 @@ describe("a rate limit service", () => {
     const { clusters } = service(() => "fail");
     const { layer } = layerOf([{ global: { ...global, deniesOnError }, limits: [counted()] }], clusters);
     expect((await ask(layer).promised)?.status).toBe(expected);
+  });
+
+  const over = { overallCode: Code.OVER_LIMIT, statuses: [{ code: Code.OVER_LIMIT }] };
+
+  test("adds what it wants to requests, answers and refusals; nothing that changes their form", async () => {
+    const hostile = [
+      { key: ":status", value: "200" },
+      { key: "Content-Length", value: "0" },
+      { key: "x-split", value: "a\r\nx-b: c" },
+      { key: "host", value: "other" },
+      { key: "", value: "x" },
+    ];
+    const added = {
+      responseHeadersToAdd: [{ key: "X-Quota", value: "low é" }, ...hostile],
+      requestHeadersToAdd: [{ key: "x-plan", value: "free" }, ...hostile],
+    };
+    let answer: MessageInitShape<typeof RateLimitResponseSchema> = { overallCode: Code.OK, ...added };
+    const { clusters } = service(() => answer);
+    const { layer } = layerOf([{ global, limits: [counted()], response: { ...response, body: "" } }], clusters);
+    const passed = ask(layer);
+    expect(await passed.promised).toBeUndefined();
+    expect(passed.exchange.request.headers.pairs).toEqual(["x-plan", "free"]);
+    const told = { status: 200, headers: new Headers() };
+    layer?.onResponse?.(passed.exchange, told);
+    expect(told.headers.pairs).toEqual(["x-quota", Buffer.from("low é").toString("latin1")]);
+
+    answer = { ...over, ...added, rawBody: Buffer.from([0, 255, 1]) };
+    const refused = ask(layer);
+    expect((await refused.promised)?.body).toEqual(Buffer.from([0, 255, 1]));
+    const head = { status: 429, headers: new Headers() };
+    layer?.onResponse?.(refused.exchange, head);
+    expect(head.headers.get("x-quota")).toBeDefined();
+  });
+
+  test("words of the policy go before those of the service", async () => {
+    const { clusters } = service(() => ({ ...over, rawBody: Buffer.from("its own") }));
+    const { layer } = layerOf([{ global, limits: [counted()] }], clusters);
+    expect((await ask(layer).promised)?.body).toBe("slow down");
+  });
+
+  // prettier-ignore
+  test.each<[string, MessageInitShape<typeof RateLimitResponseSchema>, number | undefined, string | undefined]>([ // what it says, answered, retry-after
+    ["nothing",                          {},                                                                                        500,       undefined],
+    ["a code that nobody knows",         { overallCode: 99 as Code },                                                               500,       undefined],
+    ["over, and nothing else",           { overallCode: Code.OVER_LIMIT },                                                          429,       "60"],
+    ["over, of descriptors not asked for", { overallCode: Code.OVER_LIMIT, statuses: [{ code: Code.OK }, { code: Code.OVER_LIMIT }] }, 429,    "60"],
+    ["a time that has passed",           { ...over, statuses: [{ code: Code.OVER_LIMIT, durationUntilReset: { seconds: -5n } }] },  429,       "1"],
+    ["one is over, but all is well",     { overallCode: Code.OK, statuses: [{ code: Code.OVER_LIMIT }] },                           undefined, undefined],
+  ])("says %s", async (_what, answer, status, retryAfter) => {
+    const { clusters } = service(() => answer);
+    const { layer } = layerOf([{ global: { ...global, deniesOnError: true }, limits: [counted()] }], clusters);
+    const reply = await ask(layer).promised;
+    expect([reply?.status, reply?.headers?.get("retry-after")]).toEqual([status, retryAfter]);
+  });
+
+  test("is asked without counting where the answer tells the cost, which is charged afterwards", async () => {
+    let remaining = 1;
+    const { asked, clusters } = service(() => ({
+      overallCode: Code.OK,
+      statuses: [{ code: Code.OK, currentLimit: { requestsPerUnit: 2 }, limitRemaining: remaining }],
+    }));
+    const { layer } = layerOf([{ global, limits: [counted({ cost: { responseHeader: "x-tokens" } })] }], clusters);
+    const { exchange, promised } = ask(layer);
+    expect(await promised).toBeUndefined();
+    expect(asked.flatMap(({ descriptors }) => descriptors.map(hitsOf))).toEqual([0n]);
+    exchange.response = { status: 200, headers: new Headers(["x-tokens", "700"]) };
+    layer?.onEnd?.(exchange, anEnd());
+    await new Promise(setImmediate);
+    expect(asked[1]?.hitsAddend).toBe(700);
+    remaining = 0;
+    expect((await ask(layer).promised)?.status).toBe(429);
+  });
+
+  test("units up to a year ride along", async () => {
+    const { asked, clusters } = service(() => ({ overallCode: Code.OK }));
+    const rates = [1, 7, 30, 365].map((days) => ({ requests: 1, perMs: String(days * 86_400_000) }));
+    await ask(layerOf([{ global, limits: [counted({ rates })] }], clusters).layer).promised;
+    expect(asked[0]?.descriptors.map(({ limit: own }) => own?.unit)).toEqual([4, 7, 5, 6]);
   });
 
   test("is not asked when a local limit refuses", () => {
