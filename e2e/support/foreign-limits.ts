@@ -53,6 +53,16 @@ async function answer({ domain }: RateLimitRequest): Promise<Uint8Array> {
   );
 }
 
+type Done = (error: { code: status; details: string } | null, bytes?: Uint8Array) => void;
+
+async function reply(request: RateLimitRequest, done: Done): Promise<void> {
+  try {
+    done(null, await answer(request));
+  } catch (error) {
+    done({ code: status.INTERNAL, details: String(error) });
+  }
+}
+
 const server = new Server();
 server.addService(
   {
@@ -67,14 +77,8 @@ server.addService(
     },
   },
   {
-    shouldRateLimit: (
-      { request }: ServerUnaryCall<RateLimitRequest, Uint8Array>,
-      done: (error: { code: status; details: string } | null, bytes?: Uint8Array) => void,
-    ) => {
-      answer(request).then(
-        (bytes) => done(null, bytes),
-        (error: unknown) => done({ code: status.INTERNAL, details: String(error) }),
-      );
+    shouldRateLimit: ({ request }: ServerUnaryCall<RateLimitRequest, Uint8Array>, done: Done) => {
+      void reply(request, done);
     },
   },
 );

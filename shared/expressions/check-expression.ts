@@ -121,16 +121,10 @@ function demand(expression: Expression, type: Type, what: string, ...kinds: read
 
 /** Members are found where their name is; what they are members of begins before. */
 function startOf(expression: Expression): number {
-  switch (expression.kind) {
-    case "member":
-    case "index":
-    case "each":
-      return startOf(expression.of);
-    case "call":
-      return expression.target === undefined ? expression.at : startOf(expression.target);
-    default:
-      return expression.at;
+  if (expression.kind === "member" || expression.kind === "index" || expression.kind === "each") {
+    return startOf(expression.of);
   }
+  return expression.kind === "call" && expression.target !== undefined ? startOf(expression.target) : expression.at;
 }
 
 const common = (types: readonly Type[]): Type => {
@@ -139,16 +133,10 @@ const common = (types: readonly Type[]): Type => {
 };
 
 function literalType({ value, isDouble }: Expression & { readonly kind: "literal" }): Type {
-  switch (typeof value) {
-    case "string":
-      return string;
-    case "boolean":
-      return bool;
-    case "number":
-      return isDouble === true ? double : int;
-    default:
-      return { kind: "null" };
-  }
+  if (typeof value === "string") return string;
+  if (typeof value === "boolean") return bool;
+  if (typeof value === "number") return isDouble === true ? double : int;
+  return { kind: "null" };
 }
 
 function nameType({ name, at }: Expression & { readonly kind: "name" }, locals: Locals, vocabulary: Vocabulary): Type {
@@ -166,6 +154,7 @@ function accessType(
   const { of, at } = expression;
   const type = inner(of);
   const key = keyOf(expression);
+  const noMembers = () => new ExpressionError(`${article(type)} has no members`, at);
   switch (type.kind) {
     case "any":
       if (expression.kind === "index") inner(expression.by);
@@ -187,21 +176,21 @@ function accessType(
         demand(expression.by, inner(expression.by), "the place in a list is", "int");
         return type.of;
       }
-      break;
-    default:
+      throw noMembers();
+    case "bool":
+    case "int":
+    case "double":
+    case "string":
+    case "timestamp":
+    case "duration":
+    case "null":
+      throw noMembers();
   }
-  throw new ExpressionError(`${article(type)} has no members`, at);
 }
 
 function pathOf(expression: Expression): string {
-  switch (expression.kind) {
-    case "name":
-      return expression.name;
-    case "member":
-      return `${pathOf(expression.of)}.${expression.name}`;
-    default:
-      return "…";
-  }
+  if (expression.kind === "name") return expression.name;
+  return expression.kind === "member" ? `${pathOf(expression.of)}.${expression.name}` : "…";
 }
 
 /** The name in `a.name` and `a["name"]`. */
@@ -252,7 +241,11 @@ function binaryType(
       if (keys === undefined || !areComparable(a, keys)) throw mismatch();
       return bool;
     }
-    default: {
+    case "+":
+    case "-":
+    case "*":
+    case "/":
+    case "%": {
       const type = resultType(operator, a, b);
       if (type === undefined) throw mismatch();
       return type;

@@ -22,16 +22,8 @@ export const objectOf = (members: Readonly<Record<string, Type>>): Type => ({ ki
 
 /** As people call it. */
 export function typeName(type: Type): string {
-  switch (type.kind) {
-    case "list":
-      return `list of ${typeName(type.of)}`;
-    case "map":
-      return `map of ${typeName(type.of)}`;
-    case "object":
-      return "group of attributes";
-    default:
-      return type.kind;
-  }
+  if (type.kind === "list" || type.kind === "map") return `${type.kind} of ${typeName(type.of)}`;
+  return type.kind === "object" ? "group of attributes" : type.kind;
 }
 
 export const isNumber = ({ kind }: Type): boolean => kind === "int" || kind === "double" || kind === "any";

@@ -188,18 +188,10 @@ function compileBinary(
 
 /** Whether it is written as a number with a fraction: 5.0 / 2 is 2.5. */
 function isBroken(expression: Expression): boolean {
-  switch (expression.kind) {
-    case "literal":
-      return expression.isDouble === true;
-    case "call":
-      return expression.name === "double";
-    case "minus":
-      return isBroken(expression.of);
-    case "binary":
-      return isBroken(expression.left) || isBroken(expression.right);
-    default:
-      return false;
-  }
+  if (expression.kind === "literal") return expression.isDouble === true;
+  if (expression.kind === "call") return expression.name === "double";
+  if (expression.kind === "minus") return isBroken(expression.of);
+  return expression.kind === "binary" && (isBroken(expression.left) || isBroken(expression.right));
 }
 
 function calculate(operator: "+" | "-" | "*" | "/" | "%", x: Value, y: Value, isWhole: boolean): Value {

@@ -136,7 +136,7 @@ describe("counting", () => {
   });
 
   test("a week is a unit", async () => {
-    const week = 7 as RateLimitUnit;
+    const week: number = 7;
     const request = { descriptors: [{ entries: entries("a=1"), limit: { requestsPerUnit: 1, unit: week } }] };
     const { statuses } = await ask(new MemoryCounters(() => 0), request, 0);
     expect(statuses[0]).toMatchObject({ currentLimit: { unit: 7 }, durationUntilReset: { seconds: 604_800n } });

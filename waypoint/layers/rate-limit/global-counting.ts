@@ -150,9 +150,9 @@ function standingOf(question: Question, { statuses }: RateLimitResponse, index: 
 }
 
 /** Weeks are newer than the definitions that we generate from. */
-const week = 7 as Unit;
+const week: number = 7;
 
-const units: ReadonlyMap<number, Unit> = new Map([
+const units: ReadonlyMap<number, number> = new Map<number, number>([
   [1_000, Unit.SECOND],
   [60_000, Unit.MINUTE],
   [3_600_000, Unit.HOUR],
@@ -167,6 +167,7 @@ function descriptorOf(policy: string, { count, rate }: Question, cost: number): 
   const unit = units.get(rate.perMs);
   const descriptor = create(RateLimitDescriptorSchema, {
     entries: [{ key: "limit", value: `${policy}/${count.limit.name}` }, ...count.entries],
+    // oxlint-disable-next-line typescript/no-unsafe-enum-assignment -- weeks are newer than the definitions that we generate from
     ...(unit === undefined ? {} : { limit: { requestsPerUnit: rate.requests, unit } }),
   });
   if (cost === 0) setHits(descriptor, 0n);

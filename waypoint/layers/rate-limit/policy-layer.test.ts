@@ -103,7 +103,7 @@ describe("keys: who shares a count with whom", () => {
     ["query",                [{ queryParam: "u" }],                    [{ path: "/?u=1" }, { path: "/?u=1" }, { path: "/?u=1" }, { path: "/?u=2" }], [0, 0, 429, 0]],
     ["cookie",               [{ cookie: "sid" }],                      [{ headers: ["cookie", "a=1; sid=x"] }, { headers: ["cookie", "sid=x"] }, { headers: ["cookie", "sid=x"] }, { headers: ["cookie", "sid=y"] }], [0, 0, 429, 0]],
     ["several lines of one header", [{ header: "x-user" }],            [{ headers: ["x-user", "a", "x-user", "b"] }, { headers: ["x-user", "a", "x-user", "b"] }, { headers: ["x-user", "a", "x-user", "b"] }, { headers: ["x-user", "a"] }], [0, 0, 429, 0]],
-    ["long values that end differently", [{ header: "x-user" }],       [..."aab"].map((end) => ({ headers: ["x-user", `${"x".repeat(5_000)}${end}`] })).concat({ headers: ["x-user", `${"x".repeat(5_000)}a`] }), [0, 0, 0, 429]],
+    ["long values that end differently", [{ header: "x-user" }],       ["a", "a", "b"].map((end) => ({ headers: ["x-user", `${"x".repeat(5_000)}${end}`] })).concat({ headers: ["x-user", `${"x".repeat(5_000)}a`] }), [0, 0, 0, 429]],
     ["expression",           [{ expression: "request.path.split('/')[1]" }], [{ path: "/a/1" }, { path: "/a/2" }, { path: "/a/3" }, { path: "/b/1" }], [0, 0, 429, 0]],
     ["an expression without a value", [{ expression: "request.headers['x-user']", onMissing: "SKIP" }], [{}, {}, {}],              [0, 0, 0]],
     ["range",                [{ remoteAddress: { v4PrefixLength: 8, v6PrefixLength: 64 } }], [{}, {}, {}],                        [0, 0, 429]],
@@ -406,7 +406,6 @@ describe("a rate limit service", () => {
   // prettier-ignore
   test.each<[string, MessageInitShape<typeof RateLimitResponseSchema>, number | undefined, string | undefined]>([ // what it says, answered, retry-after
     ["nothing",                          {},                                                                                        500,       undefined],
-    ["a code that nobody knows",         { overallCode: 99 as Code },                                                               500,       undefined],
     ["over, and nothing else",           { overallCode: Code.OVER_LIMIT },                                                          429,       "60"],
     ["over, of descriptors not asked for", { overallCode: Code.OVER_LIMIT, statuses: [{ code: Code.OK }, { code: Code.OVER_LIMIT }] }, 429,    "60"],
     ["a time that has passed",           { ...over, statuses: [{ code: Code.OVER_LIMIT, durationUntilReset: { seconds: -5n } }] },  429,       "1"],
