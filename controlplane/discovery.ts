@@ -30,6 +30,8 @@ import { listenPlain, listenSecure, type ListenAddress } from "#controlplane/xds
 import { ProxylessViews } from "#controlplane/xds/proxyless-views.ts";
 import { Publisher } from "#controlplane/xds/publisher.ts";
 import { WaypointViews } from "#controlplane/xds/waypoint-views.ts";
+import { replicasOf, withEnforcement } from "#controlplane/waypoints/enforcement.ts";
+import { Settled } from "#controlplane/waypoints/settled.ts";
 import { rejectionsOf, withRejections, withWaypointProblems } from "#controlplane/waypoints/waypoint-problems.ts";
 
 /** A running control plane. Disposing of it drains: streams end cleanly, calls in flight finish. */
@@ -47,6 +49,9 @@ export interface Discovery extends AsyncDisposable {
 }
 
 const version = "ambit";
+
+/** How long replicas of waypoints may take a change one after the other before statuses say who has. Milliseconds. */
+const enforcementSettlesMs = 250;
 
 /** Of unary calls and streams alike. */
 interface AnyCall {
@@ -123,13 +128,22 @@ export async function startDiscovery(
       metrics.onXds(event);
       // What waypoints take or refuse of their configuration stands in their Gateways' statuses.
       if (event.kind === "rejected" || event.kind === "accepted") tellStatuses(publisher.last?.statuses ?? []);
+      else if (event.kind !== "pushed" && event.kind !== "refused") enforcement.changed();
     },
     maxStreamAgeMs: config.maxStreamAgeMs,
   });
   const tellStatuses = (statuses: readonly StatusUpdate[]): void => {
     const run = withWaypointProblems(statuses, backend.waypointProblems());
-    backend.wantStatuses(withRejections(run, rejectionsOf(discoveryServer.clients())));
+    const clients = discoveryServer.clients();
+    backend.wantStatuses(withEnforcement(withRejections(run, rejectionsOf(clients)), replicasOf(clients)));
   };
+  // Many take a change at the same time: what that comes to is told once.
+  const enforcement = stack.use(
+    new Settled(clock, enforcementSettlesMs, () => {
+      const { statuses = [] } = publisher.last ?? {};
+      if (statuses.some(({ enforcedBy }) => enforcedBy !== undefined)) tellStatuses(statuses);
+    }),
+  );
 
   const debug = stack.use(
     await openDebugServer(config.httpAddress, {

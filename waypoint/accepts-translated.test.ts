@@ -8,6 +8,7 @@ import { ClusterLoadAssignmentSchema } from "#shared/proto/gen/envoy/config/endp
 import { ListenerSchema } from "#shared/proto/gen/envoy/config/listener/v3/listener_pb.js";
 import { ListenerSet } from "./ingress/listener-set.ts";
 import { layerKinds, networkLayerKinds } from "./layers/registry.ts";
+import { noFacts } from "./layers/testing.ts";
 import { noTelemetry } from "./telemetry/telemetry-kinds.ts";
 import { ClusterSet } from "./upstream/cluster-set.ts";
 import { anyTypes } from "./xds/any-types.ts";
@@ -52,6 +53,7 @@ test.each(files)("a waypoint accepts all of %s", (file) => {
       log: silentLogger,
       clusters,
       random: Math.random,
+      facts: noFacts,
       layerKinds,
       networkLayerKinds,
       telemetry: noTelemetry,

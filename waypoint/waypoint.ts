@@ -21,7 +21,8 @@ import { layerKinds, networkLayerKinds } from "./layers/registry.ts";
 import { certificateOf, certificateStates, certificateThere } from "./own-certificate.ts";
 import { openTelemetry } from "./telemetry/open-telemetry.ts";
 import { observeProxy } from "./telemetry/metrics/proxy-metrics.ts";
-import type { NodeFacts } from "./telemetry/expression/attributes.ts";
+import type { NodeFacts } from "./expressions/attributes.ts";
+import { WorkloadPeers } from "./telemetry/peers.ts";
 import { ClusterSet } from "./upstream/cluster-set.ts";
 import { createConnector } from "./upstream/transport/connector.ts";
 import { withAlternatives } from "./upstream/connect-alternatives.ts";
@@ -122,12 +123,12 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
       onWanted: () => xds.resubscribe(typeUrls.endpoints),
     }),
   );
+  const facts = { node: nodeFacts(config), peers: new WorkloadPeers(workloadAt) };
   const telemetry = openTelemetry({
     registry,
     clock,
     stdout: logging.sink,
-    node: nodeFacts(config),
-    workloadAt,
+    ...facts,
     random: Math.random,
   });
   observeProxy(registry, clusters);
@@ -140,6 +141,7 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
       return workload === undefined ? undefined : `${workload.namespace}/${workload.workloadName}`;
     },
     context: {
+      facts,
       clock,
       log: logging.scope("layers"),
       clusters,

@@ -117,6 +117,7 @@ export function controlPlaneMetrics(registry: MetricsRegistry, facts: MetricsFac
           refused.series(String(event.code)).value += 1;
           return;
         case "accepted":
+        case "acknowledged":
           return;
         case "rejected":
           rejects.series(shortType(event.typeUrl)).value += 1;

@@ -15,7 +15,9 @@ export interface RequestMatch {
   readonly attributes: ReadonlyMap<string, readonly string[]>;
   readonly headers: readonly TextTest[];
   readonly queryParams: readonly TextTest[];
-  readonly claims: readonly { readonly name: string; readonly values: readonly string[] }[];
+  readonly claims: readonly { readonly path: readonly string[]; readonly values: readonly string[] }[];
+  /** CEL; all of it must hold. */
+  readonly when: readonly string[];
 }
 
 export interface RateWindow {
@@ -30,6 +32,7 @@ export type LimitKeySource =
   | { readonly kind: "remoteAddress"; readonly v4: number; readonly v6: number }
   | { readonly kind: "jwtClaim"; readonly path: readonly string[]; readonly issuer: string }
   | { readonly kind: "literal"; readonly value: string }
+  | { readonly kind: "expression"; readonly cel: string }
   | {
       readonly kind:
         | "method"
@@ -49,7 +52,8 @@ export interface LimitKey {
 
 export type LimitCost =
   | { readonly kind: "value"; readonly value: number }
-  | { readonly kind: "request" | "response"; readonly header: string };
+  | { readonly kind: "request" | "response"; readonly header: string }
+  | { readonly kind: "requestExpression" | "responseExpression"; readonly cel: string };
 
 export interface Limit {
   readonly name: string;
@@ -70,6 +74,7 @@ export interface RateLimitBody {
   readonly limits: readonly Limit[];
   readonly response: {
     readonly status: number;
+    /** Empty: a rate limit service's words, or the proxy's. */
     readonly body: string;
     readonly contentType: string;
     readonly headers: ReadonlyMap<string, string>;
@@ -141,7 +146,7 @@ function readBody(part: Field): RateLimitBody {
     limits: part.at("limits").list().map(readLimit),
     response: {
       status: response.at("status").whole(429),
-      body: response.at("body").text("local_rate_limited"),
+      body: response.at("body").text(),
       contentType: response.at("contentType").text("text/plain"),
       headers: response.at("headers").at("set").textMap(),
       retryAfter: orTrue(response.at("retryAfter")),
@@ -179,7 +184,11 @@ function readLimit(limit: Field): Limit {
   };
 }
 
-const ownLists = new Set(["headers", "queryParams", "claims"]);
+const ownLists = new Set(["headers", "queryParams", "claims", "when"]);
+
+/** `a.b` or `[a][b]`. */
+const claimPath = (text: string): readonly string[] =>
+  text.startsWith("[") ? text.slice(1, -1).split("][") : text.split(".");
 
 function readMatch(match: Field): RequestMatch {
   return {
@@ -194,7 +203,8 @@ function readMatch(match: Field): RequestMatch {
     claims: match
       .at("claims")
       .list()
-      .map((claim) => ({ name: claim.at("name").text(), values: claim.at("values").texts() })),
+      .map((claim) => ({ path: claimPath(claim.at("name").text()), values: claim.at("values").texts() })),
+    when: match.at("when").texts(),
   };
 }
 
@@ -216,7 +226,10 @@ function readRate(rate: Field): RateWindow {
 
 function readCost(cost: Field): LimitCost {
   for (const kind of ["request", "response"] as const) {
-    if (cost.at(kind).isPresent) return { kind, header: cost.at(kind).at("header").text() };
+    const part = cost.at(kind);
+    if (!part.isPresent) continue;
+    const cel = part.at("expression").text();
+    return cel === "" ? { kind, header: part.at("header").text() } : { kind: `${kind}Expression`, cel };
   }
   return { kind: "value", value: cost.at("value").whole(1) };
 }
@@ -244,9 +257,11 @@ function readSource(key: Field): LimitKeySource {
   }
   const claim = key.at("jwtClaim");
   if (claim.isPresent) {
-    return { kind: "jwtClaim", path: claim.at("name").text().split("."), issuer: claim.at("issuer").text() };
+    return { kind: "jwtClaim", path: claimPath(claim.at("name").text()), issuer: claim.at("issuer").text() };
   }
   if (key.at("literal").isPresent) return { kind: "literal", value: key.at("literal").at("value").text() };
+  const expression = key.at("expression");
+  if (expression.isPresent) return { kind: "expression", cel: expression.at("cel").text() };
   for (const kind of [
     "method",
     "host",

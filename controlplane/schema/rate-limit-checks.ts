@@ -1,9 +1,17 @@
 /** What a RateLimitPolicy must be beyond its form. */
 import { parseDurationMs } from "#shared/config/env-reader.ts";
+import { expressionProblem, type Wanted } from "#shared/expressions/check-expression.ts";
+import {
+  allAttributes,
+  connectionAttributes,
+  requestAttributes,
+  type Vocabulary,
+} from "#shared/expressions/vocabularies.ts";
 import { checkOperation, checkSource } from "./authorization-policy.ts";
 import type { Field } from "./field.ts";
 import { checkWrittenName } from "./header-checks.ts";
 import { keyNames, nameMatch, rateLimitBody } from "./rate-limit-forms.ts";
+import { checkRegex } from "./regex.ts";
 import { checkUnique } from "./scalars.ts";
 
 const targets: ReadonlyMap<string, "service" | "gateway" | "route"> = new Map([
@@ -16,7 +24,7 @@ const targets: ReadonlyMap<string, "service" | "gateway" | "route"> = new Map([
 ] as const);
 
 /** Units that the protocol of rate limit services has. */
-const wholeUnitsMs = new Set([1_000, 60_000, 3_600_000, 86_400_000]);
+const wholeUnitsMs = new Set([1_000, 60_000, 3_600_000, 86_400_000, 604_800_000, 2_592_000_000, 31_536_000_000]);
 const longestPerMs = 365 * 86_400_000;
 
 export function checkRateLimitPolicy(specField: Field): void {
@@ -88,12 +96,11 @@ function checkLimit(limitField: Field, isGlobal: boolean, isEarly: boolean): voi
   checkRates(limitField.at("rates"), isGlobal);
   const costField = limitField.at("cost");
   costField.atMostOne(["value", "request", "response"]);
+  checkCost(costField.at("request"), attributesOf(isEarly));
+  checkCost(costField.at("response"), allAttributes);
   if (isGlobal) {
     for (const name of ["maxKeys", "shareReplicas"] as const) {
       if (limitField.has(name)) limitField.at(name).error("is for scope: Local", "leave it out");
-    }
-    if (costField.has("response")) {
-      costField.at("response").error("is for scope: Local", "a rate limit service counts requests when they come");
     }
   }
   for (const override of limitField.at("overrides").items()) {
@@ -105,7 +112,29 @@ function checkLimit(limitField: Field, isGlobal: boolean, isEarly: boolean): voi
   }
 }
 
+const attributesOf = (isEarly: boolean): Vocabulary => (isEarly ? connectionAttributes : requestAttributes);
+
+function checkCost(field: Field, vocabulary: Vocabulary): void {
+  if (!field.isSet) return;
+  const written = field.written(["header", "expression"]);
+  if (written.length !== 1) field.error("needs either a header or an expression", "write one of them");
+  checkExpression(field.at("expression"), vocabulary, "int");
+}
+
+const examples: Readonly<Record<NonNullable<Wanted>, string>> = {
+  bool: 'write one that is true or false, such as request.headers["x-tier"] == "free"',
+  string: 'write one that comes to a text, such as request.path.split("/")[1]',
+  int: 'write one that comes to a number, such as int(request.headers["x-cost"])',
+};
+
+function checkExpression(field: Field, vocabulary: Vocabulary, wanted: NonNullable<Wanted>): void {
+  const { text } = field;
+  const problem = text === undefined || text === "" ? undefined : expressionProblem(text, vocabulary, wanted);
+  if (problem !== undefined) field.error(`${field.quoted} cannot be used: ${problem}`, examples[wanted]);
+}
+
 const early = new Set([
+  "when",
   "ports",
   "notPorts",
   "principals",
@@ -120,6 +149,7 @@ const early = new Set([
   "notRemoteIpBlocks",
 ]);
 const earlyKeys = new Set([
+  "expression",
   "remoteAddress",
   "sourcePrincipal",
   "sourceNamespace",
@@ -141,8 +171,10 @@ function checkMatch(matchField: Field, isEarly: boolean): void {
           "write one of exact, prefix, suffix, regex and present",
         );
       }
+      checkRegex(each.at("regex"));
     }
   }
+  for (const each of matchField.at("when").items()) checkExpression(each, attributesOf(isEarly), "bool");
   if (!isEarly) return;
   for (const name of matchField.keys()) {
     if (!early.has(name)) {
@@ -159,6 +191,7 @@ function checkKey(keyField: Field, isEarly: boolean): void {
       `set exactly one of ${keyNames.join(", ")}`,
     );
   }
+  checkExpression(keyField.at("expression").at("cel"), attributesOf(isEarly), "string");
   for (const name of written) {
     if (isEarly && !earlyKeys.has(name)) {
       keyField.at(name).error("is not known in phase PreAuth", `use one of ${[...earlyKeys].join(", ")}`);

@@ -18,6 +18,11 @@ export const nameMatch = {
   present: z.boolean().optional(),
 };
 
+const claimName = filled.max(256).regex(/^(?:(?:\[[^[\]]+\])+|[^[\]]+)$/, {
+  error: "a claim: write a.b, or [a][b] where names hold dots",
+});
+const expression = filled.max(4_096);
+
 const match = z
   .strictObject({
     paths: texts.describe("As in AuthorizationPolicy: /api/*, or templates such as /users/{*}"),
@@ -51,12 +56,19 @@ const match = z
     claims: z
       .array(
         z.strictObject({
-          name: filled.describe("Of a valid token; nested names are separated by dots"),
+          name: claimName.describe("Of a valid token; nested names are separated by dots, or written as [a][b]"),
           values: z.array(filled).min(1),
         }),
       )
       .max(16)
       .optional(),
+    when: z
+      .array(expression)
+      .max(16)
+      .optional()
+      .describe(
+        'CEL, each true or false, such as request.headers["x-tier"] == "free". One that asks for something that is not there, such as a header, does not hold',
+      ),
   })
   .meta({ description: "All fields must hold", minProperties: 1 });
 
@@ -87,10 +99,14 @@ const keySources = {
   sourceNamespace: nothing.optional(),
   sourceServiceAccount: nothing.optional(),
   sourceWorkload: nothing.optional(),
-  jwtClaim: z.strictObject({ name: filled, issuer: filled.optional() }).optional(),
+  jwtClaim: z.strictObject({ name: claimName, issuer: filled.optional() }).optional(),
   requestPrincipal: nothing.optional(),
   route: nothing.optional(),
   literal: z.strictObject({ value: filled }).optional(),
+  expression: z
+    .strictObject({ cel: expression })
+    .optional()
+    .describe('CEL that comes to a text, such as request.path.split("/")[1]'),
 };
 export const keyNames = Object.keys(keySources);
 
@@ -116,11 +132,16 @@ const rates = z
 
 const cost = z.strictObject({
   value: z.int().min(0).max(2_147_483_647).optional(),
-  request: z.strictObject({ header: headerName }).optional().describe("A header of the request that holds a number"),
-  response: z
-    .strictObject({ header: headerName })
+  request: z
+    .strictObject({ header: headerName.optional(), expression: expression.optional() })
     .optional()
-    .describe("A header of the answer that holds a number: charged when it is over. Local only"),
+    .describe("A header of the request that holds a number, or CEL that comes to one. 1 where there is none"),
+  response: z
+    .strictObject({ header: headerName.optional(), expression: expression.optional() })
+    .optional()
+    .describe(
+      "A header or trailer of the answer that holds a number, or CEL that comes to one: charged when it is over, even below nothing. Before, something must be left",
+    ),
 });
 
 const limit = z.strictObject({

@@ -16,6 +16,7 @@ export const rateLimitPolicy: KindDefinition = {
   columns: [
     { name: "Mode", type: "string", jsonPath: ".spec.mode" },
     { name: "Accepted", type: "string", jsonPath: '.status.conditions[?(@.type=="Accepted")].status' },
+    { name: "Enforced", type: "string", jsonPath: '.status.conditions[?(@.type=="Enforced")].status' },
     age,
   ],
   spec: rateLimitSpec,

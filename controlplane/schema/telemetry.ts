@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { expressionProblem } from "#shared/expressions/known-attributes.ts";
+import { expressionProblem } from "#shared/expressions/check-expression.ts";
 import { attachment, checkAttachment, oneAttachment } from "./attachment.ts";
 import type { Field } from "./field.ts";
 import { age, telemetryKind, type KindDefinition } from "./kind.ts";

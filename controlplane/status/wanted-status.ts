@@ -6,7 +6,7 @@ import { isDeepStrictEqual } from "node:util";
 
 export interface WantedCondition {
   readonly type: string;
-  readonly status: "True" | "False";
+  readonly status: "True" | "False" | "Unknown";
   readonly reason: string;
   readonly message: string;
   readonly observedGeneration?: number | string;

@@ -167,7 +167,7 @@ export function policyUpdate({ meta, targetRefs }: AuthorizationPolicy, conditio
 /** Where one reference of a policy leads. */
 export interface Target {
   readonly isBound: boolean;
-  readonly reason: "Accepted" | "Invalid" | "AncestorNotBound" | "TargetNotFound";
+  readonly reason: "Accepted" | "Invalid" | "AncestorNotBound" | "UnsupportedValue" | "TargetNotFound";
   readonly message: string;
 }
 

@@ -4,7 +4,7 @@ import type { Condition, Meta } from "#controlplane/mesh/objects.ts";
 
 export interface StatusCondition {
   readonly type: string;
-  readonly status: "True" | "False";
+  readonly status: "True" | "False" | "Unknown";
   readonly reason: string;
   readonly message: string;
   /** Istio's own kinds write it as text. */
@@ -23,6 +23,12 @@ export interface RouteParentStatus {
   readonly parentRef: Readonly<Record<string, string | number>>;
   readonly controllerName: string;
   readonly conditions: readonly StatusCondition[];
+}
+
+export interface Enforcer {
+  /** `namespace/name` of a waypoint's Gateway. */
+  readonly waypoint: string;
+  readonly readyReplicas: number;
 }
 
 export interface StatusUpdate {
@@ -45,6 +51,8 @@ export interface StatusUpdate {
   readonly fieldManager: string;
   /** Condition types of this field manager: one that is not in `status.conditions` is to be removed. */
   readonly ownedConditions: readonly string[];
+  /** Waypoints that have to take it before it is in force; of kinds whose status tells so. */
+  readonly enforcedBy?: readonly Enforcer[];
   /** A field that is absent here is not ours to write. */
   readonly status: {
     readonly conditions?: readonly StatusCondition[];

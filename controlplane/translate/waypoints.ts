@@ -45,6 +45,8 @@ export interface Waypoint {
   readonly serviceAccount: string;
   /** Of the waypoint's pods that have not failed, one for each. */
   readonly serviceAccounts: readonly string[];
+  /** Pods that take traffic, and are not about to end. */
+  readonly readyReplicas: number;
 }
 
 export interface BindingError {
@@ -221,10 +223,12 @@ export function collectWaypoints(
   network: string,
 ): Waypoints {
   const accounts = new Map<string, string[]>();
-  for (const { meta, phase, serviceAccount } of world.all("Pod")) {
+  const ready = new Map<string, number>();
+  for (const { meta, phase, serviceAccount, isReady } of world.all("Pod")) {
     const name = meta.labels.get(gatewayNameLabel);
     if (name === undefined || phase === "Failed") continue;
     const key = `${meta.namespace}/${name}`;
+    if (isReady && !meta.isDeleting) ready.set(key, (ready.get(key) ?? 0) + 1);
     const known = accounts.get(key);
     if (known === undefined) accounts.set(key, [serviceAccount]);
     else known.push(serviceAccount);
@@ -248,6 +252,7 @@ export function collectWaypoints(
       listener: governingListener(gateway.listeners, binding),
       serviceAccount: annotations.get(gatewayServiceAccountAnnotation) ?? name,
       serviceAccounts: accounts.get(`${namespace}/${name}`) ?? [],
+      readyReplicas: ready.get(`${namespace}/${name}`) ?? 0,
     });
   }
   return new Waypoints(world, waypoints);

@@ -25,6 +25,15 @@ export function withWaypointProblems(
   });
 }
 
+/** `namespace/name` of the Gateway whose waypoint a client is a replica of. */
+export function gatewayOf({ node }: ClientStatus): string | undefined {
+  if (node.type !== "waypoint") return undefined;
+  const labels = node.metadata["LABELS"];
+  const name =
+    typeof labels === "object" && labels !== null && !Array.isArray(labels) ? labels[gatewayNameLabel] : undefined;
+  return typeof name === "string" ? `${node.namespace}/${name}` : undefined;
+}
+
 const configured = "ambit.dev/Configured";
 /** A condition has room for 32 KiB; nobody reads so much. */
 const longestMessage = 2_000;
@@ -32,14 +41,10 @@ const longestMessage = 2_000;
 /** What the pods of waypoints have refused of their configuration, by `namespace/name` of the Gateway. */
 export function rejectionsOf(clients: readonly ClientStatus[]): ReadonlyMap<string, string> {
   const rejections = new Map<string, string>();
-  for (const { node, types } of clients) {
-    if (node.type !== "waypoint") continue;
-    const labels = node.metadata["LABELS"];
-    const name =
-      typeof labels === "object" && labels !== null && !Array.isArray(labels) ? labels[gatewayNameLabel] : undefined;
-    const refused = types.find(({ state }) => state === "REJECTED");
-    if (typeof name !== "string" || refused === undefined) continue;
-    rejections.set(`${node.namespace}/${name}`, refused.lastError?.message ?? "");
+  for (const client of clients) {
+    const gateway = gatewayOf(client);
+    const refused = client.types.find(({ state }) => state === "REJECTED");
+    if (gateway !== undefined && refused !== undefined) rejections.set(gateway, refused.lastError?.message ?? "");
   }
   return rejections;
 }

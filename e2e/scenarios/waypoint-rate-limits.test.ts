@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/gl
 import { ambient, namespaceManifest, projectRoot, startMesh, type Mesh } from "#e2e/support/mesh.ts";
 import {
   callerPod,
+  client,
   curl,
   curlMany,
   documents,
@@ -46,6 +47,31 @@ const redis = (name: string, namespace: string): string =>
       spec: { selector: { app: name }, ports: [{ name: "redis", port: 6379 }] },
     },
   );
+
+const foreignLimits = documents(
+  {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name: "foreign-limits", namespace: "shop", labels: { app: "foreign-limits" } },
+    spec: {
+      terminationGracePeriodSeconds: 0,
+      containers: [
+        {
+          name: "limits",
+          image: "ambit/tools",
+          command: ["node", join(projectRoot, "e2e/support/foreign-limits.ts")],
+          readinessProbe: { tcpSocket: { port: 8081 }, periodSeconds: 1 },
+        },
+      ],
+    },
+  },
+  {
+    apiVersion: "v1",
+    kind: "Service",
+    metadata: { name: "foreign-limits", namespace: "shop", labels: { "istio.io/use-waypoint": "none" } },
+    spec: { selector: { app: "foreign-limits" }, ports: [{ name: "grpc", port: 8081 }] },
+  },
+);
 
 beforeAll(async () => {
   mesh = await startMesh("rate-limits");
@@ -110,19 +136,39 @@ async function apply(spec: { readonly limits: readonly unknown[]; readonly [fiel
   await inForce(true);
 }
 
-/** Asks without pause for so long; how many were answered 200, and how many 429. */
-async function press(pod: PodName, seconds: number): Promise<{ readonly ok: number; readonly limited: number }> {
-  const program = `
+const oneRequest = {
+  "HTTP/1.1": `
     const http = require("node:http");
     const agent = new http.Agent({ keepAlive: true, maxSockets: 4 });
-    const counts = {};
-    const endsMs = Date.now() + ${seconds} * 1000 - 50;
     const one = () => new Promise((resolve) => {
       http.get("${url}", { agent }, (response) => {
         response.resume();
-        response.on("end", () => { counts[response.statusCode] = (counts[response.statusCode] || 0) + 1; resolve(); });
-      }).on("error", () => { counts.error = (counts.error || 0) + 1; resolve(); });
-    });
+        response.on("end", () => resolve(count(response.statusCode)));
+      }).on("error", () => resolve(count("error")));
+    });`,
+  "HTTP/2": `
+    const session = require("node:http2").connect("http://reviews:8082");
+    session.on("error", () => count("error"));
+    const one = () => new Promise((resolve) => {
+      const stream = session.request({ ":path": "/" });
+      stream.on("response", (head) => count(head[":status"]));
+      stream.on("error", () => count("error"));
+      stream.on("close", resolve);
+      stream.resume();
+    });`,
+};
+
+/** Asks without pause for so long; how many were answered 200, and how many 429. */
+async function press(
+  pod: PodName,
+  seconds: number,
+  protocol: keyof typeof oneRequest = "HTTP/1.1",
+): Promise<{ readonly ok: number; readonly limited: number }> {
+  const program = `
+    const counts = {};
+    const count = (what) => (counts[what] = (counts[what] || 0) + 1);
+    const endsMs = Date.now() + ${seconds} * 1000 - 50;
+    ${oneRequest[protocol]}
     const worker = async () => { while (Date.now() < endsMs) { await one(); await new Promise((go) => setTimeout(go, 10)); } };
     Promise.all([worker(), worker(), worker(), worker()]).then(() => { console.log(JSON.stringify(counts)); process.exit(0); });
   `;
@@ -141,6 +187,25 @@ describe("Local", () => {
     expect(Math.abs(a.ok - 100)).toBeLessThanOrEqual(1);
     expect(Math.abs(b.ok - 100)).toBeLessThanOrEqual(1);
     expect(a.limited).toBeGreaterThan(100);
+  }, 60_000);
+
+  test("the same for callers that speak HTTP/2, and calls of gRPC are told so in their own way", async () => {
+    await apply({
+      limits: [{ name: "per-caller", key: [{ sourcePrincipal: {} }], rates: [{ requests: 10, per: "1s" }] }],
+    });
+    const [a, b] = await Promise.all([press(ann, 5, "HTTP/2"), press(bob, 5, "HTTP/2")]);
+    expect(Math.abs(a.ok - 50)).toBeLessThanOrEqual(1);
+    expect(Math.abs(b.ok - 50)).toBeLessThanOrEqual(1);
+    await apply({
+      limits: [{ name: "calls", match: [{ paths: ["/ambit.e2e.Echo/*"] }], rates: [{ requests: 2, per: "1h" }] }],
+    });
+    await mesh.cluster.until("the other limit to be gone", async () =>
+      (await curlMany(mesh.cluster, ann, 12, url)).every(({ status }) => status === 200),
+    );
+    const said = await client(mesh.cluster, ann, "say", { target: "reviews:9090", count: 4 });
+    // 8 is RESOURCE_EXHAUSTED.
+    expect(said.map(({ code }) => code)).toEqual([0, 0, 8, 8]);
+    expect(said[0]?.text).toContain("hello");
   }, 60_000);
 
   test("the refusal is the configured one, and tells when to come again", async () => {
@@ -190,6 +255,92 @@ describe("Local", () => {
   });
 });
 
+describe("expressions", () => {
+  test("say who is limited, under what, and what a request costs", async () => {
+    await apply({
+      limits: [
+        {
+          name: "by-shelf",
+          match: [{ when: ['request.path.startsWith("/shelf/") && source.service_account == "shop/ann"'] }],
+          key: [{ expression: { cel: 'request.path.split("/")[2]' } }],
+          rates: [{ requests: 2, per: "1h" }],
+          cost: { request: { expression: 'request.method == "POST" ? 2 : 1' } },
+          overrides: [{ when: { when: ['request.headers["x-tier"] == "gold"'] }, unlimited: true }],
+        },
+      ],
+    });
+    const asked = async (pod: PodName, ...args: readonly string[]) => (await curl(mesh.cluster, pod, ...args)).status;
+    expect(await asked(ann, "-X", "POST", `${url}shelf/a`)).toBe(200);
+    expect(await asked(ann, `${url}shelf/a?x`)).toBe(200);
+    expect(await asked(ann, "-X", "POST", `${url}shelf/b`)).toBe(200);
+    expect(await asked(ann, `${url}shelf/b`)).toBe(429);
+    expect(await asked(ann, "-H", "x-tier: gold", `${url}shelf/b`)).toBe(200);
+    expect(await asked(bob, `${url}shelf/b`)).toBe(200);
+  });
+
+  test("charge an answer when it is over, even more than is left", async () => {
+    await apply({
+      limits: [
+        {
+          name: "bytes",
+          match: [{ paths: ["/bytes/*"] }],
+          rates: [{ requests: 50_000, per: "1h" }],
+          cost: { response: { expression: "response.size" } },
+        },
+      ],
+    });
+    const large = await curlMany(mesh.cluster, ann, 3, `${url}bytes/40000`);
+    expect(large.map(({ status }) => status)).toEqual([200, 200, 429]);
+  });
+});
+
+interface WithConditions extends Manifest {
+  readonly status?: {
+    readonly conditions?: readonly { readonly type: string; readonly status: string; readonly message: string }[];
+  };
+}
+
+/** Until a condition of the policy has that status. */
+const condition = (type: string, wanted: string): Promise<{ readonly message: string }> =>
+  mesh.cluster.until(`${type}=${wanted}`, async () => {
+    const { status } = await mesh.cluster.get<WithConditions>(
+      "policy.ambit.dev/v1alpha1",
+      "RateLimitPolicy",
+      "limits",
+      "shop",
+    );
+    return status?.conditions?.find((each) => each.type === type && each.status === wanted);
+  });
+
+test("the status says where it is in force, and that every replica has it", async () => {
+  await mesh.cluster.apply(policy({ limits: [{ name: "all", rates: [{ requests: 1000, per: "1s" }] }] }));
+  await condition("Accepted", "True");
+  expect((await condition("Programmed", "True")).message).toContain("shop/waypoint");
+  expect((await condition("Enforced", "True")).message).toContain("1 replicas of shop/waypoint");
+});
+
+test("what changes around a limit under load leaves its counts as they are", async () => {
+  const limit = { name: "hourly", key: [{ sourcePrincipal: {} }], rates: [{ requests: 30, per: "1h" }] };
+  await apply({ limits: [limit] });
+  const pressing = press(bob, 6);
+  for (let change = 0; change < 8; change++) {
+    await mesh.cluster.apply(
+      policy({
+        limits: [
+          limit,
+          probe,
+          { name: `other-${change}`, match: [{ paths: [`/${change}`] }], rates: [{ requests: 1, per: "1s" }] },
+        ],
+        response: { status: 429, body: `change ${change}` },
+      }),
+    );
+    await mesh.cluster.until("the change to take force", async () =>
+      (await curl(mesh.cluster, ann, `${url}probe`)).text.includes(`change ${change}`),
+    );
+  }
+  expect((await pressing).ok).toBe(30);
+}, 60_000);
+
 describe("Global", () => {
   const global = { service: { name: "rate-limit-service", namespace: "istio-system", port: 8081 }, timeout: "2s" };
   const limits = [{ name: "shared", scope: "Global", rates: [{ requests: 20, per: "1h" }] }];
@@ -221,6 +372,67 @@ describe("Global", () => {
     expect(before).toBeGreaterThan(0);
     expect(ok).toBe(Math.max(20 - before, 0));
   }, 90_000);
+
+  test("a Redis that goes away and comes back: onError meanwhile, counts afterwards", async () => {
+    await apply({
+      limits: [
+        { name: "back", scope: "Global", key: [{ header: { name: "x-run" } }], rates: [{ requests: 2, per: "1h" }] },
+      ],
+      global,
+      onError: "Deny",
+      errorStatus: 503,
+    });
+    const run = async (name: string): Promise<readonly number[]> =>
+      (await curlMany(mesh.cluster, ann, 3, "-H", `x-run: ${name}`, url)).map(({ status }) => status);
+    expect(await run("before")).toEqual([200, 200, 429]);
+    await mesh.cluster.delete("v1", "Pod", "redis", "istio-system");
+    await mesh.cluster.until("503 without Redis", async () => (await run("without")).every((status) => status === 503));
+    await mesh.cluster.apply(redis("redis", "istio-system"));
+    let attempt = 0;
+    await mesh.cluster.until(
+      "counts again",
+      async () => (await run(`after ${attempt++}`)).join() === "200,200,429",
+      60_000,
+    );
+  }, 120_000);
+
+  test("a service that is not ours: its words and headers, and what it does wrong", async () => {
+    await mesh.cluster.apply(foreignLimits);
+    await mesh.cluster.until("the service", async () =>
+      (await mesh.cluster.pods("shop", "app=foreign-limits")).some(({ status }) =>
+        status?.conditions?.some(({ type, status: value }) => type === "Ready" && value === "True"),
+      ),
+    );
+    const asDomain = async (domain: string, onError: "Allow" | "Deny") => {
+      const service = { name: "foreign-limits", port: 8081 };
+      await mesh.cluster.apply(
+        policy({
+          limits: [
+            { name: "theirs", scope: "Global", rates: [{ requests: 1, per: "1h" }] },
+            { ...probe, name: `probe-${domain}` },
+          ],
+          global: { service, domain, timeout: "500ms" },
+          response: { headers: { set: { "x-domain": domain } } },
+          onError,
+        }),
+      );
+      await mesh.cluster.until(`domain ${domain}`, async () =>
+        (await curl(mesh.cluster, ann, `${url}probe`)).headers.get("x-domain")?.includes(domain),
+      );
+      return curl(mesh.cluster, ann, url);
+    };
+    const passed = await asDomain("fine", "Deny");
+    expect(passed.status).toBe(200);
+    expect(passed.headers.get("x-stranger")).toEqual(["ok"]);
+    expect(passed.echo?.headers["x-asked"]).toBeDefined();
+    const refused = await asDomain("over", "Allow");
+    expect(refused).toMatchObject({ status: 429, text: "told by a stranger" });
+    expect(refused.headers.get("x-stranger")).toEqual(["over"]);
+    expect(refused.headers.get("retry-after")).toEqual(["42"]);
+    expect(refused.headers.has("x-smuggled")).toBe(false);
+    for (const domain of ["slow", "garbage", "broken"]) expect((await asDomain(domain, "Deny")).status).toBe(500);
+    for (const domain of ["slow", "garbage", "broken"]) expect((await asDomain(domain, "Allow")).status).toBe(200);
+  }, 120_000);
 
   // prettier-ignore
   test.each([ // onError, what a request gets while the service cannot be asked
@@ -264,24 +476,23 @@ test("what cannot be applied is refused with every mistake; without the webhook 
       {
         name: "x",
         scope: "Global",
+        match: [{ when: ["request.path == 1"] }],
         key: [{ header: { name: "a" }, method: {} }],
         rates: [{ requests: 1, per: "90s" }],
       },
     ],
   });
+  const mistakes = [
+    "limits[0].match[0].when[0]",
+    "== does not go with string and int at position 1",
+    "limits[0].scope",
+    "set exactly one of",
+    "90s",
+  ];
   const { refusal } = await write(mesh.cluster, JSON.parse(wrong) as Manifest);
-  for (const text of ["limits[0].scope", "set exactly one of", "90s"]) expect(refusal).toContain(text);
+  for (const text of mistakes) expect(refusal).toContain(text);
   await withoutWebhook(mesh.cluster);
   await mesh.cluster.apply(wrong);
-  const condition = await mesh.cluster.until("the mistakes in the status", async () => {
-    const object = await mesh.cluster.get<
-      Manifest & {
-        readonly status?: { readonly conditions?: readonly { readonly type: string; readonly message: string }[] };
-      }
-    >("policy.ambit.dev/v1alpha1", "RateLimitPolicy", "limits", "shop");
-    return object.status?.conditions?.find(({ type }) => type === "ambit.dev/Valid");
-  });
-  expect(condition.message).toContain("limits[0].scope");
-  expect(condition.message).toContain("set exactly one of");
-  expect(condition.message).toContain("90s");
+  const { message } = await condition("ambit.dev/Valid", "False");
+  for (const text of mistakes) expect(message).toContain(text);
 });

@@ -3,20 +3,25 @@ import type { BinaryOperator } from "./syntax.ts";
 
 export type Token =
   | { readonly kind: "text"; readonly value: string; readonly at: number }
-  | { readonly kind: "number"; readonly value: number; readonly at: number }
+  | { readonly kind: "number"; readonly value: number; readonly isDouble: boolean; readonly at: number }
   | { readonly kind: "name"; readonly value: string; readonly at: number }
   | { readonly kind: "sign"; readonly value: Sign; readonly at: number }
   | { readonly kind: "end"; readonly value: ""; readonly at: number };
 
-export type Sign = Exclude<BinaryOperator, "in"> | "!" | "(" | ")" | "[" | "]" | "." | "," | "?" | ":";
+export type Sign = Exclude<BinaryOperator, "in"> | "!" | "(" | ")" | "[" | "]" | "{" | "}" | "." | "," | "?" | ":";
 
-export class ExpressionError extends Error {}
+export class ExpressionError extends Error {
+  /** @param at place in the text, from 0; people count from 1 */
+  constructor(message: string, at?: number) {
+    super(at === undefined ? message : `${message} at position ${at + 1}`);
+  }
+}
 
 const space = /\s+/y;
 const number = /0[xX][0-9a-fA-F]+[uU]?|(?:\d+\.\d+|\d+)(?:[eE][+-]?\d+)?[uU]?|\.\d+(?:[eE][+-]?\d+)?/y;
 const name = /[A-Za-z_][A-Za-z0-9_]*/y;
 const quoted = /([rR]?)("(?:[^"\\\n]|\\[\s\S])*"|'(?:[^'\\\n]|\\[\s\S])*')/y;
-const sign = /\|\||&&|==|!=|<=|>=|[<>+\-*/%!()[\].,?:]/y;
+const sign = /\|\||&&|==|!=|<=|>=|[<>+\-*/%!()[\]{}.,?:]/y;
 
 export function tokenize(text: string): readonly Token[] {
   const tokens: Token[] = [];
@@ -38,7 +43,7 @@ export function tokenize(text: string): readonly Token[] {
     }
     const digits = read(number);
     if (digits !== null) {
-      tokens.push({ kind: "number", value: Number(digits[0].replace(/[uU]$/, "")), at });
+      tokens.push(numberToken(digits[0], at));
       at += digits[0].length;
       continue;
     }
@@ -55,6 +60,16 @@ export function tokenize(text: string): readonly Token[] {
   }
   tokens.push({ kind: "end", value: "", at });
   return tokens;
+}
+
+function numberToken(text: string, at: number): Token {
+  const isHex = /^0[xX]/.test(text);
+  const isDouble = !isHex && /[.eE]/.test(text);
+  const value = Number(text.replace(/[uU]$/, ""));
+  if (!Number.isFinite(value) || (!isDouble && !Number.isSafeInteger(value))) {
+    throw new ExpressionError(`the number ${text.slice(0, 32)} is too large`, at);
+  }
+  return { kind: "number", value, isDouble, at };
 }
 
 const plain: Readonly<Record<string, string>> = {

@@ -24,8 +24,8 @@ export type ServerCall<R> = ServerDuplexStream<R, WireResponse>;
 export type ServerEvent =
   | { readonly kind: "connected" | "disconnected"; readonly connections: number }
   | { readonly kind: "refused"; readonly code: status }
-  /** `accepted`: the client takes a type again that it has rejected. */
-  | { readonly kind: "rejected" | "accepted"; readonly typeUrl: string }
+  /** `acknowledged`: the client has taken what was sent last; `accepted`: of a type that it has rejected before. */
+  | { readonly kind: "rejected" | "acknowledged" | "accepted"; readonly typeUrl: string }
   | {
       readonly kind: "pushed";
       readonly typeUrl: string;
@@ -231,6 +231,7 @@ export class ServedStream<R extends AnyRequest> implements AnyStream {
     if (watch.names > keyBound) {
       throw new Refusal(status.RESOURCE_EXHAUSTED, `More than ${keyBound} names are subscribed`);
     }
+    if (outcome === "acked") options.onEvent?.({ kind: "acknowledged", typeUrl: request.typeUrl });
     if (outcome === "acked" && this.#rejected.delete(request.typeUrl)) {
       options.onEvent?.({ kind: "accepted", typeUrl: request.typeUrl });
     }

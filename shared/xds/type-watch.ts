@@ -25,7 +25,7 @@ export interface TypeStatus {
   readonly typeUrl: string;
   readonly wildcard: boolean;
   readonly subscribed: readonly string[];
-  /** `SYNCED`: the last response was accepted. */
+  /** `SYNCED`: the last response was accepted, and no other is due. */
   readonly state: "SYNCED" | "STALE" | "REJECTED" | "NOT SENT";
   readonly lastSentNonce?: string;
   readonly lastSentMs?: number;
@@ -58,9 +58,10 @@ export function stateOf(watch: {
   readonly lastSent?: { readonly nonce: string } | undefined;
   readonly lastAckedNonce?: string | undefined;
   readonly lastError?: { readonly nonce: string } | undefined;
+  readonly owed?: unknown;
 }): TypeStatus["state"] {
-  const { lastSent, lastAckedNonce, lastError } = watch;
+  const { lastSent, lastAckedNonce, lastError, owed } = watch;
   if (lastSent === undefined) return "NOT SENT";
   if (lastError?.nonce === lastSent.nonce) return "REJECTED";
-  return lastAckedNonce === lastSent.nonce ? "SYNCED" : "STALE";
+  return lastAckedNonce === lastSent.nonce && owed === undefined ? "SYNCED" : "STALE";
 }

@@ -4,6 +4,7 @@ import { FakeClock } from "#shared/clock/fake-clock.ts";
 import { silentLogger } from "#shared/observe/logger.ts";
 import { ListenerSchema } from "#shared/proto/gen/envoy/config/listener/v3/listener_pb.js";
 import { layerKinds, networkLayerKinds } from "#waypoint/layers/registry.ts";
+import { noFacts } from "#waypoint/layers/testing.ts";
 import { clustersOf } from "#waypoint/routing/testing.ts";
 import { noTelemetry } from "#waypoint/telemetry/telemetry-kinds.ts";
 import { httpFilter, listener, routeTo, tcpFilter, typed } from "#waypoint/testing/resources.ts";
@@ -21,6 +22,7 @@ function compile(chains: readonly JsonObject[], before?: CompiledListener, more:
       log: silentLogger,
       clusters: clustersOf(),
       random: () => 0,
+      facts: noFacts,
       layerKinds,
       networkLayerKinds,
       telemetry: noTelemetry,

@@ -404,8 +404,6 @@ class ExchangeRun implements BodyReader, RequestBody {
     const { exchange, stream } = this;
     const { layers, observers, log } = this.#chain;
     if (this.#peeks !== undefined) this.#endPeeks();
-    layers.onEnd(exchange, (layer, error) => log.error({ layer, error: explain(error) }, "a layer failed at the end"));
-    if (observers.length === 0) return;
     const end = {
       responseTrailers,
       bytesReceived: stream.bytesRead,
@@ -413,6 +411,9 @@ class ExchangeRun implements BodyReader, RequestBody {
       durationMs: performance.now() - exchange.startedMs,
       messages: this.#messages && { received: this.#messages.received.messages, sent: this.#messages.sent.messages },
     };
+    layers.onEnd(exchange, end, (layer, error) =>
+      log.error({ layer, error: explain(error) }, "a layer failed at the end"),
+    );
     for (const observer of observers) observer.onEnd(exchange, end);
   }
 

@@ -3,6 +3,7 @@ import type { CompiledRoute } from "#waypoint/routing/compiled-route.ts";
 import type { Exchange } from "#waypoint/http/exchange.ts";
 import type { ResponseHead } from "#waypoint/http/streams.ts";
 import type { BodyTransform, Layer } from "#waypoint/layers/layer.ts";
+import type { ExchangeEnd } from "#waypoint/telemetry/observers.ts";
 
 export interface StackedLayer {
   readonly layer: Layer;
@@ -52,11 +53,11 @@ export class LayerStack {
   }
 
   /** As {@link onResponse}. What one throws keeps no other from its end. */
-  onEnd(exchange: Exchange, failed: (layer: string, error: unknown) => void): void {
+  onEnd(exchange: Exchange, end: ExchangeEnd, failed: (layer: string, error: unknown) => void): void {
     for (const stacked of this.#end) {
       if (!this.isOn(stacked, exchange.route)) continue;
       try {
-        stacked.layer.onEnd?.(exchange);
+        stacked.layer.onEnd?.(exchange, end);
       } catch (error) {
         failed(stacked.layer.name, error);
       }

@@ -5,9 +5,12 @@
 import type { Any } from "@bufbuild/protobuf/wkt";
 import type { Clock } from "#shared/clock/clock.ts";
 import type { Logger } from "#shared/observe/logger.ts";
+import type { NodeFacts } from "#waypoint/expressions/attributes.ts";
 import type { Exchange, LocalReply } from "#waypoint/http/exchange.ts";
 import type { Headers } from "#waypoint/http/headers.ts";
 import type { ResponseHead } from "#waypoint/http/streams.ts";
+import type { ExchangeEnd } from "#waypoint/telemetry/observers.ts";
+import type { Peers } from "#waypoint/telemetry/peers.ts";
 import type { Clusters } from "#waypoint/upstream/clusters.ts";
 
 /** Go on, or answer now with this. */
@@ -23,7 +26,7 @@ export interface Layer {
   /** Before the head goes to the client; also for answers of our own, even where an earlier layer gave them. */
   onResponse?(exchange: Exchange, head: ResponseHead): void;
   /** Exactly once, whatever happened. */
-  onEnd?(exchange: Exchange): void;
+  onEnd?(exchange: Exchange, end: ExchangeEnd): void;
 }
 
 /**
@@ -46,8 +49,15 @@ export interface RequestBody {
   peek(maxBytes: number): Promise<{ readonly bytes: Buffer; readonly isComplete: boolean }>;
 }
 
+/** What expressions know of the proxy and of those around it. */
+export interface ProxyFacts {
+  readonly node: NodeFacts;
+  readonly peers: Peers;
+}
+
 /** What layers may use of the process. */
 export interface LayerContext {
+  readonly facts: ProxyFacts;
   readonly clock: Clock;
   readonly log: Logger;
   readonly clusters: Clusters;

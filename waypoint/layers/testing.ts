@@ -9,7 +9,9 @@ import { Headers } from "#waypoint/http/headers.ts";
 import type { DownstreamStream, RequestHead } from "#waypoint/http/streams.ts";
 import type { Cluster, Clusters } from "#waypoint/upstream/clusters.ts";
 import type { Host } from "#waypoint/upstream/host.ts";
-import type { LayerContext, RequestBody } from "./layer.ts";
+import type { ExchangeEnd } from "#waypoint/telemetry/observers.ts";
+import { unknownPeer } from "#waypoint/telemetry/peers.ts";
+import type { LayerContext, ProxyFacts, RequestBody } from "./layer.ts";
 
 export function aConnection(facts: Partial<DownstreamConnection> = {}): DownstreamConnection {
   return {
@@ -45,7 +47,20 @@ export function anExchange(facts: RequestFacts = {}): Exchange {
   return new Exchange(aConnection(facts.connection), stream, 0, 1_800_000_000_000);
 }
 
+export const anEnd = (facts: Partial<ExchangeEnd> = {}): ExchangeEnd => ({
+  responseTrailers: undefined,
+  bytesReceived: 0,
+  bytesSent: 0,
+  durationMs: 1,
+  ...facts,
+});
+
 export const noBody: RequestBody = { peek: () => Promise.resolve({ bytes: Buffer.alloc(0), isComplete: true }) };
+
+export const noFacts: ProxyFacts = {
+  node: { id: "", cluster: "", metadata: {} },
+  peers: { source: () => unknownPeer, destination: () => unknownPeer },
+};
 
 export interface TestContext extends LayerContext {
   readonly clock: FakeClock;
@@ -55,6 +70,7 @@ export interface TestContext extends LayerContext {
 export function aContext(clusters: Clusters = { get: () => undefined }, clock = new FakeClock()): TestContext {
   const problems: string[] = [];
   return {
+    facts: noFacts,
     clock,
     log: silentLogger,
     clusters,

@@ -21,11 +21,20 @@ export interface Quota {
   readonly unit: Unit;
   /** Empty where it has none. */
   readonly name: string;
+  /** Names of limits that do not count where this one does. */
+  readonly replaces: readonly string[];
 }
 
 /** What is known of a descriptor. */
 export type Known =
-  { readonly kind: "quota"; readonly quota: Quota; readonly isShadow: boolean } | { readonly kind: "unlimited" };
+  | {
+      readonly kind: "quota";
+      readonly quota: Quota;
+      readonly isShadow: boolean;
+      /** Place of an entry → the text under which all its values count together. */
+      readonly sharedValues: ReadonlyMap<number, string>;
+    }
+  | { readonly kind: "unlimited" };
 
 interface Entry {
   readonly key: string;
@@ -35,7 +44,12 @@ interface Entry {
 interface Node {
   readonly exact: Map<string, Node>;
   /** `value*`, longest first. */
-  readonly prefixes: { readonly key: string; readonly prefix: string; readonly node: Node }[];
+  readonly prefixes: {
+    readonly key: string;
+    readonly prefix: string;
+    readonly isShared: boolean;
+    readonly node: Node;
+  }[];
   known: Known | undefined;
 }
 
@@ -48,14 +62,19 @@ export class Limits {
   /** The limit of exactly these entries: at each step a value that is written, then one by its beginning, then any value. */
   find(domain: string, entries: readonly Entry[]): Known | undefined {
     let node = this.#domains.get(domain);
-    for (const { key, value } of entries) {
+    let sharedValues: Map<number, string> | undefined;
+    for (const [index, { key, value }] of entries.entries()) {
       if (node === undefined) return undefined;
-      node =
-        node.exact.get(keyOf(key, value)) ??
-        node.prefixes.find((each) => each.key === key && value.startsWith(each.prefix))?.node ??
-        node.exact.get(keyOf(key, undefined));
+      const exact = node.exact.get(keyOf(key, value));
+      const prefixed =
+        exact === undefined
+          ? node.prefixes.find((each) => each.key === key && value.startsWith(each.prefix))
+          : undefined;
+      if (prefixed?.isShared === true) (sharedValues ??= new Map()).set(index, `${prefixed.prefix}*`);
+      node = exact ?? prefixed?.node ?? node.exact.get(keyOf(key, undefined));
     }
-    return entries.length === 0 ? undefined : node?.known;
+    const known = entries.length === 0 ? undefined : node?.known;
+    return known?.kind === "quota" && sharedValues !== undefined ? { ...known, sharedValues } : known;
   }
 
   /**
@@ -74,6 +93,7 @@ export class Limits {
         problems.push("is no object: write domain and descriptors");
         continue;
       }
+      refuseUnknown(root, rootFields, "", problems);
       const { domain } = root;
       if (typeof domain !== "string" || domain === "") {
         problems.push("domain: is missing");
@@ -96,6 +116,41 @@ type Plain = Readonly<Record<string, unknown>>;
 const isRecord = (value: unknown): value is Plain =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
+const rootFields = ["domain", "descriptors"];
+/** Those of metrics are without effect: limits are counted by policy and name. */
+const descriptorFields = [
+  "key",
+  "value",
+  "rate_limit",
+  "descriptors",
+  "shadow_mode",
+  "share_threshold",
+  "detailed_metric",
+  "value_to_metric",
+];
+const limitFields = ["unit", "requests_per_unit", "unlimited", "name", "replaces"];
+
+function refuseUnknown(object: Plain, known: readonly string[], at: string, problems: string[]): void {
+  for (const field of Object.keys(object)) {
+    if (!known.includes(field)) problems.push(`${at}${field}: is not known; known are ${known.join(", ")}`);
+  }
+}
+
+/** `replaces: [{ name }]`. */
+function readReplaces(limit: Plain, path: string, problems: string[]): readonly string[] {
+  const list = limit["replaces"] ?? [];
+  if (!Array.isArray(list)) {
+    problems.push(`${path}.rate_limit.replaces: is no list`);
+    return [];
+  }
+  return (list as readonly unknown[]).flatMap((each, index) => {
+    const name = isRecord(each) ? each["name"] : undefined;
+    if (typeof name === "string" && name !== "") return [name];
+    problems.push(`${path}.rate_limit.replaces[${index}].name: is missing`);
+    return [];
+  });
+}
+
 const deepest = 32;
 
 function readDescriptors(list: unknown, parent: Node, path: string, problems: string[], depth: number): void {
@@ -114,11 +169,12 @@ function readDescriptors(list: unknown, parent: Node, path: string, problems: st
       problems.push(`${at}.key: is missing`);
       continue;
     }
+    refuseUnknown(item, descriptorFields, `${at}.`, problems);
     const { key } = item;
     const value = item["value"] === undefined ? undefined : textOf(item["value"]);
     const node = emptyNode();
     if (value?.endsWith("*") === true) {
-      parent.prefixes.push({ key, prefix: value.slice(0, -1), node });
+      parent.prefixes.push({ key, prefix: value.slice(0, -1), isShared: item["share_threshold"] === true, node });
       parent.prefixes.sort((a, b) => b.prefix.length - a.prefix.length);
     } else if (parent.exact.has(keyOf(key, value))) problems.push(`${at}: "${key}" is there twice`);
     else parent.exact.set(keyOf(key, value), node);
@@ -134,6 +190,7 @@ function readLimit(item: Plain, path: string, problems: string[]): Known | undef
     problems.push(`${path}.rate_limit: is no object`);
     return undefined;
   }
+  refuseUnknown(limit, limitFields, `${path}.rate_limit.`, problems);
   if (limit["unlimited"] === true) return { kind: "unlimited" };
   const unit = textOf(limit["unit"]).toLowerCase();
   const requests = limit["requests_per_unit"];
@@ -148,7 +205,8 @@ function readLimit(item: Plain, path: string, problems: string[]): Known | undef
   const name = typeof limit["name"] === "string" ? limit["name"] : "";
   return {
     kind: "quota",
-    quota: { requestsPerUnit: requests, unit: unit as Unit, name },
+    quota: { requestsPerUnit: requests, unit: unit as Unit, name, replaces: readReplaces(limit, path, problems) },
     isShadow: item["shadow_mode"] === true,
+    sharedValues: new Map(),
   };
 }

@@ -97,7 +97,7 @@ async function shouldRateLimit(
   if (request.descriptors.length === 0) throw new Refusal("descriptors must not be empty");
   if (request.descriptors.length > maxDescriptors) throw new Refusal(`more than ${maxDescriptors} descriptors`);
   const questions = questionsOf(request, limits(), Date.now());
-  const additions = questions.flatMap((question) => (question === undefined ? [] : [question.addition]));
+  const additions = questions.flatMap((question) => (typeof question === "object" ? [question.addition] : []));
   try {
     const response = answer(questions, additions.length === 0 ? [] : await counters.add(additions));
     onAnswer?.(response.overallCode === Code.OVER_LIMIT ? "over_limit" : "ok");

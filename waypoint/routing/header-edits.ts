@@ -28,6 +28,13 @@ const framing = new Set([
   "keep-alive",
 ]);
 
+/** As headers are kept: one character for each byte. */
+const unfit = /[^\t\u0020-\u007e\u0080-\u00ff]/;
+
+/** Whether somebody else's word may become a header as it is: it ends no line, and says nothing of a message's form. */
+export const isWritableHeader = (name: string, value: string): boolean =>
+  nameForm.test(name) && name !== "host" && !framing.has(name) && !unfit.test(value);
+
 /** Undefined where there is nothing to do. */
 export function compileHeaderEdit(
   additions: readonly HeaderValueOption[],

@@ -2,17 +2,16 @@
 import type { Clock } from "#shared/clock/clock.ts";
 import type { LineSink } from "#shared/observe/logging.ts";
 import type { MetricsRegistry } from "#shared/observe/metrics.ts";
-import type { Workload } from "#shared/workload/workload.ts";
 import type { LayerContext } from "#waypoint/layers/layer.ts";
 import { compileLoggers, logTo, type Logger } from "./access-log/compile-loggers.ts";
 import { ProcessSinks } from "./access-log/sinks.ts";
-import type { NodeFacts } from "./expression/attributes.ts";
+import type { NodeFacts } from "#waypoint/expressions/attributes.ts";
 import { HttpMetrics } from "./metrics/http-metrics.ts";
 import { compileOverrides, noOverrides } from "./metrics/overrides.ts";
 import { OpenConnections, TcpMetrics } from "./metrics/tcp-metrics.ts";
 import { TrafficFamilies } from "./metrics/traffic-families.ts";
 import type { ExchangeObserver, TcpObserver } from "./observers.ts";
-import { WorkloadPeers, type Peers } from "./peers.ts";
+import type { Peers } from "./peers.ts";
 import { tcpSubject } from "./subject.ts";
 import type { TelemetryKinds } from "./telemetry-kinds.ts";
 import { Tracers } from "./trace/tracers.ts";
@@ -22,7 +21,7 @@ export interface TelemetryOptions {
   readonly clock: Clock;
   readonly stdout: LineSink;
   readonly node: NodeFacts;
-  readonly workloadAt: (ip: string) => Workload | undefined;
+  readonly peers: Peers;
   /** [0, 1). */
   readonly random: () => number;
 }
@@ -33,10 +32,9 @@ export interface Telemetry extends TelemetryKinds {
 }
 
 export function openTelemetry(options: TelemetryOptions): Telemetry {
-  const { registry, clock, node, random } = options;
+  const { registry, clock, node, peers, random } = options;
   const families = new TrafficFamilies(registry);
   const open = new OpenConnections(families);
-  const peers = new WorkloadPeers(options.workloadAt);
   const sinks = new ProcessSinks(options.stdout);
   const tracers = new Tracers({ clock, registry, node, peers, random });
   const overridesOf = (stats: Parameters<typeof compileOverrides>[0] | undefined, { problem }: LayerContext) =>

@@ -46,6 +46,7 @@ export const proxylessContext = (collected: Collected, namespace: string, proxy:
       listener: undefined,
       serviceAccount: "",
       serviceAccounts: [],
+      readyReplicas: 0,
     },
     proxy,
   );

@@ -11,13 +11,13 @@ import { readKeySet, type KeySet, type KeySource } from "./key-set.ts";
 import { locationsOf, removeTokens, type Location } from "./locations.ts";
 import { RemoteKeys, type MayFetch } from "./remote-keys.ts";
 import { jwt, ok, type JwtStatus } from "./status.ts";
+import { metadataName } from "./claims.ts";
 import type { Token } from "./token.ts";
 
 /** Tokens whose signature was found good, for each provider; longer tokens are checked each time. */
 const mostRemembered = 1_000;
 const longestRemembered = 4_096;
 const defaultSkewSeconds = 60;
-export const metadataName = "envoy.filters.http.jwt_authn";
 
 export class Provider {
   readonly name: string;

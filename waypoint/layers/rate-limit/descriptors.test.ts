@@ -100,4 +100,16 @@ describe("a bounded table", () => {
     expect(table.getOrMake("a", () => "started anew")).toBe("new a");
     expect(table.getOrMake("b", () => "started anew")).toBe("started anew");
   });
+
+  test("is the one used least lately, however much room there was when it was used", () => {
+    const makings: string[] = [];
+    const table = new BoundedTable<string>(4);
+    const ask = (key: string): void => void table.getOrMake(key, () => (makings.push(key), key));
+    for (const key of ["a", "b", "a", "c", "d", "e"]) ask(key);
+    // b made room for e, not a.
+    expect(makings).toEqual(["a", "b", "c", "d", "e"]);
+    ask("a");
+    ask("b");
+    expect(makings).toEqual(["a", "b", "c", "d", "e", "b"]);
+  });
 });

@@ -1,7 +1,7 @@
 /** Rate limits counted by a service: `envoy.filters.http.ratelimit`. One question for each request that has descriptors. */
 import { anyUnpack, type Any } from "@bufbuild/protobuf/wkt";
 import { explain } from "#shared/errors/mesh-error.ts";
-import type { HeaderValue, HeaderValueOption } from "#shared/proto/gen/envoy/config/core/v3/base_pb.js";
+import type { HeaderValueOption } from "#shared/proto/gen/envoy/config/core/v3/base_pb.js";
 import { VhRateLimitsOptions } from "#shared/proto/gen/envoy/extensions/common/ratelimit/v3/ratelimit_pb.js";
 import {
   RateLimit_XRateLimitHeadersRFCVersion as XHeaders,
@@ -24,6 +24,7 @@ import { readMs } from "#waypoint/routing/durations.ts";
 import { compileHeaderEdit, type HeaderEdit } from "#waypoint/routing/header-edits.ts";
 import type { Descriptor } from "./descriptors.ts";
 import { routeDescriptors } from "./route-descriptors.ts";
+import { addRequestHeaders, answerBody, answerHeaders } from "./service-answer.ts";
 import { askService, type ServiceTarget } from "./service-client.ts";
 
 const defaultTimeoutMs = 20;
@@ -91,21 +92,22 @@ class GlobalRateLimitLayer implements Layer {
         : undefined;
     }
     const told: (readonly [string, string])[] = limits.tellsLimits ? [...quotaHeaders(response)] : [];
-    for (const { key, value } of response.responseHeadersToAdd) told.push([key.toLowerCase(), value]);
+    told.push(...answerHeaders(response));
     if (told.length > 0) this.#told.set(exchange, told);
     if (response.overallCode === Code.OVER_LIMIT) return this.#limited(exchange, response);
-    addAll(exchange.request.headers, response.requestHeadersToAdd);
+    addRequestHeaders(response, exchange.request.headers);
     return undefined;
   }
 
-  #limited(exchange: Exchange, { rawBody }: RateLimitResponse): LocalReply {
+  #limited(exchange: Exchange, response: RateLimitResponse): LocalReply {
     const { status, grpcStatus, marksLimited, responseHeaders } = this.#limits;
     const headers = new Headers();
     if (marksLimited) headers.append("x-envoy-ratelimited", "true");
     responseHeaders?.(headers, exchange, undefined);
+    const body = answerBody(response);
     return {
       status,
-      ...(rawBody.length === 0 ? {} : { body: Buffer.from(rawBody).toString("utf8") }),
+      ...(body !== undefined && { body }),
       headers,
       details: "request_rate_limited",
       flag: "RL",
@@ -116,10 +118,6 @@ class GlobalRateLimitLayer implements Layer {
   onResponse(exchange: Exchange, { headers }: ResponseHead): void {
     for (const [name, value] of this.#told.get(exchange) ?? []) headers.append(name, value);
   }
-}
-
-function addAll(headers: Headers, added: readonly HeaderValue[]): void {
-  for (const { key, value } of added) headers.append(key.toLowerCase(), value);
 }
 
 function virtualHostOption(own: RateLimitPerRoute | undefined): VhRateLimitsOptions {

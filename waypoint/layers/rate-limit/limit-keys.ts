@@ -1,13 +1,18 @@
 /** What a RateLimitPolicy counts a request under: one text for each tuple of key components. */
+import { hash } from "node:crypto";
 import type { JsonValue } from "@bufbuild/protobuf";
 import { identityOf } from "#shared/identity/spiffe-id.ts";
 import { maskIp } from "#shared/net/cidr.ts";
 import { isIpv6 } from "#shared/net/ip.ts";
 import { Key_Missing, type Key } from "#shared/proto/gen/ambit/policy/v1alpha1/rate_limit_filter_pb.js";
+import { asText } from "#waypoint/expressions/values.ts";
 import type { Exchange } from "#waypoint/http/exchange.ts";
+import { claimOf, requestPrincipalOf } from "#waypoint/layers/jwt/claims.ts";
+import type { ProxyFacts } from "#waypoint/layers/layer.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import { queryParameter } from "#waypoint/routing/match/query.ts";
-import type { Entry } from "./descriptors.ts";
+import { headerValue, type Entry } from "./descriptors.ts";
+import { compileRequestExpression } from "./limit-match.ts";
 
 /** The value, or undefined where the request has none. */
 type Component = (exchange: Exchange) => string | undefined;
@@ -24,17 +29,21 @@ export interface LimitKeys {
   entriesOf(exchange: Exchange): readonly Entry[] | undefined;
 }
 
-/** A key's value is kept in memory; a longer one is cut, and what is cut off does not count. */
-const longestValue = 512;
+/** A key's value is kept in memory, and told to rate limit services: a longer one is told by its hash. Characters. */
+const longestValue = 256;
+const keptOfLongest = 128;
 
-export function compileKeys(keys: readonly Key[], path: string, problem: Problem): LimitKeys {
-  const compiled = keys.map((key, index) => compileKey(key, `${path}[${index}]`, problem));
+const bounded = (value: string): string =>
+  value.length <= longestValue ? value : `${value.slice(0, keptOfLongest)}~sha256:${hash("sha256", value)}`;
+
+export function compileKeys(keys: readonly Key[], path: string, facts: ProxyFacts, problem: Problem): LimitKeys {
+  const compiled = keys.map((key, index) => compileKey(key, `${path}[${index}]`, facts, problem));
   return {
     entriesOf: (exchange) => {
       const entries: Entry[] = [];
       for (const { name, value, onMissing } of compiled) {
         const found = value(exchange);
-        if (found !== undefined) entries.push({ key: name, value: found.slice(0, longestValue) });
+        if (found !== undefined) entries.push({ key: name, value: bounded(found) });
         else if (onMissing === Key_Missing.SKIP) return undefined;
         else if (onMissing === Key_Missing.USE_EMPTY) entries.push({ key: name, value: "" });
       }
@@ -50,14 +59,13 @@ export function keyText(entries: readonly Entry[]): string {
   return entries.length === 1 ? only.value : JSON.stringify(entries.map(({ key, value }) => [key, value]));
 }
 
-const jwtFilter = "envoy.filters.http.jwt_authn";
-
-function compileKey({ source, onMissing }: Key, path: string, problem: Problem): CompiledKey {
+function compileKey({ source, onMissing }: Key, path: string, facts: ProxyFacts, problem: Problem): CompiledKey {
   const key = (name: string, value: Component): CompiledKey => ({ name, value, onMissing });
   switch (source.case) {
     case "header": {
       const name = source.value.toLowerCase();
-      return key(`header:${name}`, ({ request }) => request.headers.get(name));
+      // Whoever sends several is counted under all of them together.
+      return key(`header:${name}`, (exchange) => headerValue(exchange, name));
     }
     case "cookie": {
       const name = source.value;
@@ -101,18 +109,19 @@ function compileKey({ source, onMissing }: Key, path: string, problem: Problem):
       return key("source_workload", ({ connection }) => connection.sourceWorkload?.());
     case "jwtClaim": {
       const { name, issuer } = source.value;
-      return key(`claim:${name.join(".")}`, (exchange) => claim(exchange, name, issuer));
+      return key(`claim:${name.join(".")}`, (exchange) => claimText(claimOf(exchange, name, issuer)));
     }
     case "requestPrincipal":
-      return key("request_principal", (exchange) => {
-        const [iss, sub] = [claim(exchange, ["iss"], ""), claim(exchange, ["sub"], "")];
-        return iss === undefined || sub === undefined ? undefined : `${iss}/${sub}`;
-      });
+      return key("request_principal", requestPrincipalOf);
     case "route":
       return key("route", ({ route }) => route?.name);
     case "literal": {
       const { value } = source;
       return key("literal", () => value);
+    }
+    case "expression": {
+      const read = compileRequestExpression(source.value, "string", `${path}.expression`, facts, problem);
+      return key("expression", (exchange) => asText(read(exchange))?.toWellFormed());
     }
     case undefined:
       problem(path, "names nothing that this proxy knows");
@@ -144,21 +153,9 @@ function cookie({ request }: Exchange, name: string): string | undefined {
   return undefined;
 }
 
-function claim(exchange: Exchange, path: readonly string[], issuer: string): string | undefined {
-  const metadata = exchange.metadataOf(jwtFilter);
-  if (metadata === undefined) return undefined;
-  for (const payload of Object.values(metadata)) {
-    if (issuer !== "" && member(payload, "iss") !== issuer) continue;
-    let value: JsonValue | undefined = payload;
-    for (const name of path) value = member(value, name);
-    if (typeof value === "string") return value;
-    if (typeof value === "number" || typeof value === "boolean") return String(value);
-    if (Array.isArray(value)) return value.map(String).join(",");
-  }
+function claimText(value: JsonValue | undefined): string | undefined {
+  if (typeof value === "string") return value;
+  if (typeof value === "number" || typeof value === "boolean") return String(value);
+  if (Array.isArray(value)) return value.map((each) => claimText(each) ?? "").join(",");
   return undefined;
 }
-
-const member = (value: JsonValue | undefined, name: string): JsonValue | undefined =>
-  typeof value === "object" && value !== null && !Array.isArray(value) && Object.hasOwn(value, name)
-    ? value[name]
-    : undefined;

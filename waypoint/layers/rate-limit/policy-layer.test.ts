@@ -7,13 +7,16 @@ import {
   RateLimitResponseSchema,
   type RateLimitRequest,
 } from "#shared/proto/gen/envoy/service/ratelimit/v3/rls_pb.js";
+import { hitsOf } from "#shared/rate-limits/descriptor-hits.ts";
 import { TypedStructSchema } from "#shared/proto/gen/xds/type/v3/typed_struct_pb.js";
 import { Exchange, type LocalReply } from "#waypoint/http/exchange.ts";
 import { Headers } from "#waypoint/http/headers.ts";
+import type { ExchangeEnd } from "#waypoint/telemetry/observers.ts";
 import type { ResponseReader } from "#waypoint/http/streams.ts";
-import { aContext, anExchange, noBody, packed, type RequestFacts } from "#waypoint/layers/testing.ts";
+import { aContext, anEnd, anExchange, noBody, packed, type RequestFacts } from "#waypoint/layers/testing.ts";
 import type { CompiledRoute } from "#waypoint/routing/compiled-route.ts";
 import type { Cluster, Clusters } from "#waypoint/upstream/clusters.ts";
+import { rateLimitSeries } from "./rate-limit-counts.ts";
 import { rateLimitPolicyLayer } from "./policy-layer.ts";
 
 let names = 0;
@@ -99,6 +102,10 @@ describe("keys: who shares a count with whom", () => {
     ["templates",            [{ path: { template: true } }],           [{ path: "/u/1" }, { path: "/u/2" }, { path: "/u/3" }, { path: "/u/me" }], [0, 0, 429, 0]],
     ["query",                [{ queryParam: "u" }],                    [{ path: "/?u=1" }, { path: "/?u=1" }, { path: "/?u=1" }, { path: "/?u=2" }], [0, 0, 429, 0]],
     ["cookie",               [{ cookie: "sid" }],                      [{ headers: ["cookie", "a=1; sid=x"] }, { headers: ["cookie", "sid=x"] }, { headers: ["cookie", "sid=x"] }, { headers: ["cookie", "sid=y"] }], [0, 0, 429, 0]],
+    ["several lines of one header", [{ header: "x-user" }],            [{ headers: ["x-user", "a", "x-user", "b"] }, { headers: ["x-user", "a", "x-user", "b"] }, { headers: ["x-user", "a", "x-user", "b"] }, { headers: ["x-user", "a"] }], [0, 0, 429, 0]],
+    ["long values that end differently", [{ header: "x-user" }],       ["a", "a", "b"].map((end) => ({ headers: ["x-user", `${"x".repeat(5_000)}${end}`] })).concat({ headers: ["x-user", `${"x".repeat(5_000)}a`] }), [0, 0, 0, 429]],
+    ["expression",           [{ expression: "request.path.split('/')[1]" }], [{ path: "/a/1" }, { path: "/a/2" }, { path: "/a/3" }, { path: "/b/1" }], [0, 0, 429, 0]],
+    ["an expression without a value", [{ expression: "request.headers['x-user']", onMissing: "SKIP" }], [{}, {}, {}],              [0, 0, 0]],
     ["range",                [{ remoteAddress: { v4PrefixLength: 8, v6PrefixLength: 64 } }], [{}, {}, {}],                        [0, 0, 429]],
   ] as const)("%s", (_why, key, asked: readonly Asked[], expected) => {
     const { layer } = layerOf([{ limits: [limit({ key: key as unknown as JsonObject[] })] }]);
@@ -119,10 +126,19 @@ test("parts of a key do not run into each other", () => {
 });
 
 test("only what matches is counted", () => {
-  const match = { permissions: [{ urlPath: { path: { prefix: "/api" } } }], principals: [{ any: true }] };
-  const { layer } = layerOf([{ limits: [limit({ match: [match], rates: [{ requests: 1, perMs: "60000" }] })] }]);
+  const policy = { permissions: [{ urlPath: { path: { prefix: "/api" } } }], principals: [{ any: true }] };
+  const { layer } = layerOf([{ limits: [limit({ match: [{ policy }], rates: [{ requests: 1, perMs: "60000" }] })] }]);
   expect(statuses(layer, [{ path: "/" }, { path: "/" }, { path: "/api/a" }, { path: "/api/b" }])).toEqual([
     0, 0, 0, 429,
+  ]);
+});
+
+test("conditions that are expressions; one that comes to nothing does not hold", () => {
+  const when = ["request.headers['x-tier'] != 'gold'"];
+  const { layer } = layerOf([{ limits: [limit({ match: [{ when }], rates: [{ requests: 1, perMs: "60000" }] })] }]);
+  const tier = (text: string): Asked => ({ headers: ["x-tier", text] });
+  expect(statuses(layer, [tier("free"), tier("gold"), tier("gold"), {}, {}, tier("free")])).toEqual([
+    0, 0, 0, 0, 0, 429,
   ]);
 });
 
@@ -137,7 +153,7 @@ test("every window must admit, and who is refused is charged to nobody", () => {
         limit({ rates }),
         limit({
           rates: [{ requests: 3, perMs: "60000" }],
-          match: [{ permissions: [{ urlPath: { path: { exact: "/x" } } }], principals: [{ any: true }] }],
+          match: [{ policy: { permissions: [{ urlPath: { path: { exact: "/x" } } }], principals: [{ any: true }] } }],
         }),
       ],
     },
@@ -147,8 +163,10 @@ test("every window must admit, and who is refused is charged to nobody", () => {
 
 test("overrides: the first that matches, or no limit at all", () => {
   const who = (name: string) => ({
-    permissions: [{ any: true }],
-    principals: [{ filterState: { key: "io.istio.peer_principal", stringMatch: { exact: name } } }],
+    policy: {
+      permissions: [{ any: true }],
+      principals: [{ filterState: { key: "io.istio.peer_principal", stringMatch: { exact: name } } }],
+    },
   });
   const { layer } = layerOf([
     {
@@ -173,6 +191,20 @@ test("a shadow counts and tells, and refuses nobody", () => {
   expect(ask(layer).exchange.metadataOf("ambit.rate_limit")).toEqual({ would_limit: "shop/p/s" });
 });
 
+test("a shadow that still has room counts as ok, each limit by itself", () => {
+  const name = "shop/shadowed";
+  const one = [{ requests: 1, perMs: "60000" }];
+  const { layer } = layerOf([
+    { name, shadow: true, limits: [limit({ name: "tight", rates: one }), limit({ name: "wide" })] },
+  ]);
+  statuses(layer, [{}, {}]);
+  const results = [...rateLimitSeries()].filter(({ policy }) => policy === name).map((each) => each.results);
+  expect(results).toEqual([
+    { ok: 1, limited: 0, shadow: 1, error: 0 },
+    { ok: 2, limited: 0, shadow: 0, error: 0 },
+  ]);
+});
+
 test("routes: only those that are named, and not those with a limit of their own", () => {
   const config = "/apis/gateway.networking.k8s.io/v1/namespaces/shop/http-route/r";
   const at = (name: string): Asked => ({ route: { config, name } });
@@ -194,12 +226,34 @@ describe("costs", () => {
     ]);
   });
 
+  test("of a request: what an expression comes to, and 1 where that is nothing", () => {
+    const cost = { requestExpression: "{'big': 8, 'half': 0.5}[request.headers['x-size']]" };
+    const { layer } = layerOf([{ limits: [limit({ rates, cost })] }]);
+    const sized = (text: string): Asked => ({ headers: ["x-size", text] });
+    expect(statuses(layer, [sized("big"), sized("big"), sized("half"), sized("unknown"), sized("half")])).toEqual([
+      0, 429, 0, 0, 429,
+    ]);
+  });
+
+  // prettier-ignore
+  test.each<[string, JsonObject, Partial<ExchangeEnd>]>([ // what tells, cost, end
+    ["a trailer",          { responseHeader: "x-tokens" },                                    { responseTrailers: new Headers(["x-tokens", "25"]) }],
+    ["bytes",              { responseExpression: "response.size / 1024" },                    { bytesSent: 25 * 1024 }],
+    ["a trailer, in CEL",  { responseExpression: "int(response.trailers['x-tokens']) + 5" },  { responseTrailers: new Headers(["x-tokens", "20"]) }],
+  ])("of an answer: %s", (_what, cost, end) => {
+    const { layer } = layerOf([{ limits: [limit({ rates, cost })] }]);
+    const { exchange } = ask(layer);
+    exchange.response = { status: 200, headers: new Headers() };
+    layer?.onEnd?.(exchange, anEnd(end));
+    expect(statuses(layer, [{}])).toEqual([429]);
+  });
+
   test("of an answer: charged when it is over", () => {
     const { layer } = layerOf([{ limits: [limit({ rates, cost: { responseHeader: "x-tokens" } })] }]);
     const { exchange, reply } = ask(layer);
     expect(reply).toBeUndefined();
     exchange.response = { status: 200, headers: new Headers(["x-tokens", "25"]) };
-    layer?.onEnd?.(exchange);
+    layer?.onEnd?.(exchange, anEnd());
     expect(statuses(layer, [{}])).toEqual([429]);
   });
 });
@@ -311,6 +365,83 @@ describe("a rate limit service", () => {
     expect((await ask(layer).promised)?.status).toBe(expected);
   });
 
+  const over = { overallCode: Code.OVER_LIMIT, statuses: [{ code: Code.OVER_LIMIT }] };
+
+  test("adds what it wants to requests, answers and refusals; nothing that changes their form", async () => {
+    const hostile = [
+      { key: ":status", value: "200" },
+      { key: "Content-Length", value: "0" },
+      { key: "x-split", value: "a\r\nx-b: c" },
+      { key: "host", value: "other" },
+      { key: "", value: "x" },
+    ];
+    const added = {
+      responseHeadersToAdd: [{ key: "X-Quota", value: "low é" }, ...hostile],
+      requestHeadersToAdd: [{ key: "x-plan", value: "free" }, ...hostile],
+    };
+    let answer: MessageInitShape<typeof RateLimitResponseSchema> = { overallCode: Code.OK, ...added };
+    const { clusters } = service(() => answer);
+    const { layer } = layerOf([{ global, limits: [counted()], response: { ...response, body: "" } }], clusters);
+    const passed = ask(layer);
+    expect(await passed.promised).toBeUndefined();
+    expect(passed.exchange.request.headers.pairs).toEqual(["x-plan", "free"]);
+    const told = { status: 200, headers: new Headers() };
+    layer?.onResponse?.(passed.exchange, told);
+    expect(told.headers.pairs).toEqual(["x-quota", Buffer.from("low é").toString("latin1")]);
+
+    answer = { ...over, ...added, rawBody: Buffer.from([0, 255, 1]) };
+    const refused = ask(layer);
+    expect((await refused.promised)?.body).toEqual(Buffer.from([0, 255, 1]));
+    const head = { status: 429, headers: new Headers() };
+    layer?.onResponse?.(refused.exchange, head);
+    expect(head.headers.get("x-quota")).toBeDefined();
+  });
+
+  test("words of the policy go before those of the service", async () => {
+    const { clusters } = service(() => ({ ...over, rawBody: Buffer.from("its own") }));
+    const { layer } = layerOf([{ global, limits: [counted()] }], clusters);
+    expect((await ask(layer).promised)?.body).toBe("slow down");
+  });
+
+  // prettier-ignore
+  test.each<[string, MessageInitShape<typeof RateLimitResponseSchema>, number | undefined, string | undefined]>([ // what it says, answered, retry-after
+    ["nothing",                          {},                                                                                        500,       undefined],
+    ["over, and nothing else",           { overallCode: Code.OVER_LIMIT },                                                          429,       "60"],
+    ["over, of descriptors not asked for", { overallCode: Code.OVER_LIMIT, statuses: [{ code: Code.OK }, { code: Code.OVER_LIMIT }] }, 429,    "60"],
+    ["a time that has passed",           { ...over, statuses: [{ code: Code.OVER_LIMIT, durationUntilReset: { seconds: -5n } }] },  429,       "1"],
+    ["one is over, but all is well",     { overallCode: Code.OK, statuses: [{ code: Code.OVER_LIMIT }] },                           undefined, undefined],
+  ])("says %s", async (_what, answer, status, retryAfter) => {
+    const { clusters } = service(() => answer);
+    const { layer } = layerOf([{ global: { ...global, deniesOnError: true }, limits: [counted()] }], clusters);
+    const reply = await ask(layer).promised;
+    expect([reply?.status, reply?.headers?.get("retry-after")]).toEqual([status, retryAfter]);
+  });
+
+  test("is asked without counting where the answer tells the cost, which is charged afterwards", async () => {
+    let remaining = 1;
+    const { asked, clusters } = service(() => ({
+      overallCode: Code.OK,
+      statuses: [{ code: Code.OK, currentLimit: { requestsPerUnit: 2 }, limitRemaining: remaining }],
+    }));
+    const { layer } = layerOf([{ global, limits: [counted({ cost: { responseHeader: "x-tokens" } })] }], clusters);
+    const { exchange, promised } = ask(layer);
+    expect(await promised).toBeUndefined();
+    expect(asked.flatMap(({ descriptors }) => descriptors.map(hitsOf))).toEqual([0n]);
+    exchange.response = { status: 200, headers: new Headers(["x-tokens", "700"]) };
+    layer?.onEnd?.(exchange, anEnd());
+    await new Promise(setImmediate);
+    expect(asked[1]?.hitsAddend).toBe(700);
+    remaining = 0;
+    expect((await ask(layer).promised)?.status).toBe(429);
+  });
+
+  test("units up to a year ride along", async () => {
+    const { asked, clusters } = service(() => ({ overallCode: Code.OK }));
+    const rates = [1, 7, 30, 365].map((days) => ({ requests: 1, perMs: String(days * 86_400_000) }));
+    await ask(layerOf([{ global, limits: [counted({ rates })] }], clusters).layer).promised;
+    expect(asked[0]?.descriptors.map(({ limit: own }) => own?.unit)).toEqual([4, 7, 5, 6]);
+  });
+
   test("is not asked when a local limit refuses", () => {
     const { asked, clusters } = service(() => ({ overallCode: Code.OK }));
     const local = limit({ rates: [{ requests: 1, perMs: "60000" }], cost: { value: 5 } });
@@ -325,8 +456,11 @@ test.each([ // policy, what is said
   [{ limits: [limit({ scope: "GLOBAL" })] },                                    "policies[0].limits[0].scope: GLOBAL needs a rate limit service"],
   [{ limits: [limit({ rates: [] })] },                                          "policies[0].limits[0].rates: must not be empty"],
   [{ limits: [limit({ rates: [{ requests: 0, perMs: "1000" }] })] },            "rates[0].requests: must be at least 1"],
+  [{ limits: [limit({ match: [{ when: ["request.path"] }] })] },                "limits[0].match[0].when[0]: \"request.path\": it comes to a string, bool is wanted"],
+  [{ limits: [limit({ key: [{ expression: "response.code" }] })] },             "limits[0].key[0].expression"],
+  [{ limits: [limit({ cost: { requestExpression: "'a'" } })] },                 "limits[0].cost.request_expression"],
   [{ limits: [limit({ key: [{}] })] },                                          "key[0]: names nothing"],
-  [{ limits: [limit({ match: [{ permissions: [], principals: [{ any: true }] }] })] }, "match[0].permissions: must not be empty"],
+  [{ limits: [limit({ match: [{ policy: { permissions: [], principals: [{ any: true }] } }] })] }, "match[0].policy.permissions: must not be empty"],
 ])("refused: %j", (policy, message) => {
   expect(layerOf([policy]).problems.join()).toContain(message);
 });

@@ -11,11 +11,6 @@ import {
   type RateLimitFilter,
   type RateLimitPolicy,
 } from "#shared/proto/gen/ambit/policy/v1alpha1/rate_limit_filter_pb.js";
-import {
-  RateLimitResponse_Code as Code,
-  RateLimitResponse_RateLimit_Unit as Unit,
-  type RateLimitResponse,
-} from "#shared/proto/gen/envoy/service/ratelimit/v3/rls_pb.js";
 import { UriTemplateMatchConfigSchema } from "#shared/proto/gen/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js";
 import { TypedStructSchema } from "#shared/proto/gen/xds/type/v3/typed_struct_pb.js";
 import type { Exchange, LocalReply } from "#waypoint/http/exchange.ts";
@@ -23,10 +18,12 @@ import type { ResponseHead } from "#waypoint/http/streams.ts";
 import type { Layer, LayerContext, LayerKind, LayerResult } from "#waypoint/layers/layer.ts";
 import { recordMetadata } from "#waypoint/layers/metadata.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
+import type { ExchangeEnd } from "#waypoint/telemetry/observers.ts";
 import type { Allowance } from "./allowance.ts";
-import { compileLimit, isAdmitted, readCost, type CompiledLimit, type CompiledRate, type Count } from "./limit.ts";
+import { GlobalCounting } from "./global-counting.ts";
+import { compileLimit, isAdmitted, type CompiledLimit, type CompiledRate, type Count } from "./limit.ts";
 import { limitedReply, tellStandings, type Limited, type Standing } from "./policy-response.ts";
-import { askService } from "./service-client.ts";
+import { addRequestHeaders, answerBody, answerHeaders, type ToldHeaders } from "./service-answer.ts";
 
 /** Dynamic metadata and log fields are written under this name. */
 const metadataName = "ambit.rate_limit";
@@ -36,10 +33,8 @@ export const rateLimitPolicyLayer: LayerKind = {
   compile(name, any, context) {
     const config = read(any, context.problem);
     if (config === undefined || config.policies.length === 0) return undefined;
-    const policies = config.policies.map((policy, index) =>
-      compilePolicy(policy, `policies[${index}]`, context.problem),
-    );
-    return new RateLimitPolicyLayer(name, policies, context);
+    const policies = config.policies.map((policy, index) => compilePolicy(policy, `policies[${index}]`, context));
+    return new RateLimitPolicyLayer(name, policies);
   },
 };
 
@@ -63,20 +58,24 @@ interface CompiledPolicy {
   /** Undefined: every route. */
   readonly routes: ReadonlySet<string> | undefined;
   readonly limits: readonly CompiledLimit[];
+  readonly global: GlobalCounting;
 }
 
-function compilePolicy(config: RateLimitPolicy, path: string, problem: Problem): CompiledPolicy {
+function compilePolicy(config: RateLimitPolicy, path: string, context: LayerContext): CompiledPolicy {
+  const { facts, problem } = context;
   if (config.response === undefined) problem(`${path}.response`, "is missing");
   const limits = config.limits.map((limit, index) => {
     const at = `${path}.limits[${index}]`;
-    const compiled = compileLimit(limit, config.name, at, problem);
+    const compiled = compileLimit(limit, config.name, { path: at, facts, problem });
     if (compiled.isGlobal && config.global === undefined) problem(`${at}.scope`, "GLOBAL needs a rate limit service");
-    if (compiled.isGlobal && compiled.responseCostHeader !== undefined) {
-      problem(`${at}.cost`, "the cost of an answer is counted by LOCAL limits only");
-    }
     return compiled;
   });
-  return { config, routes: config.routes.length === 0 ? undefined : new Set(config.routes), limits };
+  return {
+    config,
+    routes: config.routes.length === 0 ? undefined : new Set(config.routes),
+    limits,
+    global: new GlobalCounting(config, context),
+  };
 }
 
 /** Routes are named by the object they come from, and where one rule is meant, by their own name too. */
@@ -86,176 +85,193 @@ function isOfRoute(routes: ReadonlySet<string>, { route }: Exchange): boolean {
   return routes.has(facts.config) || routes.has(`${facts.config}#${route.name}`);
 }
 
+/** What one policy counts of one request. */
+interface Counted {
+  readonly policy: CompiledPolicy;
+  readonly counts: readonly Count[];
+}
+
+interface Told {
+  readonly style: Response_StandardHeaders;
+  readonly standings: readonly Standing[];
+}
+
 /** What is to be told or charged when the answer comes. */
 interface Pending {
-  readonly told: readonly { readonly style: Response_StandardHeaders; readonly standings: readonly Standing[] }[];
-  readonly charges: readonly Count[];
+  readonly told: readonly Told[];
+  /** What rate limit services want told. */
+  readonly headers: ToldHeaders;
+  readonly charges: readonly { readonly policy: CompiledPolicy; readonly count: Count }[];
+}
+
+/** What rate limit services said to a request that passes. */
+interface Said {
+  readonly standings: Map<CompiledPolicy, readonly Standing[]>;
+  readonly headers: (readonly [name: string, value: string])[];
 }
 
 class RateLimitPolicyLayer implements Layer {
   readonly name: string;
   readonly #policies: readonly CompiledPolicy[];
-  readonly #context: LayerContext;
   readonly #pending = new WeakMap<Exchange, Pending>();
 
-  constructor(name: string, policies: readonly CompiledPolicy[], context: LayerContext) {
+  constructor(name: string, policies: readonly CompiledPolicy[]) {
     this.name = name;
     this.#policies = policies;
-    this.#context = context;
   }
 
   onRequest(exchange: Exchange): LayerResult | Promise<LayerResult> {
-    let counted: { policy: CompiledPolicy; counts: readonly Count[] }[] | undefined;
-    let asksService = false;
-    for (const policy of this.#policies) {
-      if (policy.routes !== undefined && !isOfRoute(policy.routes, exchange)) continue;
-      const counts: Count[] = [];
-      for (const limit of policy.limits) {
-        if (limit.exceptRoutes !== undefined && isOfRoute(limit.exceptRoutes, exchange)) continue;
-        const count = limit.count(exchange);
-        if (count === undefined) continue;
-        counts.push(count);
-        if (limit.isGlobal) asksService = true;
-      }
-      if (counts.length > 0) (counted ??= []).push({ policy, counts });
-    }
+    // Not when the request came: layers before this one may have kept it waiting.
+    const nowMs = performance.now();
+    const counted = this.#count(exchange, nowMs);
     if (counted === undefined) return undefined;
-    const nowMs = exchange.startedMs;
     for (const { policy, counts } of counted) {
+      if (policy.config.shadow) continue;
       const exhausted = counts.find((count) => !count.limit.isGlobal && !isAdmitted(count, nowMs));
       if (exhausted === undefined) continue;
+      exhausted.limit.counts.count("limited");
       const limited = localStanding(policy, exhausted, nowMs);
-      const reply = this.#limit(exchange, policy, exhausted.limit, limited, [limited]);
-      if (reply !== undefined) return reply;
+      return this.#limit(exchange, policy, { limited, standings: [limited], headers: [], body: undefined });
     }
+    let asksService = false;
     for (const { policy, counts } of counted) {
-      for (const { limit, allowances, cost } of counts) {
-        if (limit.isGlobal) continue;
-        for (const each of allowances) each.take(nowMs, cost);
-        if (!policy.config.shadow) limit.counts.count("ok");
+      for (const count of counts) {
+        if (count.limit.isGlobal) asksService = true;
+        else take(exchange, policy, count, nowMs);
       }
     }
-    if (asksService) return this.#askServices(exchange, counted);
-    this.#keep(exchange, counted, []);
+    if (asksService) return this.#askServices(exchange, counted, nowMs);
+    this.#keep(exchange, counted, nowMs, undefined);
     return undefined;
   }
 
-  /** One question for each policy and cost, with everything that is counted globally. */
-  async #askServices(
-    exchange: Exchange,
-    counted: readonly { readonly policy: CompiledPolicy; readonly counts: readonly Count[] }[],
-  ): Promise<LayerResult> {
-    const standings: Standing[] = [];
+  /** Undefined where no limit counts the request. */
+  #count(exchange: Exchange, nowMs: number): readonly Counted[] | undefined {
+    let counted: Counted[] | undefined;
+    for (const policy of this.#policies) {
+      if (policy.routes !== undefined && !isOfRoute(policy.routes, exchange)) continue;
+      let counts: Count[] | undefined;
+      for (const limit of policy.limits) {
+        if (limit.exceptRoutes !== undefined && isOfRoute(limit.exceptRoutes, exchange)) continue;
+        const count = limit.count(exchange, nowMs);
+        if (count !== undefined) (counts ??= []).push(count);
+      }
+      if (counts !== undefined) (counted ??= []).push({ policy, counts });
+    }
+    return counted;
+  }
+
+  async #askServices(exchange: Exchange, counted: readonly Counted[], nowMs: number): Promise<LayerResult> {
+    const said: Said = { standings: new Map(), headers: [] };
     for (const { policy, counts } of counted) {
-      const global = counts.filter(({ limit, cost }) => limit.isGlobal && cost > 0);
-      for (const cost of new Set(global.map((count) => count.cost))) {
-        const asked = global
-          .filter((count) => count.cost === cost)
-          .flatMap((count) => count.rates.map((rate) => ({ count, rate })));
-        const reply = await this.#ask(exchange, policy, asked, cost, standings);
-        if (reply !== undefined) return reply;
+      const global = counts.filter(({ limit }) => limit.isGlobal);
+      if (global.length === 0) continue;
+      const { config } = policy;
+      const verdict = await policy.global.ask(global, exchange.connection);
+      switch (verdict.kind) {
+        case "error":
+          if (config.global?.deniesOnError === true && !config.shadow) {
+            return serviceError(config.global.errorStatus || 500);
+          }
+          break;
+        case "over": {
+          verdict.limit.counts.count(config.shadow ? "shadow" : "limited");
+          if (config.shadow) {
+            tellShadow(exchange, policy, verdict.limit);
+            break;
+          }
+          const { standing, standings, response } = verdict;
+          return this.#limit(exchange, policy, {
+            limited: { ...standing, policy: config.name, retrySeconds: standing.resetSeconds },
+            standings,
+            headers: answerHeaders(response),
+            body: answerBody(response),
+          });
+        }
+        case "ok":
+          said.standings.set(policy, verdict.standings);
+          if (verdict.response === undefined) break;
+          addRequestHeaders(verdict.response, exchange.request.headers);
+          said.headers.push(...answerHeaders(verdict.response));
       }
     }
-    this.#keep(exchange, counted, standings);
+    this.#keep(exchange, counted, nowMs, said);
     return undefined;
   }
 
-  async #ask(
-    exchange: Exchange,
-    policy: CompiledPolicy,
-    asked: readonly { readonly count: Count; readonly rate: CompiledRate }[],
-    cost: number,
-    standings: Standing[],
-  ): Promise<LayerResult> {
-    const { global, name, shadow } = policy.config;
-    if (global === undefined) return undefined;
-    let response: RateLimitResponse;
-    try {
-      response = await askService(
-        this.#context.clusters,
-        { cluster: global.cluster, authority: undefined, timeoutMs: global.timeoutMs },
-        {
-          domain: global.domain,
-          descriptors: asked.map(({ count, rate }) => descriptorOf(name, count, rate)),
-          hitsAddend: cost,
-        },
-        exchange.connection,
-      );
-    } catch (thrown) {
-      this.#context.log.debug({ policy: name, error: explain(thrown) }, "rate limit service cannot be asked");
-      for (const { count } of asked) count.limit.counts.count("error");
-      return global.deniesOnError && !shadow ? serviceError(global.errorStatus || 500) : undefined;
-    }
-    const own = asked.map(({ count, rate }, index) => globalStanding(count, rate, response, index));
-    standings.push(...own);
-    if (response.overallCode !== Code.OVER_LIMIT) {
-      for (const { count } of asked) count.limit.counts.count("ok");
-      return undefined;
-    }
-    // A service that says "over" without saying which: the first.
-    const over = Math.max(
-      0,
-      asked.findIndex((_, index) => response.statuses[index]?.code === Code.OVER_LIMIT),
-    );
-    const [exhausted, standing] = [asked[over], own[over]];
-    if (exhausted === undefined || standing === undefined) return undefined;
-    const limited: Limited = { ...standing, policy: name, retrySeconds: standing.resetSeconds };
-    return this.#limit(exchange, policy, exhausted.count.limit, limited, own);
-  }
-
-  /** The answer to a request over a limit; undefined where the policy only watches. */
+  /** The answer to a request over a limit. */
   #limit(
     exchange: Exchange,
     { config }: CompiledPolicy,
-    limit: CompiledLimit,
-    limited: Limited,
-    standings: readonly Standing[],
+    {
+      limited,
+      standings,
+      headers,
+      body,
+    }: {
+      readonly limited: Limited;
+      readonly standings: readonly Standing[];
+      readonly headers: ToldHeaders;
+      readonly body: Buffer | undefined;
+    },
   ): LocalReply | undefined {
-    limit.counts.count(config.shadow ? "shadow" : "limited");
-    recordMetadata(exchange, metadataName, {
-      [config.shadow ? "would_limit" : "limited"]: `${config.name}/${limited.limit}`,
-    } satisfies JsonObject);
-    if (config.shadow || config.response === undefined) return undefined;
-    this.#pending.set(exchange, {
-      told: [{ style: config.response.standardHeaders, standings }],
-      charges: [],
-    });
-    return limitedReply(config.response, limited);
+    recordMetadata(exchange, metadataName, { limited: `${config.name}/${limited.limit}` } satisfies JsonObject);
+    // A configuration without an answer has been refused.
+    if (config.response === undefined) return undefined;
+    const told = [{ style: config.response.standardHeaders, standings }];
+    this.#pending.set(exchange, { told, headers, charges: [] });
+    return limitedReply(config.response, limited, body);
   }
 
-  #keep(
-    exchange: Exchange,
-    counted: readonly { readonly policy: CompiledPolicy; readonly counts: readonly Count[] }[],
-    global: readonly Standing[],
-  ): void {
-    const nowMs = exchange.startedMs;
-    let told: { style: Response_StandardHeaders; standings: readonly Standing[] }[] | undefined;
-    let charges: Count[] | undefined;
+  #keep(exchange: Exchange, counted: readonly Counted[], nowMs: number, said: Said | undefined): void {
+    let told: Told[] | undefined;
+    let charges: { policy: CompiledPolicy; count: Count }[] | undefined;
     for (const { policy, counts } of counted) {
       const style = policy.config.response?.standardHeaders ?? Response_StandardHeaders.OFF;
       if (style !== Response_StandardHeaders.OFF) {
         const local = counts.filter(({ limit }) => !limit.isGlobal).map((count) => localStanding(policy, count, nowMs));
-        (told ??= []).push({ style, standings: [...local, ...global] });
+        (told ??= []).push({ style, standings: [...local, ...(said?.standings.get(policy) ?? [])] });
       }
-      for (const count of counts) if (count.limit.responseCostHeader !== undefined) (charges ??= []).push(count);
+      for (const count of counts) if (count.limit.costAfter !== undefined) (charges ??= []).push({ policy, count });
     }
-    if (told !== undefined || charges !== undefined) {
-      this.#pending.set(exchange, { told: told ?? [], charges: charges ?? [] });
+    const headers = said?.headers ?? [];
+    if (told !== undefined || charges !== undefined || headers.length > 0) {
+      this.#pending.set(exchange, { told: told ?? [], headers, charges: charges ?? [] });
     }
   }
 
   onResponse(exchange: Exchange, { headers }: ResponseHead): void {
-    for (const { style, standings } of this.#pending.get(exchange)?.told ?? [])
-      tellStandings(style, standings, headers);
+    const pending = this.#pending.get(exchange);
+    if (pending === undefined) return;
+    for (const { style, standings } of pending.told) tellStandings(style, standings, headers);
+    for (const [name, value] of pending.headers) headers.append(name, value);
   }
 
-  onEnd(exchange: Exchange): void {
-    for (const { limit, allowances } of this.#pending.get(exchange)?.charges ?? []) {
-      const cost = readCost(exchange.response?.headers.get(limit.responseCostHeader ?? ""));
-      if (cost !== undefined) for (const each of allowances) each.charge(performance.now(), cost);
+  onEnd(exchange: Exchange, end: ExchangeEnd): void {
+    for (const { policy, count } of this.#pending.get(exchange)?.charges ?? []) {
+      const cost = count.limit.costAfter?.(exchange, end);
+      if (cost === undefined || cost === 0) continue;
+      if (count.limit.isGlobal) policy.global.charge(count, cost, exchange.connection);
+      else for (const each of count.allowances) each.charge(performance.now(), cost);
     }
   }
 }
+
+/** Counts a request that passes. Where a policy only watches, it may be over its limits: then it is charged nothing. */
+function take(exchange: Exchange, policy: CompiledPolicy, count: Count, nowMs: number): void {
+  const { limit, allowances, cost } = count;
+  if (policy.config.shadow && !isAdmitted(count, nowMs)) {
+    limit.counts.count("shadow");
+    tellShadow(exchange, policy, limit);
+    return;
+  }
+  for (const each of allowances) each.take(nowMs, cost);
+  limit.counts.count("ok");
+}
+
+const tellShadow = (exchange: Exchange, { config }: CompiledPolicy, limit: CompiledLimit): void => {
+  recordMetadata(exchange, metadataName, { would_limit: `${config.name}/${limit.name}` } satisfies JsonObject);
+};
 
 const serviceError = (status: number): LocalReply => ({
   status,
@@ -284,38 +300,5 @@ function localStanding({ config }: CompiledPolicy, { limit, rates, allowances, c
     remaining: Math.max(0, Math.floor(allowance.tokens(nowMs))),
     resetSeconds: Math.ceil(withoutNoise(allowance.untilFillMs(nowMs)) / 1000),
     retrySeconds: Number.isFinite(untilMs) ? untilMs / 1000 : undefined,
-  };
-}
-
-function globalStanding(
-  { limit }: Count,
-  { requests, perMs }: CompiledRate,
-  response: RateLimitResponse,
-  index: number,
-): Standing {
-  const status = response.statuses[index];
-  const perSeconds = Math.ceil(perMs / 1000);
-  return {
-    limit: limit.name,
-    requests: status?.currentLimit?.requestsPerUnit ?? requests,
-    perSeconds,
-    remaining: status?.limitRemaining ?? 0,
-    resetSeconds: Number(status?.durationUntilReset?.seconds ?? perSeconds),
-  };
-}
-
-const units: ReadonlyMap<number, Unit> = new Map([
-  [1000, Unit.SECOND],
-  [60_000, Unit.MINUTE],
-  [3_600_000, Unit.HOUR],
-  [86_400_000, Unit.DAY],
-]);
-
-/** The limit rides along, so that a service needs no configuration of its own to count it. */
-function descriptorOf(policy: string, { limit, entries }: Count, { requests, perMs }: CompiledRate) {
-  const unit = units.get(perMs);
-  return {
-    entries: [{ key: "limit", value: `${policy}/${limit.name}` }, ...entries],
-    ...(unit === undefined ? {} : { limit: { requestsPerUnit: requests, unit: unit as number } }),
   };
 }

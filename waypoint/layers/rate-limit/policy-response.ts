@@ -23,7 +23,10 @@ export interface Limited extends Standing {
   readonly retrySeconds: number | undefined;
 }
 
-export function limitedReply(response: Response, limited: Limited): LocalReply {
+const defaultBody = "local_rate_limited";
+
+/** @param said what a rate limit service wants the caller to read: where the policy has no words of its own */
+export function limitedReply(response: Response, limited: Limited, said: Buffer | undefined): LocalReply {
   const headers = new Headers(["content-type", response.contentType || "text/plain"]);
   headers.append("x-envoy-ratelimited", "true");
   for (const [name, value] of Object.entries(response.headers)) headers.set(name.toLowerCase(), value);
@@ -32,7 +35,7 @@ export function limitedReply(response: Response, limited: Limited): LocalReply {
   }
   return {
     status: response.status,
-    body: response.body,
+    body: response.body === "" ? (said ?? defaultBody) : response.body,
     headers,
     details: `rate_limited[${limited.policy}/${limited.limit}]`,
     flag: "RL",

@@ -8,6 +8,12 @@ export interface RateLimitSeries {
   readonly results: Readonly<Record<RateLimitResult, number>>;
   /** Keys that made room for others. */
   readonly evictions: number;
+  /** Keys now in memory. */
+  readonly keys: number;
+}
+
+interface Keys {
+  readonly size: number;
 }
 
 export class RateLimitCounts implements RateLimitSeries {
@@ -15,6 +21,7 @@ export class RateLimitCounts implements RateLimitSeries {
   readonly limit: string;
   readonly results: Record<RateLimitResult, number> = { ok: 0, limited: 0, shadow: 0, error: 0 };
   evictions = 0;
+  #keys: WeakRef<Keys> | undefined;
 
   constructor(policy: string, limit: string) {
     this.policy = policy;
@@ -23,6 +30,15 @@ export class RateLimitCounts implements RateLimitSeries {
 
   count(result: RateLimitResult): void {
     this.results[result]++;
+  }
+
+  get keys(): number {
+    return this.#keys?.deref()?.size ?? 0;
+  }
+
+  /** Of the configuration that came last. */
+  keepsKeysIn(keys: Keys): void {
+    this.#keys = new WeakRef(keys);
   }
 
   evicted(): void {

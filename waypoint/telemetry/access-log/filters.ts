@@ -1,5 +1,6 @@
 /** Which requests and connections are logged. */
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
+import { allAttributes } from "#shared/expressions/vocabularies.ts";
 import { AccessLogType as LogType } from "#shared/proto/gen/envoy/data/accesslog/v3/accesslog_pb.js";
 import {
   ComparisonFilter_Op as Op,
@@ -15,8 +16,8 @@ import { compileHeader } from "#waypoint/matching/header-matcher.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import { compileMetadata } from "#waypoint/matching/value-matcher.ts";
 import { longFlags } from "#waypoint/routing/long-flags.ts";
-import type { NodeFacts } from "#waypoint/telemetry/expression/attributes.ts";
-import { compileExpression } from "#waypoint/telemetry/expression/compile-expression.ts";
+import type { NodeFacts } from "#waypoint/expressions/attributes.ts";
+import { compileExpression } from "#waypoint/expressions/compile-expression.ts";
 import { grpcStatusOf } from "#waypoint/telemetry/grpc-status.ts";
 import type { Subject } from "#waypoint/telemetry/subject.ts";
 
@@ -94,7 +95,12 @@ export function compileFilter(filter: AccessLogFilter, path: string, context: Fi
         problem(`${path}.extension_filter`, `"${specifier.value.name}" is not known; an expression is`);
         return never;
       }
-      const test = compileExpression(found.expression, node, `${path}.extension_filter.expression`, problem);
+      const test = compileExpression(
+        found.expression,
+        { node, vocabulary: allAttributes },
+        `${path}.extension_filter.expression`,
+        problem,
+      );
       return (subject) => test(subject) === true;
     }
     case "traceableFilter":

@@ -1,9 +1,10 @@
 /** What users change about metrics: the configuration of Istio's stats filter (`stats.PluginConfig`), as a structure. */
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
+import { allAttributes } from "#shared/expressions/vocabularies.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
-import type { NodeFacts } from "#waypoint/telemetry/expression/attributes.ts";
-import { compileExpression } from "#waypoint/telemetry/expression/compile-expression.ts";
-import { asText } from "#waypoint/telemetry/expression/values.ts";
+import type { NodeFacts } from "#waypoint/expressions/attributes.ts";
+import { compileExpression } from "#waypoint/expressions/compile-expression.ts";
+import { asText } from "#waypoint/expressions/values.ts";
 import type { Subject } from "#waypoint/telemetry/subject.ts";
 import type { Labels } from "./labelled-family.ts";
 import { metricNames, type MetricName } from "./traffic-families.ts";
@@ -89,7 +90,7 @@ function addChange(metric: JsonObject, at: string, { node, problem, reads, chang
   for (const [label, expression] of Object.entries(recordOf(metric["dimensions"]))) {
     if (!/^[a-zA-Z_][a-zA-Z0-9_]*$/.test(label)) problem(`${at}.dimensions`, `"${label}" is no name of a label`);
     const text = typeof expression === "string" ? expression : "";
-    const read = compileExpression(text, node, `${at}.dimensions["${label}"]`, problem);
+    const read = compileExpression(text, { node, vocabulary: allAttributes }, `${at}.dimensions["${label}"]`, problem);
     added.set(label, reads.length);
     reads.push((subject) => asText(read(subject)) ?? "unknown");
   }

@@ -55,6 +55,19 @@ export function observeProxy(registry: MetricsRegistry, clusters: ClusterList): 
     ),
   );
   registry.add(
+    readFamily("gauge", "istio_rate_limit_keys", "Keys of a limit that are counted at the moment", () =>
+      [...rateLimitSeries()].map(({ policy, limit, keys }) =>
+        sample(
+          [
+            ["policy", policy],
+            ["limit", limit],
+          ],
+          keys,
+        ),
+      ),
+    ),
+  );
+  registry.add(
     readFamily("counter", "ambit_authorization_verdicts", "The total number of verdicts of authorization filters", () =>
       [...rbacSeries()].map(({ result, policy, count }) =>
         sample(

@@ -7,7 +7,7 @@ import {
   Status_StatusCode as Status,
 } from "#shared/proto/gen/opentelemetry/proto/trace/v1/trace_pb.js";
 import type { Exchange } from "#waypoint/http/exchange.ts";
-import type { NodeFacts } from "#waypoint/telemetry/expression/attributes.ts";
+import type { NodeFacts } from "#waypoint/expressions/attributes.ts";
 import { grpcStatusOf } from "#waypoint/telemetry/grpc-status.ts";
 import type { ExchangeEnd, ExchangeObserver } from "#waypoint/telemetry/observers.ts";
 import type { Peers } from "#waypoint/telemetry/peers.ts";

@@ -8,7 +8,7 @@ import type { HttpConnectionManager_Tracing } from "#shared/proto/gen/envoy/exte
 import type { UuidRequestIdConfig } from "#shared/proto/gen/envoy/extensions/request_id/uuid/v3/uuid_pb.js";
 import type { Percent } from "#shared/proto/gen/envoy/type/v3/percent_pb.js";
 import type { LayerContext } from "#waypoint/layers/layer.ts";
-import type { NodeFacts } from "#waypoint/telemetry/expression/attributes.ts";
+import type { NodeFacts } from "#waypoint/expressions/attributes.ts";
 import type { Peers } from "#waypoint/telemetry/peers.ts";
 import { compileCollector, type Collector } from "./collector.ts";
 import { compileTags } from "./custom-tags.ts";

@@ -41,6 +41,13 @@ const world = (...policies: readonly KubeObject[]): readonly KubeObject[] => [
   }),
   service("shop/a", { selector: { app: "a" } }),
   service("shop/b", { clusterIP: "10.96.0.2", selector: { app: "b" } }),
+  object(
+    "v1",
+    "Service",
+    "shop/alone",
+    { spec: { clusterIP: "10.96.0.3", ports: [{ port: 80 }] } },
+    { labels: { "istio.io/use-waypoint": "none" } },
+  ),
   object(`${gatewayApi}/v1`, "HTTPRoute", "shop/r", {
     spec: {
       parentRefs: [{ group: "", kind: "Service", name: "a" }],
@@ -68,6 +75,11 @@ const [gateway, ofA, ofB] = [target("Gateway", "waypoint"), target("Service", "a
 const gatewayClass = target("GatewayClass", "istio-waypoint");
 const [route, rule] = [target("HTTPRoute", "r"), target("HTTPRoute", "r", "one")];
 
+const bothOf = (name: string): KubeObject =>
+  object("policy.ambit.dev/v1alpha1", "RateLimitPolicy", `shop/${name}`, {
+    spec: { targetRefs: [rule, route], ...limits("x") },
+  });
+
 // prettier-ignore
 test.each<[string, readonly KubeObject[], readonly string[]]>([ // why, policies, what counts on service a
   ["every level that is attached counts",         [policy("g", gateway, limits("x")), policy("s", ofA, limits("y")), policy("r", route, limits("z"))], ["g: x", "s: y", "r[r]: z"]],
@@ -76,6 +88,7 @@ test.each<[string, readonly KubeObject[], readonly string[]]>([ // why, policies
   ["a narrower limit of the name replaces",       [policy("g", gateway, limits("x", "y")), policy("s", ofA, limits("x"))],               ["g: y", "s: x"]],
   ["but for its own routes only",                 [policy("s", ofA, limits("x", "y")), policy("r", route, limits("x"))],                 ["s: x except r, y", "r[r]: x"]],
   ["one rule of a route",                         [policy("s", ofA, limits("x")), policy("r", rule, limits("x"))],                       ["s: x except r#shop.r.one", "r[r#shop.r.one]: x"]],
+  ["a route and a rule of it in one policy count once", [bothOf("r")],                                                                 ["r[r]: x"]],
   ["overrides win by name",                       [policy("g", gateway, { overrides: limits("x") }), policy("s", ofA, limits("x", "y"))], ["g: x", "s: y"]],
   ["atomic overrides win altogether",             [policy("g", gateway, { overrides: { ...limits("x"), strategy: "Atomic" } }), policy("s", ofA, limits("y"))], ["g: x"]],
   ["defaults lose by name",                       [policy("g", gateway, { defaults: limits("x", "y") }), policy("s", ofA, limits("x"))],  ["g: y", "s: x"]],
@@ -89,7 +102,7 @@ test.each<[string, readonly KubeObject[], readonly string[]]>([ // why, policies
 
 describe("what its status says", () => {
   const conditions = (served: Served, name: string): readonly string[] =>
-    served.conditions("RateLimitPolicy", `shop/${name}`);
+    served.conditions("RateLimitPolicy", `shop/${name}`).filter((each) => !each.startsWith("Programmed"));
 
   // prettier-ignore
   test.each<[string, KubeObject, string]>([ // why, policy, condition
@@ -98,10 +111,22 @@ describe("what its status says", () => {
     ["a rule of it",                   policy("p", rule, limits("x")),                                   "Accepted=True/Accepted"],
     ["no such rule",                   policy("p", target("HTTPRoute", "r", "two"), limits("x")),        "Accepted=False/TargetNotFound"],
     ["no such route",                  policy("p", target("GRPCRoute", "r"), limits("x")),               "Accepted=False/TargetNotFound"],
+    ["a service without a waypoint",   policy("p", target("Service", "alone"), limits("x")),             "Accepted=False/UnsupportedValue"],
     ["no such service",                policy("p", target("Service", "c"), limits("x")),                 "Accepted=False/TargetNotFound"],
     ["a class from another namespace", policy("p", gatewayClass, limits("x")),                           "Accepted=False/Invalid"],
   ])("%s", (_why, each, expected) => {
     expect(conditions(serve(world(each)), "p")).toEqual([expected]);
+  });
+
+  test("in whose configuration it is", () => {
+    const programmed = (...ref: Parameters<typeof target>): string =>
+      serve(world(policy("p", target(...ref), limits("x"))))
+        .conditions("RateLimitPolicy", "shop/p")
+        .filter((each) => each.startsWith("Programmed"))
+        .join();
+    expect(programmed("Service", "a")).toBe("Programmed=True/Programmed");
+    expect(programmed("Service", "alone")).toBe("Programmed=False/UnsupportedValue");
+    expect(programmed("HTTPRoute", "r", "one")).toBe("Programmed=True/Programmed");
   });
 
   test("the younger of two that say the same", () => {

@@ -87,8 +87,12 @@ function attachmentsOf(
     if (level < 3) best = best === undefined || level > best ? level : best;
     else routes.set(level, [...(routes.get(level) ?? []), routeName(policy, target)]);
   }
-  // What holds for the whole chain holds for its routes.
+  // What holds for the whole chain holds for its routes, and what holds for a route for its rules: nothing counts twice.
   if (best !== undefined) return [{ policy, level: best, routes: [] }];
+  const whole = new Set(routes.get(3));
+  const rules = (routes.get(4) ?? []).filter((name) => !whole.has(name.slice(0, name.indexOf("#"))));
+  if (rules.length > 0) routes.set(4, rules);
+  else routes.delete(4);
   return [...routes].map(([level, names]) => ({ policy, level, routes: names }));
 }
 

@@ -1,4 +1,4 @@
-/** Which requests a limit is for, as one policy of Envoy's RBAC. */
+/** Which requests a limit is for: one policy of Envoy's RBAC, and expressions. */
 import type { RequestMatch, TextTest } from "#controlplane/mesh/rate-limit-policy.ts";
 import type { PermissionInit, PolicyScope } from "../security/attributes.ts";
 import { convertRule, type PolicyInit } from "../security/rbac-rules.ts";
@@ -9,15 +9,17 @@ const isOperation = (name: string): boolean =>
   operations.has(name.startsWith("not") ? `${name.charAt(3).toLowerCase()}${name.slice(4)}` : name);
 
 export function matchPolicy(
-  { attributes, headers, queryParams, claims }: RequestMatch,
+  { attributes, headers, queryParams, claims, when }: RequestMatch,
   scope: PolicyScope,
-): PolicyInit {
+): { readonly policy?: PolicyInit; readonly when: string[] } {
+  const isOnlyWhen = attributes.size + headers.length + queryParams.length + claims.length === 0;
+  if (isOnlyWhen && when.length > 0) return { when: [...when] };
   const written = [...attributes];
   const rule = {
     from: [new Map(written.filter(([name]) => !isOperation(name)))],
     to: [new Map(written.filter(([name]) => isOperation(name)))],
-    when: claims.map(({ name, values }) => ({
-      key: `request.auth.claims[${name.split(".").join("][")}]`,
+    when: claims.map(({ path, values }) => ({
+      key: `request.auth.claims[${path.join("][")}]`,
       values,
       notValues: [],
     })),
@@ -27,10 +29,13 @@ export function matchPolicy(
   const { permissions = [], principals = [] } = policy ?? {};
   const tests = [...headers.map(headerTest), ...queryParams.map(queryTest)];
   return {
-    permissions: permissions.map((each): PermissionInit => ({
-      rule: { case: "andRules", value: { rules: [each, ...tests] } },
-    })),
-    principals,
+    policy: {
+      permissions: permissions.map((each): PermissionInit => ({
+        rule: { case: "andRules", value: { rules: [each, ...tests] } },
+      })),
+      principals,
+    },
+    when: [...when],
   };
 }
 

@@ -133,7 +133,7 @@ function limitInit(context: EnvoyContext, namespace: string, { limit, exceptRout
   };
 }
 
-const replicas = ({ waypoint }: EnvoyContext): number => Math.max(waypoint.serviceAccounts.length, 1);
+const replicas = ({ waypoint }: EnvoyContext): number => Math.max(waypoint.readyReplicas, 1);
 
 /** A share of a number that cannot be divided is the whole number in a time that is so much longer: nothing gets lost. */
 function rateInit({ requests, perMs, burst }: RateWindow, shares: number): RateInit {
@@ -153,6 +153,9 @@ function costInit({ cost }: Limit) {
       return { case: "requestHeader" as const, value: cost.header };
     case "response":
       return { case: "responseHeader" as const, value: cost.header };
+    case "requestExpression":
+    case "responseExpression":
+      return { case: cost.kind, value: cost.cel };
   }
 }
 
@@ -177,6 +180,8 @@ function keySource(source: LimitKey["source"]): NonNullable<KeyInit["source"]> {
       return { case: "jwtClaim", value: { name: [...source.path], issuer: source.issuer } };
     case "literal":
       return { case: "literal", value: source.value };
+    case "expression":
+      return { case: "expression", value: source.cel };
     case "method":
     case "host":
     case "sourcePrincipal":
@@ -224,7 +229,7 @@ function standIn({ policy, body, routes, limits }: PolicyInForce): readonly Http
     limit.match.length + limit.key.length + limit.overrides.length === 0 &&
     limit.cost.kind === "value" &&
     limit.cost.value === 1 &&
-    body.response.body === "local_rate_limited" &&
+    ["", "local_rate_limited"].includes(body.response.body) &&
     body.response.standardHeaders !== "IETF";
   if (!isPlain) return [];
   const { requests, perMs, burst } = window;

@@ -1,6 +1,6 @@
 /** Access logs of a chain: which providers write what, and in which form. */
 import type { JsonObject, MessageInitShape } from "@bufbuild/protobuf";
-import { expressionProblem } from "#shared/expressions/known-attributes.ts";
+import { expressionProblem } from "#shared/expressions/check-expression.ts";
 import type { AccessLogSchema } from "#shared/proto/gen/envoy/config/accesslog/v3/accesslog_pb.js";
 import type { SubstitutionFormatStringSchema } from "#shared/proto/gen/envoy/config/core/v3/substitution_format_string_pb.js";
 import { FileAccessLogSchema } from "#shared/proto/gen/envoy/extensions/access_loggers/file/v3/file_pb.js";

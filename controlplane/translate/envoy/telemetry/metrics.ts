@@ -1,6 +1,6 @@
 /** What users change about Istio's metrics, as the configuration of Istio's stats filter; waypoints count without one, too. */
 import type { JsonObject } from "@bufbuild/protobuf";
-import { expressionProblem } from "#shared/expressions/known-attributes.ts";
+import { expressionProblem } from "#shared/expressions/check-expression.ts";
 import type { MeshTelemetry } from "#controlplane/mesh/mesh-telemetry.ts";
 import type { Telemetry } from "#controlplane/mesh/objects.ts";
 import type { MetricOverride } from "#controlplane/mesh/telemetry.ts";

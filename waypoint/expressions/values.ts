@@ -19,12 +19,29 @@ export class Moment {
   }
 }
 
+/** What is written in braces. */
+export class Table {
+  readonly #values: ReadonlyMap<Value, Value>;
+
+  constructor(values: ReadonlyMap<Value, Value>) {
+    this.#values = values;
+  }
+
+  get size(): number {
+    return this.#values.size;
+  }
+
+  get(key: Value): Value {
+    return this.#values.get(key);
+  }
+}
+
 /** Anything that has members by name. */
 export interface Members {
   member(name: string): Value;
 }
 
-export type Value = string | number | boolean | null | Span | Moment | Members | readonly Value[] | undefined;
+export type Value = string | number | boolean | null | Span | Moment | Table | Members | readonly Value[] | undefined;
 
 export const isMembers = (value: Value): value is Members =>
   typeof value === "object" && value !== null && "member" in value;

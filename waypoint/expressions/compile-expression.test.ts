@@ -1,5 +1,6 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
+import { allAttributes } from "#shared/expressions/vocabularies.ts";
 import { anExchange } from "#waypoint/layers/testing.ts";
 import { Headers } from "#waypoint/http/headers.ts";
 import { unknownPeer } from "#waypoint/telemetry/peers.ts";
@@ -18,6 +19,17 @@ function subject(): Subject {
   });
   exchange.flags.add("UF");
   exchange.responseCodeDetails = "rbac_access_denied_matched_policy[none]";
+  exchange.metadata.set("envoy.filters.http.jwt_authn", {
+    token: {
+      iss: "https://issuer",
+      sub: "ann",
+      aud: "books",
+      azp: "app",
+      tier: "gold",
+      quota: 7,
+      realm: { roles: ["user", "admin"] },
+    },
+  });
   exchange.metadata.set("envoy.filters.http.rbac", { shadow: "denied", deep: { list: [1, 2] } });
   const response = { status: 503, headers: new Headers(["x-served-by", "a", "grpc-status", "14"]) };
   exchange.response = response;
@@ -36,7 +48,12 @@ function subject(): Subject {
 
 function evaluate(text: string): unknown {
   const problems: string[] = [];
-  const read = compileExpression(text, node, "at", (_path, message) => void problems.push(message));
+  const read = compileExpression(
+    text,
+    { node, vocabulary: allAttributes },
+    "at",
+    (_path, message) => void problems.push(message),
+  );
   if (problems.length > 0) return problems.join("; ");
   return read(subject());
 }
@@ -84,11 +101,45 @@ describe("expressions", () => {
     ["destination.port", 8080],
     ["-1 + 2", 1],
     ["r'a\\b' == 'a\\\\b'", true],
-    ["1 == '1'", false],
-    ["'a' < 1", undefined],
+    ["1 == 1.0", true],
     ["1 / 0", undefined],
+    ["5 / 2", 2],
+    ["5.0 / 2", 2.5],
+    ["double(5) / 2", 2.5],
+    ["{'gold': 10, 'free': 1}['gold']", 10],
+    ["{'gold': 10}['none']", undefined],
+    ["'gold' in {'gold': 10}", true],
+    ["size({1: 'a', 2: 'b'})", 2],
+    ["[1, 2, 3].exists(x, x > 2)", true],
+    ["[1, 2, 3].all(x, x > 1)", false],
+    ["[1, 2, 3].exists_one(x, x == 2)", true],
+    ["[1, 2, 3].filter(x, x != 2).size()", 2],
+    ["[1, 2].map(x, [3, 4].map(y, x * y))[1][0]", 6],
+    // What decides does so, whatever others come to.
+    ["[1, 0].exists(x, 1 / x > 0)", true],
+    ["[0, 1].exists(x, 1 / x > 5)", undefined],
+    ["request.path.split('?')[0].split('/')[1]", "orders"],
+    ["['a', 'b'].join('-')", "a-b"],
+    ["'a.b.c'.replace('.', '/')", "a/b/c"],
+    ["'abcd'.substring(1, 3)", "bc"],
+    ["'abcd'.substring(1, 30)", undefined],
+    ["'abcd'.indexOf('c')", 2],
+    ["' a '.trim().upperAscii()", "A"],
+    ["timestamp('2026-11-21T19:30:05Z').getHours()", 19],
+    ["timestamp('2026-11-21T19:30:05Z').getDayOfWeek()", 6],
+    ["duration('90m').getHours()", 1],
+    ["source.principal", "cluster.local/ns/shop/sa/frontend"],
+    ["source.namespace", "shop"],
+    ["source.service_account", "shop/frontend"],
+    ["source.ip", "10.0.0.7"],
+    ["request.auth.principal", "https://issuer/ann"],
+    ["'books' in request.auth.audiences", true],
+    ["request.auth.presenter", "app"],
+    ["request.auth.claims['realm'].roles.exists(r, r == 'admin')", true],
+    ["request.auth.claims.tier", "gold"],
+    ["has(request.auth.claims.nothing)", false],
+    ["int(request.auth.claims.quota) * 2", 14],
     ["true ? 1 : 2", 1],
-    ["1 ? 1 : 2", undefined],
     ["timestamp('2020-01-01T00:00:00Z') < request.time", true],
   ])("%s is %p", (text, expected) => {
     expect(evaluate(text)).toEqual(expected);
@@ -111,6 +162,16 @@ describe("expressions", () => {
     expect(evaluate(text)).toMatch(reason);
   });
 
+  test("what an evaluation makes has bounds", () => {
+    const doubled = (times: number): string =>
+      times === 0 ? "request.path" : `(${doubled(times - 1)}).replace('/', 'aaaaaaaa/')`;
+    expect(evaluate(doubled(5))).toEqual(expect.stringContaining("aaaa"));
+    const list = `[${Array.from({ length: 100 }, (_, at) => at).join()}]`;
+    expect(evaluate(`${list}.all(a, ${list}.all(b, a + b >= 0))`)).toBeUndefined();
+    const pieces = Array.from({ length: 400 }, () => "r").join("+");
+    expect(evaluate(`['${"x".repeat(3_000)}'].map(r, ${pieces})[0]`)).toBeUndefined();
+  });
+
   test("whatever is written, it is refused in words or comes to a value", () => {
     const piece = fc.constantFrom(
       "response.code",
@@ -129,6 +190,11 @@ describe("expressions", () => {
       "?",
       ":",
       "request.headers",
+      "{",
+      "}",
+      "x",
+      ".exists(x,",
+      ".split(",
       "-",
       "==",
       ",",

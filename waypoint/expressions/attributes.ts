@@ -1,9 +1,11 @@
 /** Attributes that expressions name, as Envoy and Istio call them: where each is found. */
 import type { JsonValue } from "@bufbuild/protobuf";
-import { peerFields } from "#shared/expressions/known-attributes.ts";
+import { peerFields } from "#shared/expressions/vocabularies.ts";
+import { identityOf } from "#shared/identity/spiffe-id.ts";
 import { hostPort } from "#shared/net/ip.ts";
 import type { SocketAddress } from "#waypoint/http/exchange.ts";
 import type { Headers } from "#waypoint/http/headers.ts";
+import { claimOf, requestPrincipalOf } from "#waypoint/layers/jwt/claims.ts";
 import { pseudoHeader } from "#waypoint/matching/header-matcher.ts";
 import { grpcStatusOf } from "#waypoint/telemetry/grpc-status.ts";
 import type { Peer } from "#waypoint/telemetry/peers.ts";
@@ -33,6 +35,16 @@ const address = (found: SocketAddress | undefined): string | undefined => found 
 
 const headersOf = (headers: Headers | undefined): Members => ({ member: (name) => headers?.get(name.toLowerCase()) });
 
+const auth: Reads = {
+  principal: ({ exchange }) => requestPrincipalOf(exchange),
+  audiences: ({ exchange }) => {
+    const audience = fromJson(claimOf(exchange, ["aud"]));
+    return typeof audience === "string" ? [audience] : audience;
+  },
+  presenter: ({ exchange }) => fromJson(claimOf(exchange, ["azp"])),
+  claims: ({ exchange }) => ({ member: (name) => fromJson(claimOf(exchange, [name])) }),
+};
+
 const request: Reads = {
   path: ofRequest(path),
   url_path: ofRequest((subject) => path(subject).replace(/[?#].*$/s, "")),
@@ -54,6 +66,7 @@ const request: Reads = {
   duration: ({ end }) => end && new Span(end.durationMs),
   size: ofRequest(({ end }) => end?.bytesReceived),
   total_size: ofRequest(({ exchange, end }) => end && end.bytesReceived + sizeOf(exchange.request.headers)),
+  auth: ofRequest((subject) => ({ member: (name) => (Object.hasOwn(auth, name) ? auth[name]?.(subject) : undefined) })),
 };
 
 const response: Reads = {
@@ -110,6 +123,21 @@ const addresses = (of: (subject: Subject) => SocketAddress): Reads => ({
   port: (subject) => of(subject).port,
 });
 
+const sourceIdentity = ({ exchange }: Subject) => identityOf(exchange.connection.peerPrincipal ?? "");
+
+/** Who calls, as the tunnel proves it: as authorization policies write it. */
+const source: Reads = {
+  ...addresses(({ exchange }) => exchange.connection.source),
+  ip: ({ exchange }) => exchange.connection.source.ip,
+  principal: ({ exchange }) => exchange.connection.peerPrincipal?.replace(/^spiffe:\/\//, ""),
+  namespace: (subject) => sourceIdentity(subject)?.namespace,
+  service_account: (subject) => {
+    const identity = sourceIdentity(subject);
+    return identity && `${identity.namespace}/${identity.serviceAccount}`;
+  },
+  workload: ({ exchange }) => exchange.connection.sourceWorkload?.(),
+};
+
 const membersOf = (peer: Peer): Members => ({
   member: (name) => (Object.hasOwn(peer, name) ? some(peer[name as keyof Peer]) : undefined),
 });
@@ -129,8 +157,11 @@ const filterState: Reads = {
 const fixed: Readonly<Record<string, Reads>> = {
   request,
   response,
-  source: addresses(({ exchange }) => exchange.connection.source),
-  destination: addresses(({ exchange }) => exchange.connection.destination),
+  source,
+  destination: {
+    ...addresses(({ exchange }) => exchange.connection.destination),
+    ip: ({ exchange }) => exchange.connection.destination.ip,
+  },
   connection,
   upstream,
   xds,
