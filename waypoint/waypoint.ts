@@ -200,8 +200,10 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
         clock,
         log: logging.scope("ingress"),
         certificate,
+        trustDomainAliases: config.trustDomainAliases,
         identity,
         listener: () => listeners.forTunnels,
+        entry: () => listeners.tunnelEntry,
       });
       ports.hbone = ingress.port;
     }

@@ -6,6 +6,7 @@ import {
   type Cluster,
 } from "#shared/proto/gen/envoy/config/cluster/v3/cluster_pb.js";
 import { HealthStatus } from "#shared/proto/gen/envoy/config/core/v3/health_check_pb.js";
+import { configType } from "#waypoint/layers/config-type.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import { readMs } from "#waypoint/routing/durations.ts";
 import type { OutlierConfig } from "../outlier-detection.ts";
@@ -82,7 +83,14 @@ const supported = [
   "ignoreHealthOnHostRemoval",
   "loadBalancingPolicy",
   "trackClusterStats",
+  "filters",
 ];
+
+/** They tell peers who we are in ways that nobody here relies on. */
+const peerMetadataFilters: ReadonlySet<string> = new Set([
+  "envoy.tcp.metadataexchange.config.MetadataExchange",
+  "envoy.extensions.network_filters.peer_metadata.UpstreamConfig",
+]);
 
 const connectTimeoutDefaultMs = 5_000;
 
@@ -107,6 +115,10 @@ export function compileCluster(cluster: Cluster, readFile: ReadFile, problem: Pr
       problem,
     );
   }
+  cluster.filters.forEach(({ typedConfig }, index) => {
+    const type = typedConfig === undefined ? "" : configType(typedConfig);
+    if (!peerMetadataFilters.has(type)) problem(`filters[${index}]`, `"${type}" is no filter that this proxy knows`);
+  });
   const connectTimeoutMs = readMs(cluster.connectTimeout, "connect_timeout", problem) ?? connectTimeoutDefaultMs;
   if (connectTimeoutMs === 0) problem("connect_timeout", "is not above 0");
   const discovery = compileDiscovery(cluster, problem);
@@ -140,7 +152,8 @@ export function compileCluster(cluster: Cluster, readFile: ReadFile, problem: Pr
 /** What each is right and together is wrong, as Envoy refuses it. */
 function checkTogether(config: ClusterConfig, problem: Problem): void {
   const { discovery, balancing, http, transports } = config;
-  const providesHosts = discovery.kind === "original-dst" || discovery.kind === "dynamic";
+  const providesHosts =
+    discovery.kind === "dynamic" || (discovery.kind === "original-dst" && discovery.alwaysTunnels !== true);
   if (balancing === "cluster-provided" && !providesHosts) {
     problem("lb_policy", `CLUSTER_PROVIDED does not go with a ${discovery.kind} cluster`);
   }

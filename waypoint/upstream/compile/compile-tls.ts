@@ -85,6 +85,7 @@ function compileCertificate(
   const [secret] = secrets;
   if (secret === undefined) return undefined;
   const here = `${path}.tls_certificate_sds_secret_configs[0]`;
+  if (secret.name === ownSecret) return "workload";
   const files = /^file-cert:([^~]+)~([^~]+)$/.exec(secret.name);
   if (files === null) {
     problem(here, unknownSecret(secret));
@@ -128,10 +129,12 @@ function compileValidation(
     case "combinedValidationContext": {
       const here = `${path}.combined_validation_context`;
       const { defaultValidationContext, validationContextSdsSecretConfig } = type.value;
-      const base = fromContext(defaultValidationContext, `${here}.default_validation_context`, readFile, problem);
-      if (validationContextSdsSecretConfig === undefined) return base;
+      const secret = validationContextSdsSecretConfig;
+      const at = `${here}.default_validation_context`;
+      const base = fromContext(defaultValidationContext, at, readFile, problem, secret !== undefined);
+      if (secret === undefined) return base;
       const secretPath = `${here}.validation_context_sds_secret_config`;
-      return { ...base, trust: trustOf(validationContextSdsSecretConfig, secretPath, readFile, problem) };
+      return { ...base, trust: trustOf(secret, secretPath, readFile, problem) };
     }
     case undefined:
     case "validationContextCertificateProvider":
@@ -146,6 +149,7 @@ function fromContext(
   path: string,
   readFile: ReadFile,
   problem: Problem,
+  isTrustElsewhere = false,
 ): Validation {
   if (context === undefined) return { trust: { kind: "none" }, subjectAltNames: [] };
   const supported = [
@@ -166,6 +170,7 @@ function fromContext(
   const subjectAltNames = [...typed, ...untyped];
   const trust = compileTrust(context, path, readFile, problem);
   const { ACCEPT_UNTRUSTED } = CertificateValidationContext_TrustChainVerification;
+  if (isTrustElsewhere) return { trust, subjectAltNames };
   if (trust.kind === "none" && subjectAltNames.length > 0 && context.trustChainVerification !== ACCEPT_UNTRUSTED) {
     problem(`${path}.trusted_ca`, "is missing: names prove nothing in a certificate that nobody vouches for");
   }
@@ -187,6 +192,8 @@ function compileTrust(
 
 /** Where Istio's agent would serve a file as a secret, the file itself is read; so the same configuration works here. */
 function trustOf(secret: SdsSecretConfig, path: string, readFile: ReadFile, problem: Problem): UpstreamTls["trust"] {
+  if (secret.name === rootSecret) return { kind: "mesh" };
+  if (secret.name === "file-root:system") return { kind: "system" };
   const file = /^file-root:(.+)$/.exec(secret.name)?.[1];
   if (file !== undefined) return pemTrust(readOr(readFile, file, path, problem), path, problem);
   problem(path, unknownSecret(secret));
@@ -199,8 +206,32 @@ function pemTrust(pem: string, path: string, problem: Problem): UpstreamTls["tru
   return { kind: "pem", pem };
 }
 
+/** Our identity's own certificate and the roots of the mesh, as Istio's agent serves them. */
+const ownSecret = "default";
+const rootSecret = "ROOTCA";
+
 const unknownSecret = ({ name }: SdsSecretConfig): string =>
-  `asks for the secret "${name}", and this proxy has no secret discovery but for file-cert: and file-root: names`;
+  `asks for the secret "${name}", and this proxy has none but ${ownSecret}, ${rootSecret} and file-cert: and file-root: names`;
+
+/**
+ * Which names clients of our own port have to prove, one of them; empty: any that the mesh's roots vouch for. What is shown
+ * there is our own certificate, so anything else is reported.
+ */
+export function compileServedNames(
+  common: CommonTlsContext | undefined,
+  path: string,
+  problem: Problem,
+): readonly SubjectAltNameMatcher[] {
+  const none = () => {
+    throw new TypeError("files are not served here");
+  };
+  if (compileCertificate(common, path, none, problem) !== "workload") {
+    problem(`${path}.tls_certificate_sds_secret_configs`, `has to be the secret "${ownSecret}"`);
+  }
+  const { trust, subjectAltNames } = compileValidation(common, path, none, problem);
+  if (trust.kind !== "mesh") problem(path, `clients have to be validated with the secret "${rootSecret}"`);
+  return subjectAltNames;
+}
 
 const sanTypes: Readonly<Record<number, SubjectAltNameMatcher["type"]>> = {
   [SubjectAltNameMatcher_SanType.EMAIL]: "email",

@@ -6,7 +6,7 @@ import type { Host } from "#waypoint/upstream/host.ts";
 import { ConnectTimeout } from "./connect-error.ts";
 import { connectTcp } from "./connect-tcp.ts";
 import { proxyHeader } from "./proxy-header.ts";
-import { originateTls } from "./tls-origination.ts";
+import { needsOwnCertificate, originateTls } from "./tls-origination.ts";
 import type { OnBehalfOf, Transport } from "./transport.ts";
 import { Tunnels, type TunnelOptions } from "./tunnels.ts";
 
@@ -35,9 +35,11 @@ export const createConnector = (options: ConnectorOptions): Connector => new Hos
 class HostConnector implements Connector {
   readonly clock: Clock;
   readonly #tunnels: Tunnels;
+  readonly #certificate: TunnelOptions["certificate"];
 
   constructor(options: ConnectorOptions) {
     this.clock = options.clock;
+    this.#certificate = options.certificate;
     this.#tunnels = new Tunnels(options);
   }
 
@@ -80,6 +82,13 @@ class HostConnector implements Connector {
         : await connectTcp(address, transport, signal, isForCodec && tls === undefined);
     if (proxyProtocol !== undefined) carrier.write(proxyHeader(proxyProtocol, onBehalfOf));
     if (tls === undefined) return carrier;
-    return originateTls(carrier, tls, { hostName: hostname, alpn: alpn ?? tls.alpn, signal });
+    const offered = { hostName: hostname, alpn: alpn ?? tls.alpn, signal };
+    if (!needsOwnCertificate(tls)) return originateTls(carrier, tls, offered);
+    try {
+      return await originateTls(carrier, tls, { ...offered, own: await this.#certificate() });
+    } catch (error) {
+      carrier.destroy();
+      throw error;
+    }
   }
 }

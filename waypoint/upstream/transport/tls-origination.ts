@@ -10,28 +10,53 @@ import {
   type TLSSocket,
 } from "node:tls";
 import { tryIp } from "#shared/net/ip.ts";
+import type { WorkloadCertificate } from "#shared/ca/workload-certificate.ts";
 import { MeshError } from "#shared/errors/mesh-error.ts";
 import { alternativeNamesOf, type AlternativeName } from "#shared/tls/certificate-names.ts";
 import type { UpstreamTls } from "./transport.ts";
 
-/** One context for each configuration; it goes when the configuration does. */
-const contexts = new WeakMap<UpstreamTls, SecureContext>();
+/** One context for each configuration and certificate of our own; it goes when the configuration does. */
+const contexts = new WeakMap<
+  UpstreamTls,
+  { readonly own: OwnCertificate | undefined; readonly context: SecureContext }
+>();
 
-function contextFor(tls: UpstreamTls): SecureContext {
+/** Our identity, for configurations that name it. */
+export type OwnCertificate = Pick<WorkloadCertificate, "chainPem" | "keyPem" | "rootsPem">;
+
+/** Whether a configuration needs {@link OwnCertificate}. */
+export const needsOwnCertificate = ({ trust, certificate }: UpstreamTls): boolean =>
+  trust.kind === "mesh" || certificate === "workload";
+
+function contextFor(tls: UpstreamTls, own: OwnCertificate | undefined): SecureContext {
   const known = contexts.get(tls);
-  if (known !== undefined) return known;
-  const { trust, certificate, minVersion, maxVersion, ciphers = [] } = tls;
+  if (known !== undefined && known.own === own) return known.context;
+  const { minVersion, maxVersion, ciphers = [] } = tls;
+  const certificate = tls.certificate === "workload" ? own : tls.certificate;
   const context = createSecureContext({
     // Empty instead of missing: otherwise OpenSSL would take the public authorities.
-    ca: trust.kind === "pem" ? trust.pem : trust.kind === "system" ? systemRoots() : [],
+    ca: rootsFor(tls, own),
     ...(certificate !== undefined && { cert: certificate.chainPem, key: certificate.keyPem }),
     // As Envoy's clients.
     minVersion: minVersion ?? "TLSv1.2",
     maxVersion: maxVersion ?? "TLSv1.3",
     ...(ciphers.length > 0 && { ciphers: ciphers.join(":") }),
   });
-  contexts.set(tls, context);
+  contexts.set(tls, { own, context });
   return context;
+}
+
+function rootsFor({ trust }: UpstreamTls, own: OwnCertificate | undefined): string[] {
+  switch (trust.kind) {
+    case "pem":
+      return [trust.pem];
+    case "system":
+      return systemRoots();
+    case "mesh":
+      return [...(own?.rootsPem ?? [])];
+    case "none":
+      return [];
+  }
 }
 
 /** The machine's; where it has none (a bare container), those that Node brings. */
@@ -40,16 +65,24 @@ function systemRoots(): string[] {
   return roots.length > 0 ? roots : [...rootCertificates];
 }
 
+export interface TlsOriginationOptions {
+  /** Of the host, where the configuration wants that one to be asked for. */
+  readonly hostName: string;
+  readonly alpn: readonly string[];
+  readonly signal: AbortSignal;
+  /** Where {@link needsOwnCertificate}. */
+  readonly own?: OwnCertificate | undefined;
+}
+
 /**
  * Over a carrier that is connected. The socket owns it, and is destroyed with it when the signal aborts.
  *
- * @param hostName of the host, where the configuration wants that one to be asked for
  * @throws MeshError UPSTREAM_CONNECT_FAILED, PEER_UNVERIFIED
  */
 export function originateTls(
   carrier: Duplex,
   tls: UpstreamTls,
-  { hostName, alpn, signal }: { hostName: string; alpn: readonly string[]; signal: AbortSignal },
+  { hostName, alpn, signal, own }: TlsOriginationOptions,
 ): Promise<TLSSocket> {
   const wished = tls.usesHostName === true && hostName !== "" ? hostName : tls.serverName;
   return new Promise((resolve, reject) => {
@@ -57,7 +90,7 @@ export function originateTls(
     const verify = (raw: Buffer) => (refusal = whyRefused(alternativeNamesOf(raw), tls, wished));
     const socket = connect({
       socket: carrier,
-      secureContext: contextFor(tls),
+      secureContext: contextFor(tls, own),
       servername: isIP(wished) === 0 ? wished : "", // an address is no server name (RFC 6066 §3)
       rejectUnauthorized: tls.trust.kind !== "none",
       checkServerIdentity: (_host, { raw }) => {

@@ -27,11 +27,11 @@ export interface UpstreamTls {
   readonly usesHostName?: boolean | undefined;
   /** In order of preference; empty: none offered, but what the HTTP protocol needs is added by the pool. */
   readonly alpn: readonly string[];
-  /** Against what the server's chain is verified. `none`: not at all (insecureSkipVerify). */
+  /** Against what the server's chain is verified. `mesh`: the mesh's roots. `none`: not at all (insecureSkipVerify). */
   readonly trust:
-    { readonly kind: "pem"; readonly pem: string } | { readonly kind: "system" } | { readonly kind: "none" };
-  /** Ours, for mutual TLS. PEM; the key is never logged. */
-  readonly certificate?: { readonly chainPem: string; readonly keyPem: string } | undefined;
+    { readonly kind: "pem"; readonly pem: string } | { readonly kind: "system" | "mesh" } | { readonly kind: "none" };
+  /** Ours, for mutual TLS. PEM; the key is never logged. `workload`: the one of our own identity, now in force. */
+  readonly certificate?: { readonly chainPem: string; readonly keyPem: string } | "workload" | undefined;
   /** One of them has to match one of the certificate's names. Empty: the chain alone counts, as in Envoy. */
   readonly subjectAltNames: readonly SubjectAltNameMatcher[];
   /** Also the names of `subjectAltNames` come from SNI (`auto_sni_san_validation`). */
