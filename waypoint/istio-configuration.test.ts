@@ -3,6 +3,7 @@ import { afterEach, beforeAll, describe, expect, jest, test } from "@jest/global
 import { once } from "node:events";
 import { createServer, request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from "node:http";
 import { connect, type AddressInfo, type Socket } from "node:net";
+import { createServer as createTlsServer } from "node:tls";
 import type { Duplex } from "node:stream";
 import type { JsonObject } from "@bufbuild/protobuf";
 import { systemClock } from "#shared/clock/clock.ts";
@@ -20,6 +21,7 @@ import {
   connectOriginate,
   connectTerminate,
   mainInternal,
+  meshTransports,
   serviceCluster,
   staticClusters,
   tunnelledEndpoints,
@@ -109,7 +111,12 @@ interface Mesh {
   readonly lines: readonly string[];
 }
 
-async function start(services: readonly IstioService[], listener: JsonObject = mainInternal(services)): Promise<Mesh> {
+/** @param prepare says more before the waypoint starts */
+async function start(
+  services: readonly IstioService[],
+  listener: JsonObject = mainInternal(services),
+  prepare: (xds: TestControlPlane) => void = () => {},
+): Promise<Mesh> {
   const xds = scope.use(await TestControlPlane.start());
   const workload = await startWorkload();
   for (const cluster of staticClusters) xds.put("cluster", cluster);
@@ -123,6 +130,7 @@ async function start(services: readonly IstioService[], listener: JsonObject = m
   xds.put("listener", connectTerminate());
   xds.put("listener", connectOriginate);
   xds.put("listener", listener);
+  prepare(xds);
   const lines: string[] = [];
   const waypoint = scope.use(
     await startTestWaypoint({
@@ -156,6 +164,8 @@ async function ask(over: Duplex, path = "/", headers: Record<string, string> = {
   for await (const chunk of response) chunks.push(chunk as Buffer);
   return { status: response.statusCode, headers: response.headers, body: Buffer.concat(chunks).toString() };
 }
+
+const base64 = (text: string): string => Buffer.from(text).toString("base64");
 
 const connectionFrom = (principal: SpiffeId) => ({
   id: 1,
@@ -286,6 +296,94 @@ describe("with configuration in the shape of Istio's control plane, a waypoint",
     await until(() => waypoint.listeners.tunnelEntry?.refusal(own) !== undefined, "the policy is in force");
     await expect(tunnel(waypoint, `${vip}:80`)).rejects.toThrow("403");
     expect((await ask(await tunnel(waypoint, `${vip}:80`, identity("other")))).status).toBe(200);
+  });
+
+  test("opens TLS inside of the tunnel with secrets that come on the control plane's stream", async () => {
+    const service: IstioService = { ...shop, port: 443, protocol: "tcp" };
+    const others = await TestCa.create("Others");
+    const own = await others.issue(identity("egress", "others"));
+    const theirs = await others.issue(identity("server", "others"), { dnsNames: ["api.example"] });
+    const seen: string[] = [];
+    const tls = createTlsServer(
+      { cert: theirs.chainPem, key: theirs.keyPem, ca: [...theirs.rootsPem], requestCert: true },
+      (socket) => {
+        seen.push(socket.getPeerX509Certificate()?.subjectAltName ?? "nobody");
+        socket.end(`to ${String(socket.servername)}`);
+      },
+    );
+    tls.listen(0, "127.0.0.1");
+    await once(tls, "listening");
+    scope.defer(() => void tls.close());
+    const name = clusterName(service, "tcp");
+    const ads = { ads: {}, resource_api_version: "V3" };
+    const inner = typed("envoy.transport_sockets.tls", "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", {
+      sni: "api.example",
+      common_tls_context: {
+        tls_params: { tls_minimum_protocol_version: "TLSv1_2", tls_maximum_protocol_version: "TLSv1_3" },
+        tls_certificate_sds_secret_configs: [{ name: "kubernetes://api", sds_config: ads }],
+        combined_validation_context: {
+          default_validation_context: { match_subject_alt_names: [{ exact: "api.example" }] },
+          validation_context_sds_secret_config: { name: "kubernetes://api-cacert", sds_config: ads },
+        },
+      },
+    });
+    const { waypoint, workload, xds } = await start([service], mainInternal([service]), (prepared) => {
+      prepared.put("cluster", serviceCluster(name, {}, inner));
+      prepared.put("endpoints", tunnelledEndpoints(name, `127.0.0.1:${(tls.address() as AddressInfo).port}`));
+    });
+    const client = await tunnel(waypoint, `${vip}:443`);
+    // The connection waits for what TLS needs.
+    xds.put("secret", {
+      name: "kubernetes://api",
+      tls_certificate: {
+        certificate_chain: { inline_bytes: base64(own.chainPem) },
+        private_key: { inline_bytes: base64(own.keyPem) },
+      },
+    });
+    xds.put("secret", {
+      name: "kubernetes://api-cacert",
+      validation_context: { trusted_ca: { inline_bytes: base64(theirs.rootsPem.join("")) } },
+    });
+    expect((await readAll(client as unknown as Socket)).toString()).toBe("to api.example");
+    expect(seen).toEqual([`URI:${identity("egress", "others")}`]);
+    expect(workload.tunnels).toHaveLength(1);
+    xds.put("secret", { name: "kubernetes://api", tls_certificate: { certificate_chain: { inline_string: "x" } } });
+    await until(() => xds.refusal("secret") !== undefined, "it is refused");
+    expect(xds.refusal("secret")).toContain("tls_certificate.private_key: is missing");
+  });
+
+  test("speaks mutual TLS of the mesh with an endpoint that takes no tunnels, with its own certificate", async () => {
+    const theirs = await ca.issue(server);
+    const seen: string[] = [];
+    const sidecar = createTlsServer(
+      {
+        cert: theirs.chainPem,
+        key: theirs.keyPem,
+        ca: [...theirs.rootsPem],
+        requestCert: true,
+        ALPNProtocols: ["istio"],
+      },
+      (socket) => {
+        seen.push(socket.getPeerX509Certificate()?.subjectAltName ?? "nobody");
+        socket.end("from a sidecar");
+      },
+    );
+    sidecar.listen(0, "127.0.0.1");
+    await once(sidecar, "listening");
+    scope.defer(() => void sidecar.close());
+    const name = clusterName(bytes, "tcp");
+    const { port } = sidecar.address() as AddressInfo;
+    const endpoint = {
+      endpoint: { address: { socket_address: { address: "127.0.0.1", port_value: port } } },
+      metadata: { filter_metadata: { "envoy.transport_socket_match": { tlsMode: "istio" } } },
+    };
+    const { waypoint } = await start([bytes], mainInternal([bytes]), (xds) => {
+      xds.put("cluster", { ...serviceCluster(name), ...meshTransports([server]) });
+      xds.put("endpoints", { cluster_name: name, endpoints: [{ lb_endpoints: [endpoint] }] });
+    });
+    const client = await tunnel(waypoint, `${vip}:81`);
+    expect((await readAll(client as unknown as Socket)).toString()).toBe("from a sidecar");
+    expect(seen).toEqual([`URI:${waypointIdentity}`]);
   });
 
   test("logs connections that no chain takes, where the listener asks for it", async () => {

@@ -22,6 +22,7 @@ import { certificateOf, certificateStates, certificateThere } from "./own-certif
 import { openTelemetry } from "./telemetry/open-telemetry.ts";
 import { observeProxy } from "./telemetry/metrics/proxy-metrics.ts";
 import type { NodeFacts } from "./telemetry/expression/attributes.ts";
+import { Secrets } from "./upstream/secrets.ts";
 import { ClusterSet } from "./upstream/cluster-set.ts";
 import { createConnector } from "./upstream/transport/connector.ts";
 import { withAlternatives } from "./upstream/connect-alternatives.ts";
@@ -103,10 +104,12 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
   // What the control plane tells.
   const workloads = new WorkloadStore({ clock, localNode: config.nodeName });
   const workloadAt = (ip: string) => workloads.workloadByAddress(config.network, ip as Ip);
+  const secrets = new Secrets(certificate);
   const connector = stack.use(
     createConnector({
       clock,
       certificate,
+      secrets,
       trustDomains: [config.trustDomain, ...config.trustDomainAliases],
       expectedIdentity: (ip) => workloadAt(ip)?.identity,
       ...(deps.upstreamHbonePort !== undefined && { hbonePort: deps.upstreamHbonePort }),
@@ -119,7 +122,11 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
       log: logging.scope("upstream"),
       makePool: (options) => createHttpPool(dialer, options),
       isTunnelled: (ip) => workloadAt(tryIp(ip) ?? ip)?.protocol === "HBONE",
-      onWanted: () => xds.resubscribe(typeUrls.endpoints),
+      onWanted: () => {
+        secrets.keep(clusters.wantedSecrets);
+        xds.resubscribe(typeUrls.endpoints);
+        xds.resubscribe(typeUrls.secret);
+      },
     }),
   );
   const telemetry = openTelemetry({
@@ -151,7 +158,7 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
   });
   stack.defer(() => listeners.close());
   const hasTunnels = certificates !== undefined;
-  const state = new WaypointState({ clock, clusters, listeners, workloads, wantsAddresses: hasTunnels });
+  const state = new WaypointState({ clock, clusters, secrets, listeners, workloads, wantsAddresses: hasTunnels });
   const xds = openXds(config, logging, state, registry, clock);
   const ending = new AbortController();
   const running = xds.run(ending.signal);

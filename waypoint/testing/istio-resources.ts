@@ -295,6 +295,18 @@ const byAddress = (services: readonly IstioService[], workloads: readonly string
   },
 });
 
+/** Looks at no port of which the protocol is known; a workload may be asked for any port. */
+function httpInspector(services: readonly IstioService[], workloads: readonly string[]): JsonObject {
+  const rules = services
+    .filter(({ protocol }) => protocol !== "sniffed")
+    .map(({ port }) => ({ destination_port_range: { start: port, end: port + 1 } }));
+  if (workloads.length > 0 || rules.length === 0) return inspectors.http;
+  return {
+    ...inspectors.http,
+    filter_disabled: rules.length === 1 ? (rules[0] as JsonObject) : { or_match: { rules } },
+  };
+}
+
 /** Where what was in tunnels goes on: services by address and port, and workloads by address. */
 export const mainInternal = (
   services: readonly IstioService[],
@@ -304,7 +316,7 @@ export const mainInternal = (
   name: "main_internal",
   internal_listener: {},
   traffic_direction: "INBOUND",
-  listener_filters: [inspectors.originalDestination, inspectors.http],
+  listener_filters: [inspectors.originalDestination, httpInspector(services, workloads)],
   filter_chains: [
     ...services.flatMap((service) => [
       ...(service.protocol === "http"
@@ -404,5 +416,38 @@ export const tunnelledEndpoints = (cluster: string, ...addresses: readonly strin
         metadata: { filter_metadata: { "envoy.filters.listener.original_dst": { local: address } } },
       })),
     },
+  ],
+});
+
+/** How a cluster that is not the waypoint's own reaches endpoints of every kind: by tunnel, by mutual TLS, or bare. */
+export const meshTransports = (identities: readonly string[]): JsonObject => ({
+  transport_socket: null,
+  transport_socket_matches: [
+    {
+      name: "hbone",
+      match: { tunnel: "http" },
+      transport_socket: internalUpstream(rawBuffer, ["envoy.filters.listener.original_dst", "istio"]),
+    },
+    {
+      name: "tlsMode-istio",
+      match: { tlsMode: "istio" },
+      transport_socket: typed(
+        "envoy.transport_sockets.tls",
+        "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        {
+          sni: "outbound_.81_._.shop.example",
+          common_tls_context: {
+            tls_params: { tls_minimum_protocol_version: "TLSv1_2", tls_maximum_protocol_version: "TLSv1_3" },
+            alpn_protocols: ["istio-peer-exchange", "istio"],
+            tls_certificate_sds_secret_configs: [sds("default")],
+            combined_validation_context: {
+              default_validation_context: { match_subject_alt_names: identities.map((exact) => ({ exact })) },
+              validation_context_sds_secret_config: sds("ROOTCA"),
+            },
+          },
+        },
+      ),
+    },
+    { name: "tlsMode-disabled", match: {}, transport_socket: rawBuffer },
   ],
 });

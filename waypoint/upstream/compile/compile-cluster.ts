@@ -18,6 +18,7 @@ import { compileBreakers, compileOutlierDetection, type Breakers } from "./compi
 import type { ReadFile } from "./compile-tls.ts";
 import { compileTransports, type Transports } from "./compile-transport.ts";
 import { checkFields } from "./set-fields.ts";
+import { meshRootsName, ownCertificateName } from "../secrets.ts";
 import type { EndpointStatus } from "../endpoint.ts";
 
 export interface ClusterConfig {
@@ -148,6 +149,17 @@ export function compileCluster(cluster: Cluster, readFile: ReadFile, problem: Pr
   checkTogether(config, problem);
   return config;
 }
+
+/** Names of the secrets that it is to be given; our own is there. */
+export const secretsOf = ({ transports: { byDefault, matches } }: ClusterConfig): readonly string[] =>
+  [byDefault, ...matches.map(({ transport }) => transport)].flatMap(({ tls }) => {
+    const { certificate, trust } = tls ?? {};
+    const names = [
+      ...(certificate !== undefined && "secret" in certificate ? [certificate.secret] : []),
+      ...(trust?.kind === "secret" ? [trust.secret] : []),
+    ];
+    return names.filter((name) => name !== ownCertificateName && name !== meshRootsName);
+  });
 
 /** What each is right and together is wrong, as Envoy refuses it. */
 function checkTogether(config: ClusterConfig, problem: Problem): void {

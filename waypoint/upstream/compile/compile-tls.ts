@@ -24,6 +24,7 @@ import type { StringMatcher } from "#shared/proto/gen/envoy/type/matcher/v3/stri
 import { explain } from "#shared/errors/mesh-error.ts";
 import { tryIp } from "#shared/net/ip.ts";
 import { compileString, type Problem } from "#waypoint/matching/string-matcher.ts";
+import { meshRootsName, ownCertificateName } from "../secrets.ts";
 import type { SubjectAltNameMatcher, TlsVersion, UpstreamTls } from "../transport/transport.ts";
 import { checkFields, newerFlag } from "./set-fields.ts";
 
@@ -85,7 +86,7 @@ function compileCertificate(
   const [secret] = secrets;
   if (secret === undefined) return undefined;
   const here = `${path}.tls_certificate_sds_secret_configs[0]`;
-  if (secret.name === ownSecret) return "workload";
+  if (secret.name === ownCertificateName || isFromControlPlane(secret)) return { secret: secret.name };
   const files = /^file-cert:([^~]+)~([^~]+)$/.exec(secret.name);
   if (files === null) {
     problem(here, unknownSecret(secret));
@@ -192,7 +193,7 @@ function compileTrust(
 
 /** Where Istio's agent would serve a file as a secret, the file itself is read; so the same configuration works here. */
 function trustOf(secret: SdsSecretConfig, path: string, readFile: ReadFile, problem: Problem): UpstreamTls["trust"] {
-  if (secret.name === rootSecret) return { kind: "mesh" };
+  if (secret.name === meshRootsName || isFromControlPlane(secret)) return { kind: "secret", secret: secret.name };
   if (secret.name === "file-root:system") return { kind: "system" };
   const file = /^file-root:(.+)$/.exec(secret.name)?.[1];
   if (file !== undefined) return pemTrust(readOr(readFile, file, path, problem), path, problem);
@@ -206,12 +207,12 @@ function pemTrust(pem: string, path: string, problem: Problem): UpstreamTls["tru
   return { kind: "pem", pem };
 }
 
-/** Our identity's own certificate and the roots of the mesh, as Istio's agent serves them. */
-const ownSecret = "default";
-const rootSecret = "ROOTCA";
+/** With the stream that brings clusters. */
+const isFromControlPlane = ({ sdsConfig }: SdsSecretConfig): boolean =>
+  sdsConfig?.configSourceSpecifier.case === "ads" || sdsConfig?.configSourceSpecifier.case === "self";
 
 const unknownSecret = ({ name }: SdsSecretConfig): string =>
-  `asks for the secret "${name}", and this proxy has none but ${ownSecret}, ${rootSecret} and file-cert: and file-root: names`;
+  `asks for the secret "${name}" elsewhere than at the control plane (ads); only ${ownCertificateName}, ${meshRootsName}, file-cert: and file-root: names are known here`;
 
 /**
  * Which names clients of our own port have to prove, one of them; empty: any that the mesh's roots vouch for. What is shown
@@ -225,11 +226,14 @@ export function compileServedNames(
   const none = () => {
     throw new TypeError("files are not served here");
   };
-  if (compileCertificate(common, path, none, problem) !== "workload") {
-    problem(`${path}.tls_certificate_sds_secret_configs`, `has to be the secret "${ownSecret}"`);
+  const certificate = compileCertificate(common, path, none, problem);
+  if (certificate === undefined || !("secret" in certificate) || certificate.secret !== ownCertificateName) {
+    problem(`${path}.tls_certificate_sds_secret_configs`, `has to be the secret "${ownCertificateName}"`);
   }
   const { trust, subjectAltNames } = compileValidation(common, path, none, problem);
-  if (trust.kind !== "mesh") problem(path, `clients have to be validated with the secret "${rootSecret}"`);
+  if (trust.kind !== "secret" || trust.secret !== meshRootsName) {
+    problem(path, `clients have to be validated with the secret "${meshRootsName}"`);
+  }
   return subjectAltNames;
 }
 

@@ -10,50 +10,65 @@ import {
   type TLSSocket,
 } from "node:tls";
 import { tryIp } from "#shared/net/ip.ts";
-import type { WorkloadCertificate } from "#shared/ca/workload-certificate.ts";
 import { MeshError } from "#shared/errors/mesh-error.ts";
 import { alternativeNamesOf, type AlternativeName } from "#shared/tls/certificate-names.ts";
+import type { KeyPair, SecretLookup } from "../secrets.ts";
 import type { UpstreamTls } from "./transport.ts";
 
-/** One context for each configuration and certificate of our own; it goes when the configuration does. */
-const contexts = new WeakMap<
-  UpstreamTls,
-  { readonly own: OwnCertificate | undefined; readonly context: SecureContext }
->();
+/** What the names in a configuration stand for, now. */
+export interface TlsMaterial {
+  readonly certificate: KeyPair | undefined;
+  /** Undefined where the configuration itself says whom to trust. */
+  readonly roots: readonly string[] | undefined;
+}
 
-/** Our identity, for configurations that name it. */
-export type OwnCertificate = Pick<WorkloadCertificate, "chainPem" | "keyPem" | "rootsPem">;
+/** @throws what the look-up throws */
+export async function materialFor(
+  { certificate, trust }: UpstreamTls,
+  secrets: SecretLookup,
+  signal: AbortSignal,
+): Promise<TlsMaterial> {
+  return {
+    certificate:
+      certificate !== undefined && "secret" in certificate
+        ? await secrets.certificate(certificate.secret, signal)
+        : certificate,
+    roots: trust.kind === "secret" ? await secrets.roots(trust.secret, signal) : undefined,
+  };
+}
 
-/** Whether a configuration needs {@link OwnCertificate}. */
-export const needsOwnCertificate = ({ trust, certificate }: UpstreamTls): boolean =>
-  trust.kind === "mesh" || certificate === "workload";
+interface KnownContext extends TlsMaterial {
+  readonly context: SecureContext;
+}
 
-function contextFor(tls: UpstreamTls, own: OwnCertificate | undefined): SecureContext {
+/** One context for each configuration and what it is made with; it goes when the configuration does. */
+const contexts = new WeakMap<UpstreamTls, KnownContext>();
+
+function contextFor(tls: UpstreamTls, { certificate, roots }: TlsMaterial): SecureContext {
   const known = contexts.get(tls);
-  if (known !== undefined && known.own === own) return known.context;
+  if (known !== undefined && known.certificate === certificate && known.roots === roots) return known.context;
   const { minVersion, maxVersion, ciphers = [] } = tls;
-  const certificate = tls.certificate === "workload" ? own : tls.certificate;
   const context = createSecureContext({
-    // Empty instead of missing: otherwise OpenSSL would take the public authorities.
-    ca: rootsFor(tls, own),
+    ca: rootsOf(tls, roots),
     ...(certificate !== undefined && { cert: certificate.chainPem, key: certificate.keyPem }),
     // As Envoy's clients.
     minVersion: minVersion ?? "TLSv1.2",
     maxVersion: maxVersion ?? "TLSv1.3",
     ...(ciphers.length > 0 && { ciphers: ciphers.join(":") }),
   });
-  contexts.set(tls, { own, context });
+  contexts.set(tls, { certificate, roots, context });
   return context;
 }
 
-function rootsFor({ trust }: UpstreamTls, own: OwnCertificate | undefined): string[] {
+/** Empty instead of missing: otherwise OpenSSL would take the public authorities. */
+function rootsOf({ trust }: UpstreamTls, roots: readonly string[] = []): string[] {
   switch (trust.kind) {
     case "pem":
       return [trust.pem];
     case "system":
       return systemRoots();
-    case "mesh":
-      return [...(own?.rootsPem ?? [])];
+    case "secret":
+      return [...roots];
     case "none":
       return [];
   }
@@ -70,8 +85,8 @@ export interface TlsOriginationOptions {
   readonly hostName: string;
   readonly alpn: readonly string[];
   readonly signal: AbortSignal;
-  /** Where {@link needsOwnCertificate}. */
-  readonly own?: OwnCertificate | undefined;
+  /** Of {@link materialFor}. */
+  readonly material: TlsMaterial;
 }
 
 /**
@@ -82,7 +97,7 @@ export interface TlsOriginationOptions {
 export function originateTls(
   carrier: Duplex,
   tls: UpstreamTls,
-  { hostName, alpn, signal, own }: TlsOriginationOptions,
+  { hostName, alpn, signal, material }: TlsOriginationOptions,
 ): Promise<TLSSocket> {
   const wished = tls.usesHostName === true && hostName !== "" ? hostName : tls.serverName;
   return new Promise((resolve, reject) => {
@@ -90,7 +105,7 @@ export function originateTls(
     const verify = (raw: Buffer) => (refusal = whyRefused(alternativeNamesOf(raw), tls, wished));
     const socket = connect({
       socket: carrier,
-      secureContext: contextFor(tls, own),
+      secureContext: contextFor(tls, material),
       servername: isIP(wished) === 0 ? wished : "", // an address is no server name (RFC 6066 §3)
       rejectUnauthorized: tls.trust.kind !== "none",
       checkServerIdentity: (_host, { raw }) => {
