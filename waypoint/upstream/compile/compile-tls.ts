@@ -193,10 +193,10 @@ function compileTrust(
 
 /** Where Istio's agent would serve a file as a secret, the file itself is read; so the same configuration works here. */
 function trustOf(secret: SdsSecretConfig, path: string, readFile: ReadFile, problem: Problem): UpstreamTls["trust"] {
-  if (secret.name === meshRootsName || isFromControlPlane(secret)) return { kind: "secret", secret: secret.name };
-  if (secret.name === "file-root:system") return { kind: "system" };
   const file = /^file-root:(.+)$/.exec(secret.name)?.[1];
+  if (file === "system") return { kind: "system" };
   if (file !== undefined) return pemTrust(readOr(readFile, file, path, problem), path, problem);
+  if (secret.name === meshRootsName || isFromControlPlane(secret)) return { kind: "secret", secret: secret.name };
   problem(path, unknownSecret(secret));
   return { kind: "none" };
 }
