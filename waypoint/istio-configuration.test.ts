@@ -165,6 +165,9 @@ async function ask(over: Duplex, path = "/", headers: Record<string, string> = {
   return { status: response.statusCode, headers: response.headers, body: Buffer.concat(chunks).toString() };
 }
 
+const fetchText = async (waypoint: Waypoint, path: string): Promise<string> =>
+  (await fetch(`http://127.0.0.1:${waypoint.ports.admin}${path}`)).text();
+
 const base64 = (text: string): string => Buffer.from(text).toString("base64");
 
 const connectionFrom = (principal: SpiffeId) => ({
@@ -384,6 +387,53 @@ describe("with configuration in the shape of Istio's control plane, a waypoint",
     const client = await tunnel(waypoint, `${vip}:81`);
     expect((await readAll(client as unknown as Socket)).toString()).toBe("from a sidecar");
     expect(seen).toEqual([`URI:${waypointIdentity}`]);
+  });
+
+  test("shows what is in force in the sections that istioctl asks for, keys left out", async () => {
+    const { waypoint, workload } = await start([shop]);
+    await ask(await tunnel(waypoint, `${vip}:80`));
+    const dump = JSON.parse(await fetchText(waypoint, "/config_dump")) as { configs: JsonObject[] };
+    const section = (name: string) =>
+      dump.configs.find((config) => config["@type"] === `type.googleapis.com/envoy.admin.v3.${name}`);
+    expect(section("BootstrapConfigDump")).toMatchObject({
+      bootstrap: { node: { id: "waypoint~127.0.0.1~waypoint-0.shop~shop.svc.cluster.local" } },
+    });
+    expect(section("RoutesConfigDump")?.["static_route_configs"]).toContainEqual(
+      expect.objectContaining({ route_config: expect.objectContaining({ name: "test" }) as unknown }),
+    );
+    expect(section("SecretsConfigDump")).toMatchObject({
+      dynamic_active_secrets: [
+        {
+          name: "default",
+          secret: {
+            tls_certificate: {
+              certificate_chain: { inline_bytes: expect.stringMatching(/^LS0t/) as unknown },
+              private_key: { inline_bytes: base64("[redacted]") },
+            },
+          },
+        },
+        { name: "ROOTCA" },
+      ],
+    });
+    for (const name of ["ClustersConfigDump", "EndpointsConfigDump", "ListenersConfigDump"]) {
+      expect(section(name)).toBeDefined();
+    }
+    expect(JSON.parse(await fetchText(waypoint, "/clusters?format=json"))).toMatchObject({
+      cluster_statuses: expect.arrayContaining([
+        expect.objectContaining({
+          name: clusterName(shop, "http"),
+          host_statuses: [
+            expect.objectContaining({
+              address: {
+                envoy_internal_address: { server_listener_name: "connect_originate", endpoint_id: workload.address },
+              },
+              health_status: { eds_health_status: "HEALTHY" },
+            }),
+          ],
+        }),
+      ]) as unknown,
+    });
+    expect(await fetchText(waypoint, "/clusters")).toContain(`${clusterName(shop, "http")}::default_priority::`);
   });
 
   test("logs connections that no chain takes, where the listener asks for it", async () => {

@@ -6,7 +6,7 @@ import { Readiness } from "#shared/lifecycle/readiness.ts";
 import { tryIp, type Ip } from "#shared/net/ip.ts";
 import { adminRoutes } from "#shared/observe/http-servers/admin-routes.ts";
 import { metricsRoutes } from "#shared/observe/http-servers/metrics-routes.ts";
-import { openHttpServer } from "#shared/observe/http-servers/open-server.ts";
+import { openHttpServer, type HttpReply, type HttpRequest } from "#shared/observe/http-servers/open-server.ts";
 import { readinessRoutes } from "#shared/observe/http-servers/readiness-routes.ts";
 import type { Logging } from "#shared/observe/logging.ts";
 import { MetricsRegistry } from "#shared/observe/metrics.ts";
@@ -23,6 +23,7 @@ import { openTelemetry } from "./telemetry/open-telemetry.ts";
 import { observeProxy } from "./telemetry/metrics/proxy-metrics.ts";
 import type { NodeFacts } from "./telemetry/expression/attributes.ts";
 import { Secrets } from "./upstream/secrets.ts";
+import { clusterStatuses, dumpClusters } from "./upstream/cluster-dump.ts";
 import { ClusterSet } from "./upstream/cluster-set.ts";
 import { createConnector } from "./upstream/transport/connector.ts";
 import { withAlternatives } from "./upstream/connect-alternatives.ts";
@@ -129,11 +130,13 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
       },
     }),
   );
+  const node = nodeFacts(config);
+  const startedAtMs = clock.now();
   const telemetry = openTelemetry({
     registry,
     clock,
     stdout: logging.sink,
-    node: nodeFacts(config),
+    node,
     workloadAt,
     random: Math.random,
   });
@@ -172,7 +175,13 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
     name: "waypoint",
     logging,
     dump: () => ({
-      configs: dumpConfig(state),
+      configs: dumpConfig({
+        state,
+        node,
+        startedAtMs,
+        ownCertificate: () => certificates?.current(identity),
+        secrets,
+      }),
       listeners: listeners.states().map(({ name, bound, listener: { chains, skipped } }) => ({
         name,
         bound,
@@ -189,7 +198,8 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
     const server = stack.use(await openHttpServer({ host, port: config.ports[name] }, routes));
     ports[name] = server.port;
   };
-  await open("admin", "127.0.0.1", { ...admin, ...metrics, ...readyRoute(readiness) });
+  const clusterDump = { "/clusters": ({ query }: HttpRequest) => describeClusters(clusters, query.get("format")) };
+  await open("admin", "127.0.0.1", { ...admin, ...metrics, ...clusterDump, ...readyRoute(readiness) });
   await open("stats", config.wildcard, metrics);
   await open("prometheus", config.wildcard, metrics);
 
@@ -267,6 +277,11 @@ function nodeFacts(config: WaypointConfig): NodeFacts {
     },
   };
 }
+
+const describeClusters = (clusters: ClusterSet, format: string | null): HttpReply =>
+  format === "json"
+    ? { contentType: "application/json", body: JSON.stringify(clusterStatuses(clusters.values()), undefined, 1) }
+    : { body: dumpClusters(clusters.values()) };
 
 /** Where Envoy answers the same question. */
 const readyRoute = (readiness: Readiness) => ({

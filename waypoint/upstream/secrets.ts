@@ -35,7 +35,7 @@ export interface SecretLookup {
   roots(name: string, signal: AbortSignal): Promise<readonly string[]>;
 }
 
-type Value =
+export type SecretValue =
   | { readonly kind: "certificate"; readonly certificate: KeyPair }
   | { readonly kind: "roots"; readonly roots: readonly string[] };
 
@@ -43,7 +43,7 @@ type Own = () => WorkloadCertificate | Promise<WorkloadCertificate>;
 
 export class Secrets implements SecretLookup {
   readonly #own: Own;
-  readonly #values = new Map<string, Value>();
+  readonly #values = new Map<string, SecretValue>();
   /** Who waits for a secret that is not there, by its name. */
   readonly #waiting = new Map<string, PromiseWithResolvers<void>>();
 
@@ -72,6 +72,11 @@ export class Secrets implements SecretLookup {
     return rejections;
   }
 
+  /** What the control plane has given, for dumps. */
+  values(): Iterable<readonly [string, SecretValue]> {
+    return this.#values;
+  }
+
   /** Forgets all but these: others are asked for anew when somebody names them again. */
   keep(names: ReadonlySet<string>): void {
     for (const name of this.#values.keys()) if (!names.has(name)) this.#values.delete(name);
@@ -91,7 +96,7 @@ export class Secrets implements SecretLookup {
     throw new TypeError(`the secret "${name}" holds a certificate, where roots are needed`);
   }
 
-  async #find(name: string, signal: AbortSignal): Promise<Value> {
+  async #find(name: string, signal: AbortSignal): Promise<SecretValue> {
     for (;;) {
       const value = this.#values.get(name);
       if (value !== undefined) return value;
@@ -114,7 +119,7 @@ async function untilAborted(promise: Promise<void>, signal: AbortSignal): Promis
   }
 }
 
-function readSecret(bytes: Uint8Array, problem: Problem): Value | undefined {
+function readSecret(bytes: Uint8Array, problem: Problem): SecretValue | undefined {
   let secret: Secret;
   try {
     secret = fromBinary(SecretSchema, bytes);

@@ -26,6 +26,7 @@ export class WaypointState {
   readonly clusters: ResourceLog;
   readonly endpoints: ResourceLog;
   readonly listeners: ResourceLog;
+  readonly secrets: ResourceLog;
   readonly #addresses = Promise.withResolvers<void>();
   readonly #options: WaypointStateOptions;
 
@@ -35,6 +36,7 @@ export class WaypointState {
     this.clusters = new ResourceLog(now);
     this.endpoints = new ResourceLog(now);
     this.listeners = new ResourceLog(now);
+    this.secrets = new ResourceLog(now);
   }
 
   /** Resolves once everything has come in that serving needs. */
@@ -58,7 +60,7 @@ export class WaypointState {
       },
       {
         typeUrl: typeUrls.secret,
-        apply: (resources, removed) => secrets.apply(resources, removed),
+        apply: this.secrets.watch((resources, removed) => secrets.apply(resources, removed)),
         names: () => clusters.wantedSecrets,
       },
       { typeUrl: typeUrls.listener, apply: this.listeners.watch(this.#onListeners) },
