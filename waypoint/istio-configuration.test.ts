@@ -12,16 +12,18 @@ import { acceptConnect, HboneServer } from "#shared/hbone/hbone-server.ts";
 import { windowSizesDefault } from "#shared/hbone/http2-settings.ts";
 import { relay } from "#shared/hbone/relay.ts";
 import { spiffeId, type SpiffeId } from "#shared/identity/spiffe-id.ts";
-import { parseIp } from "#shared/net/ip.ts";
+import { ipToBytes, parseIp } from "#shared/net/ip.ts";
 import { connectLoopback, endingOf, listenLoopback, readAll, until } from "#shared/testing/loopback.ts";
 import { TestCa } from "#shared/testing/test-ca.ts";
 import { TestControlPlane } from "./testing/control-plane.ts";
 import {
+  byNameFirst,
   clusterName,
   connectOriginate,
   connectTerminate,
   mainInternal,
   meshTransports,
+  originalAddress,
   serviceCluster,
   staticClusters,
   tunnelledEndpoints,
@@ -168,6 +170,14 @@ async function ask(over: Duplex, path = "/", headers: Record<string, string> = {
 const fetchText = async (waypoint: Waypoint, path: string): Promise<string> =>
   (await fetch(`http://127.0.0.1:${waypoint.ports.admin}${path}`)).text();
 
+const serviceOf = ({ host, port, vips }: IstioService) => ({
+  name: "shop",
+  namespace: "shop",
+  hostname: host,
+  addresses: vips.map((ip) => ({ network: "", address: ipToBytes(parseIp(ip)) })),
+  ports: [{ servicePort: port, targetPort: port }],
+});
+
 const base64 = (text: string): string => Buffer.from(text).toString("base64");
 
 const connectionFrom = (principal: SpiffeId) => ({
@@ -266,6 +276,33 @@ describe("with configuration in the shape of Istio's control plane, a waypoint",
     const refused = (await tunnel(waypoint, `${vip}:81`, other)) as unknown as Socket;
     refused.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     expect(["end", "reset"]).toContain(await endingOf(refused));
+  });
+
+  test("takes tunnels to a service by its name where the configuration looks at names, and only there", async () => {
+    const byName: IstioService = { ...bytes, networkFilters: [originalAddress(`${vip}:81`)] };
+    const named = mainInternal([byName], [], { filter_chain_matcher: byNameFirst([byName]) });
+    const { waypoint, xds } = await start([byName], named, (prepared) => {
+      prepared.putAddress("shop/shop.example", { type: { case: "service", value: serviceOf(byName) } });
+    });
+    await expect(tunnel(waypoint, "other.example:81")).rejects.toThrow("400");
+    expect((await ask(await tunnel(waypoint, "shop.example:81"))).status).toBe(200);
+    expect((await ask(await tunnel(waypoint, `${vip}:81`))).status).toBe(200);
+    xds.put("listener", mainInternal([bytes]));
+    await until(() => waypoint.listeners.forTunnels?.listener.takesNames === false, "names are looked at no more");
+    await expect(tunnel(waypoint, "shop.example:81")).rejects.toThrow("400");
+  });
+
+  test("leaves filters alone that only count", async () => {
+    const type = "envoy.extensions.filters.network.mongo_proxy.v3.MongoProxy";
+    const counting = (more: JsonObject): IstioService => ({
+      ...bytes,
+      networkFilters: [typed("envoy.filters.network.mongo_proxy", type, { stat_prefix: "mongo", ...more })],
+    });
+    const { waypoint, xds } = await start([counting({})]);
+    expect((await ask(await tunnel(waypoint, `${vip}:81`))).status).toBe(200);
+    xds.put("listener", mainInternal([counting({ access_log: "/dev/stdout" })]));
+    await until(() => xds.refusal("listener") !== undefined, "it is refused");
+    expect(xds.refusal("listener")).toContain("access_log: is not supported");
   });
 
   test("lets in who is of a trust domain that the outer listener names, and nobody else", async () => {

@@ -217,6 +217,8 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
         clock,
         log: logging.scope("ingress"),
         certificate,
+        addressOf: (hostname) =>
+          workloads.serviceByHostname(hostname)?.service.vips.find(({ network }) => network === config.network)?.ip,
         trustDomainAliases: config.trustDomainAliases,
         identity,
         listener: () => listeners.forTunnels,

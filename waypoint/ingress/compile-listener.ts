@@ -89,7 +89,7 @@ export function compileListener(
     chains,
     made,
     broken,
-    matcher: compileMatcher(listener, entries, fallback, own),
+    ...compileMatcher(listener, entries, fallback, own),
     refusals: context.telemetry.refusals(listener.accessLog, listener.name, own),
     skipped,
   };
@@ -101,18 +101,21 @@ function compileMatcher(
   entries: readonly { readonly criteria: ChainCriteria; readonly chain: string }[],
   fallback: string | undefined,
   { problem }: ListenerContext,
-): CompiledListener["matcher"] {
+): Pick<CompiledListener, "matcher" | "takesNames"> {
   if (tree === undefined) {
-    return new ChainMatcher(entries, fallback, (first, second) =>
-      problem("filter_chains", `"${first}" and "${second}" match the same connections`),
-    );
+    const duplicate = (first: string, second: string) =>
+      problem("filter_chains", `"${first}" and "${second}" match the same connections`);
+    return { matcher: new ChainMatcher(entries, fallback, duplicate), takesNames: false };
   }
   filterChains.forEach(({ filterChainMatch }, index) => {
     if (filterChainMatch === undefined) return;
     problem(`filter_chains[${index}].filter_chain_match`, "says nothing where filter_chain_matcher is set");
   });
-  const find = compileMatcherTree(tree, "filter_chain_matcher", problem);
-  return { match: (facts) => find(facts) ?? fallback };
+  const { find, usesState } = compileMatcherTree(tree, "filter_chain_matcher", problem);
+  return {
+    matcher: { match: (facts) => find(facts) ?? fallback },
+    takesNames: usesState.has("io.istio.connect_authority"),
+  };
 }
 
 const fallbackName = "default_filter_chain";

@@ -48,6 +48,8 @@ export interface CompiledListener {
   readonly broken: ReadonlyMap<string, readonly string[]>;
   /** Finds the name of a chain; the chain itself may be missing. */
   readonly matcher: { match(facts: ChainFacts): string | undefined };
+  /** Tunnels may be asked for a service by its name. */
+  readonly takesNames: boolean;
   /** Told of connections that no chain wants. */
   readonly refusals: readonly TcpObserver[];
   /** Optional filters that are not known here and were left out. */

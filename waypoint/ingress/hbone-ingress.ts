@@ -6,10 +6,11 @@ import { explain } from "#shared/errors/mesh-error.ts";
 import { acceptConnect, HboneServer, refuseConnect, type IncomingConnect } from "#shared/hbone/hbone-server.ts";
 import { windowSizesDefault } from "#shared/hbone/http2-settings.ts";
 import { identityOf } from "#shared/identity/spiffe-id.ts";
-import { hostPort, parseIp, splitHostPort, tryIp } from "#shared/net/ip.ts";
+import { hostPort, parseIp, splitHostPort, tryIp, type Ip } from "#shared/net/ip.ts";
 import type { Logger } from "#shared/observe/logger.ts";
 import { listenAt } from "#shared/sockets/listen.ts";
 import { endsOf } from "#shared/sockets/socket-ends.ts";
+import type { SocketAddress } from "#waypoint/http/exchange.ts";
 import type { ListenerRuntime } from "./listener-runtime.ts";
 import type { TunnelEntry } from "./tunnel-entry.ts";
 
@@ -27,6 +28,8 @@ export interface HboneIngressOptions {
   /** SPIFFE id of ourselves. */
   readonly identity: string;
   readonly listener: () => ListenerRuntime | undefined;
+  /** The address of a service of the mesh; undefined where the name is none. */
+  readonly addressOf: (hostname: string) => Ip | undefined;
   /** What the control plane says of clients; undefined: all of the mesh may come. */
   readonly entry: () => TunnelEntry | undefined;
 }
@@ -96,8 +99,9 @@ export class HboneIngress {
     const { stream, tunnel, method, authority } = connect;
     const { log, identity, listener, entry } = this.#options;
     stream.on("error", onLateError);
-    const target = method === "CONNECT" ? destinationOf(authority) : undefined;
     const runtime = listener();
+    const takesNames = runtime?.listener.takesNames === true;
+    const target = method === "CONNECT" ? this.#destinationOf(authority, takesNames) : undefined;
     if (target === undefined || runtime === undefined) {
       const status = method !== "CONNECT" ? 404 : runtime === undefined ? 503 : 400;
       log.info({ method, authority, status, peer: tunnel.identity }, "request to the tunnel port refused");
@@ -119,13 +123,14 @@ export class HboneIngress {
     if (!acceptConnect(stream, undefined)) return;
     runtime.accept({ ...connection, end: stream, authority });
   }
-}
 
-/** An address and a port: names are nobody's destination here. */
-function destinationOf(authority: string) {
-  const split = splitHostPort(authority);
-  const ip = split === undefined ? undefined : tryIp(split.host);
-  return split === undefined || ip === undefined ? undefined : { ip, port: split.port };
+  /** An address and a port; or a service by its name, as clients in other networks know it. */
+  #destinationOf(authority: string, takesNames: boolean): SocketAddress | undefined {
+    const split = splitHostPort(authority);
+    if (split === undefined) return undefined;
+    const ip = tryIp(split.host) ?? (takesNames ? this.#options.addressOf(split.host) : undefined);
+    return ip === undefined ? undefined : { ip, port: split.port };
+  }
 }
 
 /** Machines without IPv6 have no `::`. */

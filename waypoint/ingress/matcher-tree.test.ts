@@ -60,7 +60,7 @@ const facts = (destination: string, port: number, more: Partial<ChainFacts> = {}
 function compile(json: JsonObject) {
   const problems: string[] = [];
   const matcher = fromJson(MatcherSchema, json, { registry: anyTypes });
-  const find = compileMatcherTree(matcher, "m", (path, message) => void problems.push(`${path}: ${message}`));
+  const { find } = compileMatcherTree(matcher, "m", (path, message) => void problems.push(`${path}: ${message}`));
   return { find, problems };
 }
 

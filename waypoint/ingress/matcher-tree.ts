@@ -39,6 +39,18 @@ import { filterStateKeys, type FilterStateKey } from "./filter-state.ts";
 /** The name of a chain; undefined: none. */
 export type FindChain = (facts: ChainFacts) => string | undefined;
 
+export interface MatcherTree {
+  readonly find: FindChain;
+  /** What it looks at of tunnels. */
+  readonly usesState: ReadonlySet<FilterStateKey>;
+}
+
+/** What all of a tree has in common while it is compiled. */
+interface TreeContext {
+  readonly problem: Problem;
+  readonly usesState: Set<FilterStateKey>;
+}
+
 /** Undefined where the connection has no such fact. */
 type Input = (facts: ChainFacts) => string | undefined;
 
@@ -50,33 +62,38 @@ const never: Test = () => false;
 /** Deeper than any configuration in use; keeps a hostile one from filling the stack. */
 const deepest = 32;
 
-export function compileMatcherTree(matcher: Matcher, path: string, problem: Problem, depth = 0): FindChain {
-  if (depth > deepest) return refuse(problem, path, "is nested too deeply");
-  const otherwise = matcher.onNoMatch && compileBranch(matcher.onNoMatch, `${path}.on_no_match`, problem, depth);
+export function compileMatcherTree(matcher: Matcher, path: string, problem: Problem): MatcherTree {
+  const usesState = new Set<FilterStateKey>();
+  return { find: compileMatcher(matcher, path, { problem, usesState }, 0), usesState };
+}
+
+function compileMatcher(matcher: Matcher, path: string, tree: TreeContext, depth: number): FindChain {
+  if (depth > deepest) return refuse(tree, path, "is nested too deeply");
+  const otherwise = matcher.onNoMatch && compileBranch(matcher.onNoMatch, `${path}.on_no_match`, tree, depth);
   const { matcherType: type } = matcher;
   const find = ((): FindChain => {
     switch (type.case) {
       case "matcherTree":
-        return compileTree(type.value, `${path}.matcher_tree`, problem, depth);
+        return compileTree(type.value, `${path}.matcher_tree`, tree, depth);
       case "matcherList":
         return firstOf(
           type.value.matchers.map(({ predicate, onMatch }, index) => {
             const at = `${path}.matcher_list.matchers[${index}]`;
-            const test = compilePredicate(predicate, `${at}.predicate`, problem, depth);
-            const next = compileBranch(onMatch, `${at}.on_match`, problem, depth);
+            const test = compilePredicate(predicate, `${at}.predicate`, tree, depth);
+            const next = compileBranch(onMatch, `${at}.on_match`, tree, depth);
             return (facts) => (test(facts) ? next(facts) : undefined);
           }),
         );
       case undefined:
-        if (otherwise === undefined) problem(path, "is empty");
+        if (otherwise === undefined) tree.problem(path, "is empty");
         return nowhere;
     }
   })();
   return otherwise === undefined ? find : (facts) => find(facts) ?? otherwise(facts);
 }
 
-function refuse(problem: Problem, path: string, message: string): FindChain {
-  problem(path, message);
+function refuse(tree: TreeContext, path: string, message: string): FindChain {
+  tree.problem(path, message);
   return nowhere;
 }
 
@@ -90,38 +107,38 @@ function firstOf(all: readonly FindChain[]): FindChain {
   };
 }
 
-function compileBranch(branch: Matcher_OnMatch | undefined, path: string, problem: Problem, depth: number): FindChain {
+function compileBranch(branch: Matcher_OnMatch | undefined, path: string, tree: TreeContext, depth: number): FindChain {
   const next = branch?.onMatch;
   switch (next?.case) {
     case "matcher":
-      return compileMatcherTree(next.value, `${path}.matcher`, problem, depth + 1);
+      return compileMatcher(next.value, `${path}.matcher`, tree, depth + 1);
     case "action": {
       const name = unpacked(next.value, StringValueSchema)?.value;
-      if (name === undefined) return refuse(problem, `${path}.action`, "has to hold the name of a chain (StringValue)");
+      if (name === undefined) return refuse(tree, `${path}.action`, "has to hold the name of a chain (StringValue)");
       return () => name;
     }
     case undefined:
-      return refuse(problem, path, "says neither a matcher nor an action");
+      return refuse(tree, path, "says neither a matcher nor an action");
   }
 }
 
 function compileTree(
   { input, treeType }: Matcher_MatcherTree,
   path: string,
-  problem: Problem,
+  tree: TreeContext,
   depth: number,
 ): FindChain {
-  const read = compileInput(input, `${path}.input`, problem);
+  const read = compileInput(input, `${path}.input`, tree);
   switch (treeType.case) {
     case "exactMatchMap": {
-      const branches = compileMap(treeType.value, `${path}.exact_match_map`, problem, depth);
+      const branches = compileMap(treeType.value, `${path}.exact_match_map`, tree, depth);
       return (facts) => {
         const value = read(facts);
         return value === undefined ? undefined : branches.get(value)?.(facts);
       };
     }
     case "prefixMatchMap": {
-      const branches = [...compileMap(treeType.value, `${path}.prefix_match_map`, problem, depth)].toSorted(
+      const branches = [...compileMap(treeType.value, `${path}.prefix_match_map`, tree, depth)].toSorted(
         ([a], [b]) => b.length - a.length,
       );
       const all = branches.map(
@@ -135,23 +152,23 @@ function compileTree(
       const at = `${path}.custom_match`;
       const ranges = unpacked(treeType.value, IPMatcherSchema);
       if (ranges === undefined)
-        return refuse(problem, at, `"${treeType.value.name}" is not known; ranges of addresses are`);
-      return compileRanges(ranges.rangeMatchers, read, at, problem, depth);
+        return refuse(tree, at, `"${treeType.value.name}" is not known; ranges of addresses are`);
+      return compileRanges(ranges.rangeMatchers, read, at, tree, depth);
     }
     case undefined:
-      return refuse(problem, path, "has nothing to look the input up in");
+      return refuse(tree, path, "has nothing to look the input up in");
   }
 }
 
 function compileMap(
   { map }: Matcher_MatcherTree_MatchMap,
   path: string,
-  problem: Problem,
+  tree: TreeContext,
   depth: number,
 ): ReadonlyMap<string, FindChain> {
   const entries = Object.entries(map);
-  if (entries.length === 0) problem(path, "is empty");
-  return new Map(entries.map(([key, next]) => [key, compileBranch(next, `${path}.map["${key}"]`, problem, depth)]));
+  if (entries.length === 0) tree.problem(path, "is empty");
+  return new Map(entries.map(([key, next]) => [key, compileBranch(next, `${path}.map["${key}"]`, tree, depth)]));
 }
 
 interface RangeEntry {
@@ -165,20 +182,20 @@ function compileRanges(
   matchers: readonly IPMatcher_IPRangeMatcher[],
   read: Input,
   path: string,
-  problem: Problem,
+  tree: TreeContext,
   depth: number,
 ): FindChain {
   const byRange = new Map<string, RangeEntry[]>();
   const lengths = { v4: new Set<number>(), v6: new Set<number>() };
   matchers.forEach(({ ranges, onMatch, exclusive }, index) => {
     const at = `${path}.range_matchers[${index}]`;
-    const entry = { next: compileBranch(onMatch, `${at}.on_match`, problem, depth), isExclusive: exclusive };
-    if (ranges.length === 0) problem(`${at}.ranges`, "is empty");
+    const entry = { next: compileBranch(onMatch, `${at}.on_match`, tree, depth), isExclusive: exclusive };
+    if (ranges.length === 0) tree.problem(`${at}.ranges`, "is empty");
     ranges.forEach(({ addressPrefix, prefixLen = 0 }, position) => {
       const text = `${addressPrefix}/${prefixLen}`;
       const range: Cidr | undefined = tryCidr(text);
       if (range === undefined) {
-        problem(`${at}.ranges[${position}]`, `"${text}" is no range of addresses`);
+        tree.problem(`${at}.ranges[${position}]`, `"${text}" is no range of addresses`);
         return;
       }
       const key = maskIp(range.base, range.length);
@@ -210,23 +227,21 @@ function compileRanges(
 function compilePredicate(
   predicate: Matcher_MatcherList_Predicate | undefined,
   path: string,
-  problem: Problem,
+  tree: TreeContext,
   depth: number,
 ): Test {
   if (depth > deepest) {
-    problem(path, "is nested too deeply");
+    tree.problem(path, "is nested too deeply");
     return never;
   }
   const type = predicate?.matchType;
   const all = (list: readonly Matcher_MatcherList_Predicate[], field: string) => {
-    if (list.length < 2) problem(`${path}.${field}`, "needs at least two");
-    return list.map((each, index) =>
-      compilePredicate(each, `${path}.${field}.predicate[${index}]`, problem, depth + 1),
-    );
+    if (list.length < 2) tree.problem(`${path}.${field}`, "needs at least two");
+    return list.map((each, index) => compilePredicate(each, `${path}.${field}.predicate[${index}]`, tree, depth + 1));
   };
   switch (type?.case) {
     case "singlePredicate":
-      return compileSingle(type.value, `${path}.single_predicate`, problem);
+      return compileSingle(type.value, `${path}.single_predicate`, tree);
     case "orMatcher": {
       const tests = all(type.value.predicate, "or_matcher");
       return (facts) => tests.some((test) => test(facts));
@@ -236,11 +251,11 @@ function compilePredicate(
       return (facts) => tests.every((test) => test(facts));
     }
     case "notMatcher": {
-      const test = compilePredicate(type.value, `${path}.not_matcher`, problem, depth + 1);
+      const test = compilePredicate(type.value, `${path}.not_matcher`, tree, depth + 1);
       return (facts) => !test(facts);
     }
     case undefined:
-      problem(path, "is empty");
+      tree.problem(path, "is empty");
       return never;
   }
 }
@@ -248,21 +263,21 @@ function compilePredicate(
 function compileSingle(
   { input, matcher }: Matcher_MatcherList_Predicate_SinglePredicate,
   path: string,
-  problem: Problem,
+  tree: TreeContext,
 ): Test {
-  const read = compileInput(input, `${path}.input`, problem);
+  const read = compileInput(input, `${path}.input`, tree);
   if (matcher.case !== "valueMatch") {
-    problem(path, matcher.case === undefined ? "has no value_match" : `"${matcher.value.name}" is not known`);
+    tree.problem(path, matcher.case === undefined ? "has no value_match" : `"${matcher.value.name}" is not known`);
     return never;
   }
-  const test = compileValue(matcher.value, `${path}.value_match`, problem);
+  const test = compileValue(matcher.value, `${path}.value_match`, tree);
   return (facts) => {
     const value = read(facts);
     return value !== undefined && test(value);
   };
 }
 
-function compileValue({ matchPattern, ignoreCase }: StringMatcher, path: string, problem: Problem) {
+function compileValue({ matchPattern, ignoreCase }: StringMatcher, path: string, tree: TreeContext) {
   switch (matchPattern.case) {
     case "exact": {
       const wanted = ignoreCase ? matchPattern.value.toLowerCase() : matchPattern.value;
@@ -273,9 +288,9 @@ function compileValue({ matchPattern, ignoreCase }: StringMatcher, path: string,
     case "contains":
       return compilePart(matchPattern.case, matchPattern.value, ignoreCase);
     case "safeRegex":
-      return compileSafeRegex(matchPattern.value.regex, `${path}.safe_regex`, problem);
+      return compileSafeRegex(matchPattern.value.regex, `${path}.safe_regex`, tree.problem);
     case undefined:
-      problem(path, "has no pattern that this proxy knows");
+      tree.problem(path, "has no pattern that this proxy knows");
       return () => false;
   }
 }
@@ -301,14 +316,18 @@ const inputs: readonly { readonly schema: DescMessage; readonly read: Input }[] 
   },
 ];
 
-function compileInput(input: TypedExtensionConfig | undefined, path: string, problem: Problem): Input {
+function compileInput(input: TypedExtensionConfig | undefined, path: string, tree: TreeContext): Input {
   const type = input?.typedConfig?.typeUrl ?? "";
   const known = inputs.find(({ schema }) => type.endsWith(`/${schema.typeName}`));
   if (known !== undefined) return known.read;
   const state = input && unpacked(input, FilterStateInputSchema);
-  if (state === undefined) problem(path, `"${type}" is no input that this proxy knows`);
-  else if (!filterStateKeys.has(state.key)) problem(`${path}.key`, `"${state.key}" is not known here`);
-  else return ({ filterState }) => filterState?.(state.key as FilterStateKey);
+  if (state === undefined) tree.problem(path, `"${type}" is no input that this proxy knows`);
+  else if (!filterStateKeys.has(state.key)) tree.problem(`${path}.key`, `"${state.key}" is not known here`);
+  else {
+    const key = state.key as FilterStateKey;
+    tree.usesState.add(key);
+    return ({ filterState }) => filterState?.(key);
+  }
   return () => undefined;
 }
 

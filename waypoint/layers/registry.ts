@@ -18,6 +18,7 @@ import { metadataExchangeLayer, peerMetadataLayer, peerMetadataNetworkLayer } fr
 import { globalRateLimitLayer } from "./rate-limit/global-rate-limit.ts";
 import { localRateLimitLayer } from "./rate-limit/local-rate-limit.ts";
 import { rateLimitPolicyLayer } from "./rate-limit/policy-layer.ts";
+import { mongoLayer } from "./mongo-layer.ts";
 import { setFilterStateNetworkLayer } from "./set-filter-state.ts";
 import { statsLayer, statsNetworkLayer } from "./stats/stats-layer.ts";
 import { rbacLayer } from "./rbac/rbac-layer.ts";
@@ -47,6 +48,7 @@ export const networkLayerKinds: readonly NetworkLayerKind[] = [
   extAuthzNetworkLayer,
   sniForwardProxyLayer,
   setFilterStateNetworkLayer,
+  mongoLayer,
   metadataExchangeLayer,
   peerMetadataNetworkLayer,
   statsNetworkLayer,

@@ -20,6 +20,13 @@ const known: ReadonlyMap<string, readonly string[]> = new Map([
   ["io.istio.local_principal", ["%DOWNSTREAM_LOCAL_URI_SAN%"]],
 ]);
 
+/** Where connections to the original destination go: there in any case, as names are given their address when they come. */
+const originalDestination = "envoy.network.transport_socket.original_dst_address";
+
+/** The address of a service where the tunnel was asked for its name, else the address that it was asked for. */
+const orAddress =
+  /^%CEL\('envoy\.filters\.listener\.original_dst\.local_ip' in filter_state \? filter_state\['envoy\.filters\.listener\.original_dst\.local_ip'\]: r'[^']+'\)%$/;
+
 /** Reports every value that would not be so by itself. */
 export function checkFilterState(values: readonly FilterStateValue[], path: string, problem: Problem): void {
   values.forEach(({ key, value }, index) => {
@@ -29,6 +36,7 @@ export function checkFilterState(values: readonly FilterStateValue[], path: stri
       source?.case === "textFormatSource" && source.value.specifier.case === "inlineString"
         ? source.value.specifier.value
         : undefined;
+    if (key.value === originalDestination && text !== undefined && orAddress.test(text)) return;
     const allowed = known.get(key.value ?? "");
     if (allowed === undefined) problem(`${at}.object_key`, `"${key.value ?? ""}" is not known here`);
     else if (text === undefined || !allowed.includes(text)) {

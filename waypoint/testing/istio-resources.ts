@@ -307,6 +307,34 @@ function httpInspector(services: readonly IstioService[], workloads: readonly st
   };
 }
 
+/** The same where the mesh has several networks: services go by their names first. */
+export const byNameFirst = (services: readonly IstioService[]): JsonObject => ({
+  matcher_tree: {
+    input: input("authority-filter-state", "FilterStateInput", { key: "io.istio.connect_authority" }),
+    exact_match_map: {
+      map: Object.fromEntries(services.map((service) => [`${service.host}:${service.port}`, onChain(service)])),
+    },
+  },
+  on_no_match: { matcher: byAddress(services, []) },
+});
+
+/** Of a chain of such a mesh. */
+export const originalAddress = (address: string): JsonObject => {
+  const key = "envoy.filters.listener.original_dst.local_ip";
+  return typed("set_dst_address", "envoy.extensions.filters.network.set_filter_state.v3.Config", {
+    on_new_connection: [
+      {
+        object_key: "envoy.network.transport_socket.original_dst_address",
+        format_string: {
+          text_format_source: {
+            inline_string: `%CEL('${key}' in filter_state ? filter_state['${key}']: r'${address}')%`,
+          },
+        },
+      },
+    ],
+  });
+};
+
 /** Where what was in tunnels goes on: services by address and port, and workloads by address. */
 export const mainInternal = (
   services: readonly IstioService[],

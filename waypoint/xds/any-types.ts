@@ -30,6 +30,7 @@ import { file_envoy_extensions_filters_listener_original_dst_v3_original_dst } f
 import { file_envoy_extensions_filters_listener_tls_inspector_v3_tls_inspector } from "#shared/proto/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js";
 import { file_envoy_extensions_filters_network_ext_authz_v3_ext_authz } from "#shared/proto/gen/envoy/extensions/filters/network/ext_authz/v3/ext_authz_pb.js";
 import { file_envoy_extensions_filters_network_http_connection_manager_v3_http_connection_manager } from "#shared/proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import { file_envoy_extensions_filters_network_mongo_proxy_v3_mongo_proxy } from "#shared/proto/gen/envoy/extensions/filters/network/mongo_proxy/v3/mongo_proxy_pb.js";
 import { file_envoy_extensions_filters_network_rbac_v3_rbac } from "#shared/proto/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.js";
 import { file_envoy_extensions_filters_network_sni_dynamic_forward_proxy_v3_sni_dynamic_forward_proxy } from "#shared/proto/gen/envoy/extensions/filters/network/sni_dynamic_forward_proxy/v3/sni_dynamic_forward_proxy_pb.js";
 import { file_envoy_extensions_filters_network_tcp_proxy_v3_tcp_proxy } from "#shared/proto/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
@@ -87,6 +88,7 @@ export const anyTypes: Registry = createRegistry(
   file_envoy_extensions_filters_listener_tls_inspector_v3_tls_inspector,
   file_envoy_extensions_filters_network_ext_authz_v3_ext_authz,
   file_envoy_extensions_filters_network_http_connection_manager_v3_http_connection_manager,
+  file_envoy_extensions_filters_network_mongo_proxy_v3_mongo_proxy,
   file_envoy_extensions_filters_network_rbac_v3_rbac,
   file_envoy_extensions_filters_network_set_filter_state_v3_set_filter_state,
   file_envoy_extensions_filters_network_sni_dynamic_forward_proxy_v3_sni_dynamic_forward_proxy,
