@@ -23,6 +23,7 @@ const envoyFiles = [
   "envoy/service/discovery/v3/ads.proto",
   "envoy/service/auth/v3/external_auth.proto",
   "envoy/service/ratelimit/v3/rls.proto",
+  "envoy/service/status/v3/csds.proto",
   "envoy/config/bootstrap/v3/bootstrap.proto",
   "envoy/config/cluster/v3/cluster.proto",
   "envoy/config/endpoint/v3/endpoint.proto",
