@@ -17,6 +17,8 @@ import { podDirectory } from "#controlplane/ca/pod-directory.ts";
 import { ServingCertificate } from "#controlplane/ca/serving-certificate.ts";
 import type { DiscoveryConfig } from "#controlplane/config.ts";
 import { openDebugServer, type AuthorityFacts } from "#controlplane/debug/debug-server.ts";
+import { SyncStatus } from "#controlplane/debug/sync-status.ts";
+import { versionRoutes } from "#controlplane/debug/version-routes.ts";
 import { controlPlaneMetrics } from "#controlplane/debug/metrics.ts";
 import { LiveWorld } from "#controlplane/live-world.ts";
 import { meshConfigPlace } from "#controlplane/mesh/mesh-config.ts";
@@ -118,9 +120,14 @@ export async function startDiscovery(
     workloads: () => countAddresses(publisher.addresses, "workload"),
     rootEndMs: () => (authority === undefined ? undefined : earliestEndMs(authority.rootBundle)),
   });
-  const discoveryServer = new DiscoveryServer({
+  const syncStatus = new SyncStatus({
+    clients: () => discoveryServer.clients(),
+    podName: config.podName,
+    systemNamespace: config.rootNamespace,
+  });
+  const discoveryServer: DiscoveryServer = new DiscoveryServer({
     sources: [publisher.addresses, publisher.authorizations],
-    openSources: (client) => waypoints.open(client) ?? proxyless.open(client),
+    openSources: (client) => syncStatus.open(client) ?? waypoints.open(client) ?? proxyless.open(client),
     isSynced: () => publisher.last !== undefined,
     clock,
     log: logging.scope("xds"),
@@ -156,7 +163,12 @@ export async function startDiscovery(
       authority: () => authority && authorityFacts(authority),
     }),
   );
-  const monitoring = stack.use(await openHttpServer(config.monitoringAddress, metricsRoutes(registry)));
+  const monitoring = stack.use(
+    await openHttpServer(config.monitoringAddress, {
+      ...metricsRoutes(registry),
+      ...versionRoutes(() => discoveryServer.clients()),
+    }),
+  );
 
   const synced = Promise.withResolvers<void>();
   let isSynced = false;

@@ -45,6 +45,40 @@ describe("configuration of a waypoint", () => {
     expect(() => readConfig({ env: { ...pod, CA_ADDRESS: "" } })).toThrow("WAYPOINT_TUNNELS=off");
   });
 
+  test.each<[string, Record<string, string>, string, string, number]>([
+    [
+      "says where the control plane is",
+      {},
+      "istiod-canary.istio-system.svc:15012",
+      "istiod-canary.istio-system.svc:15012",
+      7_500,
+    ],
+    [
+      "leaves the CA to CA_ADDR",
+      { CA_ADDR: "ca.example:443" },
+      "istiod-canary.istio-system.svc:15012",
+      "ca.example:443",
+      7_500,
+    ],
+    [
+      "gives way to variables of our own",
+      { XDS_ADDRESS: "a:1", CA_ADDRESS: "b:2", TERMINATION_DRAIN_DURATION_SECONDS: "1" },
+      "a:1",
+      "b:2",
+      1_000,
+    ],
+  ])("PROXY_CONFIG %s", (_what, env, xds, ca, drainMs) => {
+    const proxy = { discoveryAddress: "istiod-canary.istio-system.svc:15012", terminationDrainDuration: "7.5s" };
+    const config = readConfig({ env: { ...pod, ...env, PROXY_CONFIG: JSON.stringify(proxy) } });
+    expect([config.xds.address, config.ca?.address, config.drainMs]).toEqual([xds, ca, drainMs]);
+  });
+
+  test("PROXY_CONFIG that cannot be read is told", () => {
+    expect(() => readConfig({ env: { ...pod, PROXY_CONFIG: "discoveryAddress: a" } })).toThrow("PROXY_CONFIG=");
+    const proxy = JSON.stringify({ terminationDrainDuration: "soon" });
+    expect(() => readConfig({ env: { ...pod, PROXY_CONFIG: proxy } })).toThrow('terminationDrainDuration=""soon""');
+  });
+
   test("labels come from the pod's file and from the environment", () => {
     const file = 'gateway.networking.k8s.io/gateway-name="waypoint"\nnote="a \\"b\\""\n\nbroken\n';
     const { labels } = readConfig({

@@ -1,6 +1,7 @@
 /** Everything a waypoint is told from outside. Names follow the environment variables of Istio's proxies. */
 import { EnvReader } from "#shared/config/env-reader.ts";
 import { tryIp } from "#shared/net/ip.ts";
+import { readProxyConfig } from "./proxy-config.ts";
 import { parseFilter, type LogFilter, type LogFormat } from "#shared/observe/logging.ts";
 
 export interface WaypointConfig {
@@ -16,6 +17,8 @@ export interface WaypointConfig {
   readonly clusterId: string;
   readonly network: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** Of the pod. Some of them ask the control plane for something. */
+  readonly annotations: Readonly<Record<string, string>>;
   readonly xds: ControlPlaneConfig;
   /** Absent: no certificates, so no tunnels in or out; only with `WAYPOINT_TUNNELS=off`. */
   readonly ca: ControlPlaneConfig | undefined;
@@ -63,13 +66,15 @@ export interface ConfigSources {
 const controlPlaneDefault = "istiod.istio-system.svc:15012";
 const rootDefault = "/var/run/secrets/istio/root-cert.pem";
 const metaPrefix = "ISTIO_META_";
-/** Where the downward API writes the pod's labels, one `key="value"` each line. */
+/** Where the downward API writes the pod's labels and annotations, one `key="value"` each line. */
 const labelsPath = "/etc/istio/pod/labels";
+const annotationsPath = "/etc/istio/pod/annotations";
 
 /** @throws MeshError CONFIG_INVALID once, naming every setting that is wrong */
 export function readConfig({ env, args = [], readFile = () => undefined }: ConfigSources): WaypointConfig {
   const read = new EnvReader(env);
   const metadata = read.prefixed(metaPrefix);
+  const { discoveryAddress = controlPlaneDefault, drainMs } = readProxyConfig(read);
   const config: WaypointConfig = {
     podName: required(read, "POD_NAME"),
     podNamespace: required(read, "POD_NAMESPACE"),
@@ -80,12 +85,13 @@ export function readConfig({ env, args = [], readFile = () => undefined }: Confi
     trustDomainAliases: list(read.text("TRUST_DOMAIN_ALIASES", "")),
     clusterId: metadata["CLUSTER_ID"] ?? read.text("CLUSTER_ID", "Kubernetes"),
     network: metadata["NETWORK"] ?? read.text("NETWORK", ""),
-    labels: { ...labelsOf(readFile(labelsPath)), ...readLabels(read) },
-    xds: readControlPlane(env, read, "XDS"),
-    ca: readCa(env, read),
+    labels: { ...downwardTexts(readFile(labelsPath)), ...readLabels(read) },
+    annotations: downwardTexts(readFile(annotationsPath)),
+    xds: readControlPlane(env, read, "XDS", discoveryAddress),
+    ca: readCa(env, read, discoveryAddress),
     authToken: read.optionalText("AUTH_TOKEN"),
     secretTtlMs: read.durationMs("SECRET_TTL", 24 * 3_600_000),
-    drainMs: readDrainMs(read),
+    drainMs: readDrainMs(read, drainMs),
     ports: {
       hbone: read.port("HBONE_PORT", 15_008),
       admin: read.port("ADMIN_PORT", 15_000),
@@ -126,8 +132,8 @@ const list = (text: string): readonly string[] =>
     .filter((part) => part !== "");
 
 /** Empty means no control plane; a missing one means the usual place. */
-function readControlPlane(env: Env, read: EnvReader, prefix: "XDS" | "CA"): ControlPlaneConfig {
-  const address = env[`${prefix}_ADDRESS`] ?? controlPlaneDefault;
+function readControlPlane(env: Env, read: EnvReader, prefix: "XDS" | "CA", usual: string): ControlPlaneConfig {
+  const address = env[`${prefix}_ADDRESS`] ?? usual;
   if (address === "" && prefix === "XDS") read.reject("XDS_ADDRESS", "", "write host:port of the control plane");
   return {
     address,
@@ -138,10 +144,10 @@ function readControlPlane(env: Env, read: EnvReader, prefix: "XDS" | "CA"): Cont
 }
 
 /** To go without certificates has to be said in so many words: a waypoint that just lost its CA must not start so. */
-function readCa(env: Env, read: EnvReader): ControlPlaneConfig | undefined {
+function readCa(env: Env, read: EnvReader, discoveryAddress: string): ControlPlaneConfig | undefined {
   const tunnels = read.oneOf("WAYPOINT_TUNNELS", ["on", "off"], "on");
   if (tunnels === "off") return undefined;
-  const ca = readControlPlane(env, read, "CA");
+  const ca = readControlPlane(env, read, "CA", read.text("CA_ADDR", discoveryAddress));
   if (ca.address === "") {
     read.reject("CA_ADDRESS", "", "write host:port of the CA, or set WAYPOINT_TUNNELS=off to serve without HBONE");
   }
@@ -163,13 +169,14 @@ function readLabels(read: EnvReader): Readonly<Record<string, string>> {
   return {};
 }
 
-/** As Istio's agent: TERMINATION_DRAIN_DURATION_SECONDS, 5 by default. */
-function readDrainMs(read: EnvReader): number {
-  return read.integer("TERMINATION_DRAIN_DURATION_SECONDS", 5, { max: 86_400 }) * 1_000;
+/** As Istio's agent: TERMINATION_DRAIN_DURATION_SECONDS, else what PROXY_CONFIG says, else 5 s. */
+function readDrainMs(read: EnvReader, fallbackMs = 5_000): number {
+  const seconds = read.integer("TERMINATION_DRAIN_DURATION_SECONDS", -1, { max: 86_400 });
+  return seconds < 0 ? fallbackMs : seconds * 1_000;
 }
 
 /** Lines of the downward API; a value is written as a quoted string. */
-function labelsOf(text = ""): Readonly<Record<string, string>> {
+function downwardTexts(text = ""): Readonly<Record<string, string>> {
   return Object.fromEntries(
     text.split("\n").flatMap((line) => {
       const [, key, quoted] = /^([^=]+)=(".*")$/.exec(line.trim()) ?? [];

@@ -56,6 +56,7 @@ export function openXds(
     nodeName: config.nodeName,
     serviceAccount: config.serviceAccount,
     labels: config.labels,
+    annotations: config.annotations,
     metadata: { ...config.metadata, CLUSTER_ID: config.clusterId, NETWORK: config.network },
     jsonMetadata: config.jsonMetadata,
   });

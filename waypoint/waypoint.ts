@@ -6,7 +6,7 @@ import { Readiness } from "#shared/lifecycle/readiness.ts";
 import { tryIp, type Ip } from "#shared/net/ip.ts";
 import { adminRoutes } from "#shared/observe/http-servers/admin-routes.ts";
 import { metricsRoutes } from "#shared/observe/http-servers/metrics-routes.ts";
-import { openHttpServer } from "#shared/observe/http-servers/open-server.ts";
+import { openHttpServer, type HttpReply, type HttpRequest } from "#shared/observe/http-servers/open-server.ts";
 import { readinessRoutes } from "#shared/observe/http-servers/readiness-routes.ts";
 import type { Logging } from "#shared/observe/logging.ts";
 import { MetricsRegistry } from "#shared/observe/metrics.ts";
@@ -23,6 +23,8 @@ import { openTelemetry } from "./telemetry/open-telemetry.ts";
 import { observeProxy } from "./telemetry/metrics/proxy-metrics.ts";
 import type { NodeFacts } from "./expressions/attributes.ts";
 import { WorkloadPeers } from "./telemetry/peers.ts";
+import { Secrets } from "./upstream/secrets.ts";
+import { clusterStatuses, dumpClusters } from "./upstream/cluster-dump.ts";
 import { ClusterSet } from "./upstream/cluster-set.ts";
 import { createConnector } from "./upstream/transport/connector.ts";
 import { withAlternatives } from "./upstream/connect-alternatives.ts";
@@ -104,10 +106,12 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
   // What the control plane tells.
   const workloads = new WorkloadStore({ clock, localNode: config.nodeName });
   const workloadAt = (ip: string) => workloads.workloadByAddress(config.network, ip as Ip);
+  const secrets = new Secrets(certificate);
   const connector = stack.use(
     createConnector({
       clock,
       certificate,
+      secrets,
       trustDomains: [config.trustDomain, ...config.trustDomainAliases],
       expectedIdentity: (ip) => workloadAt(ip)?.identity,
       ...(deps.upstreamHbonePort !== undefined && { hbonePort: deps.upstreamHbonePort }),
@@ -120,10 +124,15 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
       log: logging.scope("upstream"),
       makePool: (options) => createHttpPool(dialer, options),
       isTunnelled: (ip) => workloadAt(tryIp(ip) ?? ip)?.protocol === "HBONE",
-      onWanted: () => xds.resubscribe(typeUrls.endpoints),
+      onWanted: () => {
+        secrets.keep(clusters.wantedSecrets);
+        xds.resubscribe(typeUrls.endpoints);
+        xds.resubscribe(typeUrls.secret);
+      },
     }),
   );
   const facts = { node: nodeFacts(config), peers: new WorkloadPeers(workloadAt) };
+  const startedAtMs = clock.now();
   const telemetry = openTelemetry({
     registry,
     clock,
@@ -153,7 +162,7 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
   });
   stack.defer(() => listeners.close());
   const hasTunnels = certificates !== undefined;
-  const state = new WaypointState({ clock, clusters, listeners, workloads, wantsAddresses: hasTunnels });
+  const state = new WaypointState({ clock, clusters, secrets, listeners, workloads, wantsAddresses: hasTunnels });
   const xds = openXds(config, logging, state, registry, clock);
   const ending = new AbortController();
   const running = xds.run(ending.signal);
@@ -167,7 +176,13 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
     name: "waypoint",
     logging,
     dump: () => ({
-      configs: dumpConfig(state),
+      configs: dumpConfig({
+        state,
+        node: facts.node,
+        startedAtMs,
+        ownCertificate: () => certificates?.current(identity),
+        secrets,
+      }),
       listeners: listeners.states().map(({ name, bound, listener: { chains, skipped } }) => ({
         name,
         bound,
@@ -184,7 +199,8 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
     const server = stack.use(await openHttpServer({ host, port: config.ports[name] }, routes));
     ports[name] = server.port;
   };
-  await open("admin", "127.0.0.1", { ...admin, ...metrics, ...readyRoute(readiness) });
+  const clusterDump = { "/clusters": ({ query }: HttpRequest) => describeClusters(clusters, query.get("format")) };
+  await open("admin", "127.0.0.1", { ...admin, ...metrics, ...clusterDump, ...readyRoute(readiness) });
   await open("stats", config.wildcard, metrics);
   await open("prometheus", config.wildcard, metrics);
 
@@ -202,8 +218,12 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
         clock,
         log: logging.scope("ingress"),
         certificate,
+        addressOf: (hostname) =>
+          workloads.serviceByHostname(hostname)?.service.vips.find(({ network }) => network === config.network)?.ip,
+        trustDomainAliases: config.trustDomainAliases,
         identity,
         listener: () => listeners.forTunnels,
+        entry: () => listeners.tunnelEntry,
       });
       ports.hbone = ingress.port;
     }
@@ -260,6 +280,11 @@ function nodeFacts(config: WaypointConfig): NodeFacts {
     },
   };
 }
+
+const describeClusters = (clusters: ClusterSet, format: string | null): HttpReply =>
+  format === "json"
+    ? { contentType: "application/json", body: JSON.stringify(clusterStatuses(clusters.values()), undefined, 1) }
+    : { body: dumpClusters(clusters.values()) };
 
 /** Where Envoy answers the same question. */
 const readyRoute = (readiness: Readiness) => ({

@@ -82,7 +82,7 @@ function addDumps(debug: FastifyInstance, facts: DebugFacts): void {
       dump: () => messages(facts.authorizations, (policy) => toJson(AuthorizationSchema, policy)),
     },
     connections: { help: "connected clients and how each stands, type by type", dump: () => facts.clients() },
-    syncz: { help: "for each client and type: sent, accepted, refused", dump: () => facts.clients().map(syncOf) },
+    syncz: { help: "for each client and type: sent, accepted, refused", dump: () => syncReport(facts.clients()) },
     configz: {
       help: "what is read, what is not in force and why, and the last translation",
       dump: () => ({ ...facts.sources(), translation: facts.publisher() }),
@@ -121,13 +121,17 @@ function messages<T>(source: Messages<T>, render: (message: T) => unknown): read
   }));
 }
 
-/** The shape that `istioctl proxy-status` reads, with our own state beside it. */
+/** The shape in which Istio's control plane answers, with our own state beside it. */
+export const syncReport = (clients: readonly ClientStatus[]): readonly unknown[] => clients.map(syncOf);
+
 function syncOf(client: ClientStatus) {
   const type = (typeUrl: string) => client.types.find((each) => each.typeUrl === typeUrl);
   const [address, authorization] = [type(typeUrls.address), type(typeUrls.authorization)];
   return {
     proxy: client.node.podName,
     proxy_type: client.node.type,
+    cluster_id: client.node.metadata["CLUSTER_ID"],
+    istio_version: client.node.metadata["ISTIO_VERSION"],
     address_sent: address?.lastSentNonce,
     address_acked: address?.lastAckedNonce,
     address_state: address?.state ?? "NOT SENT",

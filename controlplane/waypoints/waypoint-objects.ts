@@ -161,6 +161,7 @@ function podSpec(
   { image, controlPlaneAddress }: WaypointSettings,
 ) {
   const { name, serviceAccount, network } = names;
+  const { trustDomain, trustDomainAliases } = world.meshConfig;
   return {
     serviceAccountName: serviceAccount,
     terminationGracePeriodSeconds: 30,
@@ -186,7 +187,10 @@ function podSpec(
         env: [
           { name: "XDS_ADDRESS", value: controlPlaneAddress },
           { name: "CA_ADDRESS", value: controlPlaneAddress },
-          { name: "TRUST_DOMAIN", value: world.meshConfig.trustDomain },
+          { name: "TRUST_DOMAIN", value: trustDomain },
+          ...(trustDomainAliases.length === 0
+            ? []
+            : [{ name: "TRUST_DOMAIN_ALIASES", value: trustDomainAliases.join(",") }]),
           { name: "CLUSTER_DOMAIN", value: options.domain },
           { name: "ISTIO_META_CLUSTER_ID", value: options.clusterId },
           { name: "ISTIO_META_NETWORK", value: network ?? "" },

@@ -63,6 +63,8 @@ export interface HboneServerOptions {
   readonly handshakeMs?: number;
   /** Also accept TLS 1.2; 1.3 only otherwise. */
   readonly allowTls12?: boolean;
+  /** Whether a client of another trust domain than our own may come. Default: none may. */
+  readonly isMember?: (identity: SpiffeId) => boolean;
 }
 
 /**
@@ -89,8 +91,8 @@ export class HboneServer {
 
   constructor(options: HboneServerOptions) {
     this.#options = options;
-    const { handshakeMs: deadlineMs = handshakeDeadlineMs, allowTls12 = false } = options;
-    this.#tls = new TlsServer({ deadlineMs, allowTls12 });
+    const { handshakeMs: deadlineMs = handshakeDeadlineMs, allowTls12 = false, isMember } = options;
+    this.#tls = new TlsServer({ deadlineMs, allowTls12, isMember });
   }
 
   /** Sockets held: tunnels and those on their way to become one. */
@@ -230,7 +232,7 @@ export function acceptConnect(stream: ServerHttp2Stream, baggage: string | undef
 }
 
 /** Headers alone end the stream, which must not have been read from. */
-export function refuseConnect(stream: ServerHttp2Stream, status: 400 | 401 | 404 | 503): void {
+export function refuseConnect(stream: ServerHttp2Stream, status: 400 | 401 | 403 | 404 | 503): void {
   if (stream.destroyed || stream.closed) return;
   stream.on("error", () => {});
   // Node resets the stream once the answer is out, as nobody reads it; a reset of ours could overtake the answer.

@@ -23,6 +23,7 @@ const envoyFiles = [
   "envoy/service/discovery/v3/ads.proto",
   "envoy/service/auth/v3/external_auth.proto",
   "envoy/service/ratelimit/v3/rls.proto",
+  "envoy/service/status/v3/csds.proto",
   "envoy/config/bootstrap/v3/bootstrap.proto",
   "envoy/config/cluster/v3/cluster.proto",
   "envoy/config/endpoint/v3/endpoint.proto",
@@ -53,7 +54,9 @@ const envoyFiles = [
   "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.proto",
   "envoy/extensions/filters/network/ext_authz/v3/ext_authz.proto",
   "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
+  "envoy/extensions/filters/network/mongo_proxy/v3/mongo_proxy.proto",
   "envoy/extensions/filters/network/rbac/v3/rbac.proto",
+  "envoy/extensions/filters/network/set_filter_state/v3/set_filter_state.proto",
   "envoy/extensions/filters/network/sni_dynamic_forward_proxy/v3/sni_dynamic_forward_proxy.proto",
   "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.proto",
   "envoy/extensions/http/header_formatters/preserve_case/v3/preserve_case.proto",
@@ -64,6 +67,7 @@ const envoyFiles = [
   "envoy/extensions/load_balancing_policies/ring_hash/v3/ring_hash.proto",
   "envoy/extensions/load_balancing_policies/round_robin/v3/round_robin.proto",
   "envoy/extensions/load_balancing_policies/wrr_locality/v3/wrr_locality.proto",
+  "envoy/extensions/matching/common_inputs/network/v3/network_inputs.proto",
   "envoy/extensions/path/match/uri_template/v3/uri_template_match.proto",
   "envoy/extensions/path/rewrite/uri_template/v3/uri_template_rewrite.proto",
   "envoy/extensions/request_id/uuid/v3/uuid.proto",
@@ -78,7 +82,7 @@ const envoyFiles = [
 ];
 const ambitFiles = ["policy/v1alpha1/rate_limit_filter.proto"];
 const telemetryFiles = ["collector/trace/v1/trace_service.proto"];
-const xdsFiles = ["udpa/type/v1/typed_struct.proto", "xds/type/v3/typed_struct.proto"];
+const xdsFiles = ["udpa/type/v1/typed_struct.proto", "xds/type/matcher/v3/ip.proto", "xds/type/v3/typed_struct.proto"];
 const istioFiles = ["workload/workload.proto", "security/authorization.proto", "zds/zds.proto", "ca/ca.proto"];
 
 const cache = join(root, ".cache");

@@ -15,6 +15,14 @@ export interface Handshake {
   refused(why: string): void;
 }
 
+export interface TlsServerOptions {
+  readonly deadlineMs?: number;
+  /** Also accept TLS 1.2; 1.3 only otherwise. */
+  readonly allowTls12?: boolean;
+  /** As for {@link verifyClient}. */
+  readonly isMember?: ((identity: SpiffeId) => boolean) | undefined;
+}
+
 /**
  * The server's side of mutual TLS over sockets that somebody else accepted. A renewed certificate makes a new context
  * for the handshakes to come; those that stand keep theirs.
@@ -22,14 +30,15 @@ export interface Handshake {
 export class TlsServer {
   readonly #deadlineMs: number;
   readonly #allowTls12: boolean;
+  readonly #isMember: ((identity: SpiffeId) => boolean) | undefined;
   /** `tls.Server` announces outcomes for all of its sockets together; this leads each back to its handshake. */
   readonly #handshakes = new WeakMap<Socket, Handshake>();
   #certificate: WorkloadCertificate | undefined;
   #server: Server | undefined;
 
-  /** @param options.allowTls12 also accept TLS 1.2; 1.3 only otherwise */
-  constructor({ deadlineMs = handshakeDeadlineMs, allowTls12 = false } = {}) {
+  constructor({ deadlineMs = handshakeDeadlineMs, allowTls12 = false, isMember }: TlsServerOptions = {}) {
     this.#deadlineMs = deadlineMs;
+    this.#isMember = isMember;
     this.#allowTls12 = allowTls12;
   }
 
@@ -62,7 +71,8 @@ export class TlsServer {
       const handshake = this.#handshakeOf(socket);
       // Node has verified the chain, else it would have destroyed the socket; who it is remains ours to check.
       const leaf = socket.authorized ? socket.getPeerX509Certificate() : undefined;
-      const verdict = verifyClient(leaf === undefined ? [] : uriNamesOf(leaf.raw), certificate.identity);
+      const uris = leaf === undefined ? [] : uriNamesOf(leaf.raw);
+      const verdict = verifyClient(uris, certificate.identity, this.#isMember);
       if (verdict.accepted && handshake !== undefined) return handshake.secured(socket, verdict.identity);
       drop(socket);
       handshake?.refused(verdict.accepted ? "its handshake is unknown" : verdict.why);

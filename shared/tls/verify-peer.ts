@@ -8,12 +8,17 @@ export type PeerVerdict =
  * Who connects to us: one name has to be of our trust domain; the identity is the first name that is a workload's.
  *
  * @param uris the URI names of its certificate
+ * @param isMember whether an identity of another trust domain counts as one of ours, where the mesh has several
  */
-export function verifyClient(uris: readonly string[], own: SpiffeId): PeerVerdict {
+export function verifyClient(
+  uris: readonly string[],
+  own: SpiffeId,
+  isMember: (identity: SpiffeId) => boolean = () => false,
+): PeerVerdict {
   const identity = firstSpiffeId(uris);
   if (identity === undefined) return refused(`the client's certificate names no SPIFFE identity but ${list(uris)}`);
   const trustDomain = identityOf(own)?.trustDomain;
-  if (!uris.some((uri) => identityOf(uri)?.trustDomain === trustDomain)) {
+  if (!uris.some((uri) => identityOf(uri)?.trustDomain === trustDomain) && !isMember(identity)) {
     return refused(`the client is ${list(uris)}, outside our trust domain "${trustDomain}"`);
   }
   return { accepted: true, identity };

@@ -37,11 +37,11 @@ class DeltaWatch implements TypeWatch<DeltaDiscoveryRequest> {
     if (this.#watch.owed === undefined) return undefined;
     const response = nextResponse(this.#watch, this.source, nodeName);
     if (response === undefined) return undefined;
-    const { typeUrl } = this.#watch;
+    const { source } = this;
     return {
       resources: response.resources.length,
       sinceMs: response.sinceMs,
-      encode: (frame) => encode(typeUrl, response, frame),
+      encode: (frame) => encode(source, response, frame),
     };
   }
 
@@ -64,7 +64,7 @@ class DeltaWatch implements TypeWatch<DeltaDiscoveryRequest> {
 }
 
 function encode(
-  typeUrl: string,
+  { typeUrl, resourceType = typeUrl, controlPlane }: ResourceSource,
   { resources, removed, named }: WatchResponse,
   frame: { readonly version: string; readonly nonce: string },
 ): Uint8Array {
@@ -78,8 +78,9 @@ function encode(
         name,
         version,
         aliases: named ? [...aliases] : [],
-        resource: { typeUrl, value },
+        resource: { typeUrl: resourceType, value },
       })),
+      ...(controlPlane !== undefined && { controlPlane: { identifier: controlPlane } }),
       removedResources: [...removed],
     }),
   );

@@ -29,10 +29,18 @@ export const ztunnelNode = (facts: ProxyFacts): ProxyNodeMessage => proxyNode("z
 
 /** The node message of a waypoint, as Istio's agent makes it for Envoy. */
 export function waypointNode(
-  facts: ProxyFacts & { readonly serviceAccount: string; readonly labels: Readonly<Record<string, string>> },
+  facts: ProxyFacts & {
+    readonly serviceAccount: string;
+    readonly labels: Readonly<Record<string, string>>;
+    readonly annotations?: Readonly<Record<string, string>>;
+  },
 ): ProxyNodeMessage {
-  const { serviceAccount, labels } = facts;
-  return proxyNode("waypoint", facts, { SERVICE_ACCOUNT: serviceAccount, LABELS: { ...labels } });
+  const { serviceAccount, labels, annotations = {} } = facts;
+  return proxyNode("waypoint", facts, {
+    SERVICE_ACCOUNT: serviceAccount,
+    LABELS: { ...labels },
+    ANNOTATIONS: { ...annotations },
+  });
 }
 
 function proxyNode(type: "ztunnel" | "waypoint", facts: ProxyFacts, own: JsonObject = {}): ProxyNodeMessage {

@@ -15,6 +15,10 @@ export type ChangeListener = (names: ReadonlySet<string>) => void;
 /** What a {@link DiscoveryServer} serves for one type. */
 export interface ResourceSource {
   readonly typeUrl: string;
+  /** Of its resources, where that is not the type that is asked for. */
+  readonly resourceType?: string;
+  /** Identifier of the control plane that goes with each response; absent: none does. */
+  readonly controlPlane?: string;
   get(name: string): ServedResource | undefined;
   all(): Iterable<ServedResource>;
   onChange(listener: ChangeListener): () => void;

@@ -76,8 +76,8 @@ class StateWatch implements TypeWatch<DiscoveryRequest> {
     if (sinceMs === undefined) return undefined;
     this.#dueSinceMs = undefined;
     const resources = this.#wildcard ? [...this.source.all()] : this.#named();
-    const typeUrl = this.#typeUrl;
-    return { resources: resources.length, sinceMs, encode: (frame) => encode(typeUrl, resources, frame) };
+    const { source } = this;
+    return { resources: resources.length, sinceMs, encode: (frame) => encode(source, resources, frame) };
   }
 
   #named(): ServedResource[] {
@@ -110,7 +110,7 @@ class StateWatch implements TypeWatch<DiscoveryRequest> {
 }
 
 function encode(
-  typeUrl: string,
+  { typeUrl, resourceType = typeUrl, controlPlane }: ResourceSource,
   resources: readonly ServedResource[],
   { version, nonce }: { readonly version: string; readonly nonce: string },
 ): Uint8Array {
@@ -120,7 +120,8 @@ function encode(
       versionInfo: version,
       nonce,
       typeUrl,
-      resources: resources.map(({ value }) => ({ typeUrl, value })),
+      resources: resources.map(({ value }) => ({ typeUrl: resourceType, value })),
+      ...(controlPlane !== undefined && { controlPlane: { identifier: controlPlane } }),
     }),
   );
 }

@@ -5,6 +5,7 @@
  */
 import { ipToBytes, isLoopback, type Ip } from "#shared/net/ip.ts";
 import type { Cidr } from "#shared/net/cidr.ts";
+import type { FilterStateKey } from "./filter-state.ts";
 
 /** What a connection is matched by. */
 export interface ChainFacts {
@@ -15,6 +16,8 @@ export interface ChainFacts {
   readonly transportProtocol: "raw_buffer" | "tls";
   /** What inspection found, or what the ClientHello offers. */
   readonly applicationProtocols: readonly string[];
+  /** What its tunnel tells; undefined outside of tunnels. */
+  readonly filterState?: ((key: FilterStateKey) => string | undefined) | undefined;
 }
 
 /** Empty lists and undefined match everything. */

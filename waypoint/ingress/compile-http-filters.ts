@@ -2,8 +2,7 @@
 import { anyUnpack, type Any } from "@bufbuild/protobuf/wkt";
 import { RouterSchema, type Router } from "#shared/proto/gen/envoy/extensions/filters/http/router/v3/router_pb.js";
 import type { HttpFilter } from "#shared/proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
-import { TypedStructSchema as UdpaTypedStructSchema } from "#shared/proto/gen/udpa/type/v1/typed_struct_pb.js";
-import { TypedStructSchema } from "#shared/proto/gen/xds/type/v3/typed_struct_pb.js";
+import { configType } from "#waypoint/layers/config-type.ts";
 import type { LayerKind } from "#waypoint/layers/layer.ts";
 import { reportUnknownFields } from "#waypoint/matching/unknown-fields.ts";
 import { below, type ListenerContext } from "./compile-context.ts";
@@ -57,10 +56,3 @@ function compileLayer(filter: HttpFilter, config: Any, context: ListenerContext,
 
 const kindOf = (type: string, kinds: readonly LayerKind[]): LayerKind | undefined =>
   kinds.find((kind) => kind.type === type);
-
-/** What a filter's configuration is: the type of its message, or the one that a TypedStruct says it stands for. */
-function configType(config: Any): string {
-  const struct = anyUnpack(config, TypedStructSchema) ?? anyUnpack(config, UdpaTypedStructSchema);
-  const { typeUrl } = struct ?? config;
-  return typeUrl.slice(typeUrl.lastIndexOf("/") + 1);
-}

@@ -16,11 +16,13 @@ import { HttpConnectionManagerSchema } from "#shared/proto/gen/envoy/extensions/
 import { TcpProxySchema } from "#shared/proto/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
 import { tryCidr, type Cidr } from "#shared/net/cidr.ts";
 import { tryIp } from "#shared/net/ip.ts";
+import { configType } from "#waypoint/layers/config-type.ts";
 import type { NetworkLayer } from "#waypoint/layers/network-layer.ts";
 import { reportUnknownFields } from "#waypoint/matching/unknown-fields.ts";
 import { readMs } from "#waypoint/routing/durations.ts";
 import { chainStats } from "#waypoint/telemetry/metrics/stats-config.ts";
 import { ChainMatcher, type ChainCriteria } from "./chain-match.ts";
+import { compileMatcherTree } from "./matcher-tree.ts";
 import { below, type ListenerContext } from "./compile-context.ts";
 import { compileHttpChain } from "./compile-http-chain.ts";
 import { compileListenerFilters } from "./compile-listener-filters.ts";
@@ -77,8 +79,6 @@ export function compileListener(
     }
     addChain(defaultFilterChain, fallback, fallbackName);
   }
-  const duplicate = (first: string, second: string) =>
-    problem("filter_chains", `"${first}" and "${second}" match the same connections`);
   return {
     name: listener.name,
     bind: bindOf(listener, own),
@@ -89,8 +89,32 @@ export function compileListener(
     chains,
     made,
     broken,
-    matcher: new ChainMatcher(entries, fallback, duplicate),
+    ...compileMatcher(listener, entries, fallback, own),
+    refusals: context.telemetry.refusals(listener.accessLog, listener.name, own),
     skipped,
+  };
+}
+
+/** A tree says all of it; without one, each chain says what it is for. */
+function compileMatcher(
+  { filterChainMatcher: tree, filterChains }: Listener,
+  entries: readonly { readonly criteria: ChainCriteria; readonly chain: string }[],
+  fallback: string | undefined,
+  { problem }: ListenerContext,
+): Pick<CompiledListener, "matcher" | "takesNames"> {
+  if (tree === undefined) {
+    const duplicate = (first: string, second: string) =>
+      problem("filter_chains", `"${first}" and "${second}" match the same connections`);
+    return { matcher: new ChainMatcher(entries, fallback, duplicate), takesNames: false };
+  }
+  filterChains.forEach(({ filterChainMatch }, index) => {
+    if (filterChainMatch === undefined) return;
+    problem(`filter_chains[${index}].filter_chain_match`, "says nothing where filter_chain_matcher is set");
+  });
+  const { find, usesState } = compileMatcherTree(tree, "filter_chain_matcher", problem);
+  return {
+    matcher: { match: (facts) => find(facts) ?? fallback },
+    takesNames: usesState.has("io.istio.connect_authority"),
   };
 }
 
@@ -152,9 +176,9 @@ function compileChain(
       chain = compileHttpChain(manager, { name, networkLayers, bufferLimitBytes }, own);
     } else if (proxy !== undefined) {
       reportUnknownFields(proxy, own.problem);
-      chain = compileTcpChain(proxy, { name, networkLayers, stats: chainStats(config.metadata) }, own);
+      chain = compileTcpChain(proxy, { name, networkLayers, stats: chainStats(config) }, own);
     } else {
-      const type = any.typeUrl.slice(any.typeUrl.lastIndexOf("/") + 1);
+      const type = configType(any);
       const kind = context.networkLayerKinds.find((known) => known.type === type);
       if (kind === undefined) own.problem("", `no filter of type "${type}" is known here`);
       const layer = kind?.compile(filter.name, any, own);

@@ -1,6 +1,7 @@
 /** One listener, ready for connections. */
 import type { Ip } from "#shared/net/ip.ts";
-import type { ChainMatcher } from "./chain-match.ts";
+import type { TcpObserver } from "#waypoint/telemetry/observers.ts";
+import type { ChainFacts } from "./chain-match.ts";
 import type { HttpChain } from "./http-chain.ts";
 import type { TcpChain } from "./tcp-chain.ts";
 
@@ -45,8 +46,12 @@ export interface CompiledListener {
    * refused where nothing was: never by another chain.
    */
   readonly broken: ReadonlyMap<string, readonly string[]>;
-  /** Names of chains. */
-  readonly matcher: ChainMatcher<string>;
+  /** Finds the name of a chain; the chain itself may be missing. */
+  readonly matcher: { match(facts: ChainFacts): string | undefined };
+  /** Tunnels may be asked for a service by its name. */
+  readonly takesNames: boolean;
+  /** Told of connections that no chain wants. */
+  readonly refusals: readonly TcpObserver[];
   /** Optional filters that are not known here and were left out. */
   readonly skipped: readonly string[];
 }

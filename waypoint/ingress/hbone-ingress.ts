@@ -5,11 +5,14 @@ import type { Clock } from "#shared/clock/clock.ts";
 import { explain } from "#shared/errors/mesh-error.ts";
 import { acceptConnect, HboneServer, refuseConnect, type IncomingConnect } from "#shared/hbone/hbone-server.ts";
 import { windowSizesDefault } from "#shared/hbone/http2-settings.ts";
-import { hostPort, parseIp, splitHostPort, tryIp } from "#shared/net/ip.ts";
+import { identityOf } from "#shared/identity/spiffe-id.ts";
+import { hostPort, parseIp, splitHostPort, tryIp, type Ip } from "#shared/net/ip.ts";
 import type { Logger } from "#shared/observe/logger.ts";
 import { listenAt } from "#shared/sockets/listen.ts";
 import { endsOf } from "#shared/sockets/socket-ends.ts";
+import type { SocketAddress } from "#waypoint/http/exchange.ts";
 import type { ListenerRuntime } from "./listener-runtime.ts";
+import type { TunnelEntry } from "./tunnel-entry.ts";
 
 export interface HboneIngressOptions {
   /** `::` takes IPv4 too. */
@@ -20,13 +23,19 @@ export interface HboneIngressOptions {
   readonly log: Logger;
   /** Our own, now in force. */
   readonly certificate: () => WorkloadCertificate | Promise<WorkloadCertificate>;
+  /** Further names of our trust domain. */
+  readonly trustDomainAliases: readonly string[];
   /** SPIFFE id of ourselves. */
   readonly identity: string;
   readonly listener: () => ListenerRuntime | undefined;
+  /** The address of a service of the mesh; undefined where the name is none. */
+  readonly addressOf: (hostname: string) => Ip | undefined;
+  /** What the control plane says of clients; undefined: all of the mesh may come. */
+  readonly entry: () => TunnelEntry | undefined;
 }
 
 /** As Istio's waypoints. */
-const maxStreams = 100;
+const maxStreamsDefault = 100;
 
 export class HboneIngress {
   readonly port: number;
@@ -38,12 +47,16 @@ export class HboneIngress {
   /** @throws MeshError SYSTEM_CALL_FAILED where the port is taken */
   constructor(options: HboneIngressOptions) {
     this.#options = options;
-    const { address, clock, log, certificate } = options;
+    const { address, clock, log, certificate, trustDomainAliases, entry } = options;
     this.#hbone = new HboneServer({
       clock,
       windows: windowSizesDefault,
-      maxStreams,
+      get maxStreams() {
+        return entry()?.maxStreams ?? maxStreamsDefault;
+      },
       certificate,
+      isMember: (client) =>
+        entry()?.expects(client) ?? trustDomainAliases.includes(identityOf(client)?.trustDomain ?? ""),
       onConnect: (connect) => this.#serve(connect),
       onRefused: ({ peer }, why) => log.info({ peer: hostPort(peer.ip, peer.port), why }, "tunnel refused"),
       onClosed: () => this.#hbone.size === 0 && this.#onEmpty?.(),
@@ -84,32 +97,40 @@ export class HboneIngress {
 
   #serve(connect: IncomingConnect): void {
     const { stream, tunnel, method, authority } = connect;
-    const { log, identity, listener } = this.#options;
+    const { log, identity, listener, entry } = this.#options;
     stream.on("error", onLateError);
-    const target = method === "CONNECT" ? destinationOf(authority) : undefined;
     const runtime = listener();
+    const takesNames = runtime?.listener.takesNames === true;
+    const target = method === "CONNECT" ? this.#destinationOf(authority, takesNames) : undefined;
     if (target === undefined || runtime === undefined) {
       const status = method !== "CONNECT" ? 404 : runtime === undefined ? 503 : 400;
       log.info({ method, authority, status, peer: tunnel.identity }, "request to the tunnel port refused");
       refuseConnect(stream, status);
       return;
     }
-    if (!acceptConnect(stream, undefined)) return;
-    runtime.accept({
-      end: stream,
+    const connection = {
       source: tunnel.peer,
       destination: target,
       peerPrincipal: tunnel.identity,
       localPrincipal: identity,
-    });
+    };
+    const refusal = entry()?.refusal({ ...connection, id: 0, serverName: undefined });
+    if (refusal !== undefined) {
+      log.info({ authority, ...refusal, peer: tunnel.identity }, "request to the tunnel port refused");
+      refuseConnect(stream, refusal.status);
+      return;
+    }
+    if (!acceptConnect(stream, undefined)) return;
+    runtime.accept({ ...connection, end: stream, authority });
   }
-}
 
-/** An address and a port: names are nobody's destination here. */
-function destinationOf(authority: string) {
-  const split = splitHostPort(authority);
-  const ip = split === undefined ? undefined : tryIp(split.host);
-  return split === undefined || ip === undefined ? undefined : { ip, port: split.port };
+  /** An address and a port; or a service by its name, as clients in other networks know it. */
+  #destinationOf(authority: string, takesNames: boolean): SocketAddress | undefined {
+    const split = splitHostPort(authority);
+    if (split === undefined) return undefined;
+    const ip = tryIp(split.host) ?? (takesNames ? this.#options.addressOf(split.host) : undefined);
+    return ip === undefined ? undefined : { ip, port: split.port };
+  }
 }
 
 /** Machines without IPv6 have no `::`. */

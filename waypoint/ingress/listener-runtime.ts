@@ -4,10 +4,12 @@ import type { Socket } from "node:net";
 import type { Clock } from "#shared/clock/clock.ts";
 import { hostPort, type Ip } from "#shared/net/ip.ts";
 import type { Logger } from "#shared/observe/logger.ts";
-import type { DownstreamConnection, SocketAddress } from "#waypoint/http/exchange.ts";
+import type { DownstreamConnection, ResponseFlag, SocketAddress } from "#waypoint/http/exchange.ts";
 import type { Sweeper } from "#waypoint/http/sweeper.ts";
+import type { TcpConnectionFacts } from "#waypoint/telemetry/observers.ts";
 import type { ChainFacts } from "./chain-match.ts";
 import type { CompiledListener } from "./compiled-listener.ts";
+import { filterStateOf } from "./filter-state.ts";
 import { HttpConnection, type HttpProtocol } from "./http-connection.ts";
 import { inspect, type Inspection } from "./inspect.ts";
 import { peek } from "./peek.ts";
@@ -20,6 +22,8 @@ export interface Arrival {
   readonly source: SocketAddress;
   /** Where the client was going. */
   readonly destination: SocketAddress;
+  /** Of the CONNECT, as the client wrote it; undefined outside of tunnels. */
+  readonly authority?: string | undefined;
   readonly peerPrincipal?: string | undefined;
   readonly localPrincipal?: string | undefined;
 }
@@ -146,6 +150,7 @@ export class ListenerRuntime {
       serverName: found?.kind === "tls" ? found.serverName : "",
       transportProtocol: found?.kind === "tls" ? "tls" : "raw_buffer",
       applicationProtocols: applicationProtocolsOf(found),
+      filterState: arrival.authority === undefined ? undefined : (key) => filterStateOf(arrival, key),
     };
     const name = this.#listener.matcher.match(facts);
     const chain = name === undefined ? undefined : this.#listener.chains.get(name);
@@ -153,16 +158,8 @@ export class ListenerRuntime {
       this.#refuse(arrival, name === undefined ? "no filter chain matches" : "its filter chain cannot be used");
       return;
     }
-    const { sweepers, sourceWorkload } = this.#options;
-    const connection: DownstreamConnection = {
-      id: ++lastConnectionId,
-      source,
-      destination,
-      peerPrincipal: arrival.peerPrincipal,
-      localPrincipal: arrival.localPrincipal,
-      serverName: facts.serverName === "" ? undefined : facts.serverName,
-      sourceWorkload: sourceWorkload && (() => sourceWorkload(source.ip)),
-    };
+    const { sweepers } = this.#options;
+    const connection = this.#connectionOf(arrival, facts.serverName);
     if (chain.kind === "tcp") {
       const run = new TcpConnection(chain, facts, connection, end, { sweeper: sweepers.tcp, onClosed: this.#onClosed });
       this.#connections.add(run);
@@ -178,7 +175,8 @@ export class ListenerRuntime {
     served.start(protocolOf(found));
   }
 
-  #refuse({ end, source, destination }: Arrival, why: string): void {
+  #refuse(arrival: Arrival, why: string): void {
+    const { end, source, destination } = arrival;
     this.#options.log.debug(
       {
         listener: this.#listener.name,
@@ -188,8 +186,27 @@ export class ListenerRuntime {
       },
       "connection refused",
     );
+    const { refusals } = this.#listener;
+    if (refusals.length > 0) {
+      const facts = refusedFacts(this.#connectionOf(arrival, ""), this.#options.clock.now());
+      for (const observer of refusals) observer.onEnd(facts, 0);
+    }
     this.#options.close(end);
     this.#checkEmpty();
+  }
+
+  #connectionOf(arrival: Arrival, serverName: string): DownstreamConnection {
+    const { source, destination, peerPrincipal, localPrincipal } = arrival;
+    const { sourceWorkload } = this.#options;
+    return {
+      id: ++lastConnectionId,
+      source,
+      destination,
+      peerPrincipal,
+      localPrincipal,
+      serverName: serverName === "" ? undefined : serverName,
+      sourceWorkload: sourceWorkload && (() => sourceWorkload(source.ip)),
+    };
   }
 
   readonly #onClosed = (served: ServedConnection): void => {
@@ -201,6 +218,22 @@ export class ListenerRuntime {
     if (this.size === 0) this.#onEmpty?.();
   }
 }
+
+/** A connection for which there is no filter chain. */
+const refusedFacts = (connection: DownstreamConnection, startedAtMs: number): TcpConnectionFacts => ({
+  connection,
+  chain: "",
+  startedAtMs,
+  cluster: "",
+  host: undefined,
+  flags: noRoute,
+  terminationDetails: "filter_chain_not_found",
+  upstreamFailure: "",
+  bytesReceived: 0,
+  bytesSent: 0,
+});
+
+const noRoute: ReadonlySet<ResponseFlag> = new Set(["NR"]);
 
 function applicationProtocolsOf(found: Inspection | undefined): readonly string[] {
   if (found?.kind === "http") return [found.protocol];

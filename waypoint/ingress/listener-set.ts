@@ -11,6 +11,7 @@ import type { ListenerContext } from "./compile-context.ts";
 import { compileListener } from "./compile-listener.ts";
 import type { CompiledListener } from "./compiled-listener.ts";
 import { ListenerRuntime, type ListenerRuntimeOptions } from "./listener-runtime.ts";
+import { checkTunnelExit, compileTunnelEntry, isTunnelEntry, isTunnelExit, type TunnelEntry } from "./tunnel-entry.ts";
 import { bindAll, closeAll, type BoundSocket } from "./listener-sockets.ts";
 
 export interface ListenerSetOptions {
@@ -37,6 +38,8 @@ export class ListenerSet {
   readonly #serving = new Map<string, Serving>();
   /** Listeners that are gone, while their connections end. */
   readonly #leaving = new Set<ListenerRuntime>();
+  /** Listeners that stand for what this proxy does with tunnels itself; undefined where none of their versions could be used. */
+  readonly #entries = new Map<string, TunnelEntry | undefined>();
   #isDraining = false;
 
   constructor(options: ListenerSetOptions) {
@@ -61,6 +64,15 @@ export class ListenerSet {
     const problem = (path: string, message: string) =>
       void problems.push(path === "" ? message : `${path}: ${message}`);
     const context: ListenerContext = { ...this.#options.context, problem, skipped: () => {} };
+    if (isTunnelExit(listener)) {
+      checkTunnelExit(listener, context);
+      return problems;
+    }
+    if (isTunnelEntry(listener)) {
+      const entry = compileTunnelEntry(listener, context);
+      this.#entries.set(name, problems.length > 0 ? this.#entries.get(name) : entry);
+      return problems;
+    }
     const compiled = compileListener(listener, context, this.#serving.get(name)?.runtime.listener);
     const inChains = [...compiled.broken.values()].flat();
     if (problems.length > 0) return [...problems, ...inChains];
@@ -79,6 +91,7 @@ export class ListenerSet {
   }
 
   remove(name: string): void {
+    this.#entries.delete(name);
     const serving = this.#serving.get(name);
     if (serving === undefined) return;
     this.#serving.delete(name);
@@ -88,8 +101,17 @@ export class ListenerSet {
     void runtime.drain(this.#options.drainMs).then(() => this.#leaving.delete(runtime));
   }
 
+  /** What the control plane says of tunnels; undefined where it leaves them to us. */
+  get tunnelEntry(): TunnelEntry | undefined {
+    return [...this.#entries.values()][0];
+  }
+
   /** Where connections out of tunnels go; undefined as long as no listener is there for them. */
   get forTunnels(): ListenerRuntime | undefined {
+    if (this.#entries.size > 0) {
+      const cluster = this.#options.context.clusters.get(this.tunnelEntry?.cluster ?? "");
+      return this.#serving.get(cluster?.internalListener ?? "")?.runtime;
+    }
     const named = this.#serving.get("main_internal");
     if (named !== undefined) return named.runtime;
     return this.#serving.size === 1 ? [...this.#serving.values()][0]?.runtime : undefined;

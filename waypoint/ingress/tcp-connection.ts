@@ -224,6 +224,12 @@ export class TcpConnection implements ServedConnection, TcpConnectionFacts, Rela
     this.#close(error?.message ?? "");
   }
 
+  /** A tunnel's answer has to be on its way before its stream is reset. */
+  #end(downstream: TcpEnd): void {
+    if ("rstCode" in downstream) setImmediate(() => downstream.destroy());
+    else downstream.destroy();
+  }
+
   #close(details: string): void {
     if (this.#isOver) return;
     this.#isOver = true;
@@ -232,7 +238,7 @@ export class TcpConnection implements ServedConnection, TcpConnectionFacts, Rela
     this.#connecting.abort();
     const downstream = this.#downstream;
     downstream.off("close", this.#onGone);
-    if (!downstream.destroyed) downstream.destroy();
+    if (!downstream.destroyed) this.#end(downstream);
     this.#layered.end();
     const durationMs = this.#chain.clock.now() - this.startedAtMs;
     for (const observer of this.#chain.observers) observer.onEnd(this, durationMs);

@@ -14,10 +14,13 @@ import { grpcWebLayer } from "./grpc/grpc-web-layer.ts";
 import { headerMutationLayer } from "./header-mutation/header-mutation-layer.ts";
 import type { LayerKind } from "./layer.ts";
 import type { NetworkLayerKind } from "./network-layer.ts";
+import { metadataExchangeLayer, peerMetadataLayer, peerMetadataNetworkLayer } from "./peer-metadata.ts";
 import { globalRateLimitLayer } from "./rate-limit/global-rate-limit.ts";
 import { localRateLimitLayer } from "./rate-limit/local-rate-limit.ts";
 import { rateLimitPolicyLayer } from "./rate-limit/policy-layer.ts";
-import { statsLayer } from "./stats/stats-layer.ts";
+import { mongoLayer } from "./mongo-layer.ts";
+import { setFilterStateNetworkLayer } from "./set-filter-state.ts";
+import { statsLayer, statsNetworkLayer } from "./stats/stats-layer.ts";
 import { rbacLayer } from "./rbac/rbac-layer.ts";
 import { rbacNetworkLayer } from "./rbac/rbac-network-layer.ts";
 
@@ -36,6 +39,7 @@ export const layerKinds: readonly LayerKind[] = [
   grpcStatsLayer,
   statsLayer,
   grpcWebLayer,
+  peerMetadataLayer,
 ];
 
 /** Network filters besides the connection manager and the TCP proxy, which end a chain. */
@@ -43,4 +47,9 @@ export const networkLayerKinds: readonly NetworkLayerKind[] = [
   rbacNetworkLayer,
   extAuthzNetworkLayer,
   sniForwardProxyLayer,
+  setFilterStateNetworkLayer,
+  mongoLayer,
+  metadataExchangeLayer,
+  peerMetadataNetworkLayer,
+  statsNetworkLayer,
 ];

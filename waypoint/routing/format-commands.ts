@@ -138,10 +138,12 @@ export const commands: Readonly<Record<string, MakeCommand>> = {
   },
   FILTER_STATE: (argument = "", problem) => {
     const [key, form = "TYPED"] = argument.split(":");
-    if (key !== "io.istio.peer_principal" && key !== "io.istio.local_principal") problem(`"${key}" is no known key`);
-    if (form !== "TYPED" && form !== "PLAIN") problem(`"${form}" is none of PLAIN, TYPED`);
-    return ({ exchange }) =>
-      key === "io.istio.peer_principal" ? exchange.connection.peerPrincipal : exchange.connection.localPrincipal;
+    if (key === undefined || key === "") problem("needs a key");
+    if (form !== "TYPED" && form !== "PLAIN" && form !== "FIELD") problem(`"${form}" is none of PLAIN, TYPED, FIELD`);
+    if (key === "io.istio.peer_principal") return ({ exchange }) => exchange.connection.peerPrincipal;
+    if (key === "io.istio.local_principal") return ({ exchange }) => exchange.connection.localPrincipal;
+    // What nobody writes here is empty, as everywhere.
+    return () => undefined;
   },
   STREAM_ID: plain(({ exchange }) => exchange.request.headers.get("x-request-id")),
   UNIQUE_ID: plain(() => randomUUID()),

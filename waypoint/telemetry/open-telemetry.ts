@@ -60,6 +60,10 @@ export function openTelemetry(options: TelemetryOptions): Telemetry {
       if (loggers.length > 0) observers.push(tcpLog(loggers, peers));
       return observers;
     },
+    refusals(accessLog, _listener, { problem }) {
+      const loggers = compileLoggers(accessLog, sinks, { node, problem, random });
+      return loggers.length === 0 ? [] : [tcpLog(loggers, peers)];
+    },
     async flush(deadlineMs) {
       sinks.flushSync();
       await tracers.flush(deadlineMs);

@@ -24,6 +24,8 @@ export interface TcpTelemetrySettings {
 export interface TelemetryKinds {
   http(settings: HttpTelemetrySettings, chain: string, context: LayerContext): readonly ExchangeObserver[];
   tcp(settings: TcpTelemetrySettings, chain: string, context: LayerContext): readonly TcpObserver[];
+  /** Of connections that no chain of a listener takes. */
+  refusals(accessLog: readonly AccessLog[], listener: string, context: LayerContext): readonly TcpObserver[];
 }
 
 /** Offers nothing: what is asked for is refused. */
@@ -34,6 +36,10 @@ export const noTelemetry: TelemetryKinds = {
     return [];
   },
   tcp({ accessLog }, _chain, { problem }) {
+    refuseLogs(accessLog, problem);
+    return [];
+  },
+  refusals(accessLog, _listener, { problem }) {
     refuseLogs(accessLog, problem);
     return [];
   },

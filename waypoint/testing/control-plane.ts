@@ -14,6 +14,7 @@ import { silentLogger } from "#shared/observe/logger.ts";
 import { ClusterSchema } from "#shared/proto/gen/envoy/config/cluster/v3/cluster_pb.js";
 import { ClusterLoadAssignmentSchema } from "#shared/proto/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import { ListenerSchema } from "#shared/proto/gen/envoy/config/listener/v3/listener_pb.js";
+import { SecretSchema } from "#shared/proto/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import { AddressSchema } from "#shared/proto/gen/workload/workload_pb.js";
 import { DiscoveryServer } from "#shared/xds/discovery-server.ts";
 import { ResourceStore, type ServedResource } from "#shared/xds/resource-store.ts";
@@ -24,6 +25,7 @@ const schemas = {
   cluster: ClusterSchema,
   endpoints: ClusterLoadAssignmentSchema,
   listener: ListenerSchema,
+  secret: SecretSchema,
   address: AddressSchema,
 } as const satisfies Record<string, DescMessage>;
 
@@ -47,7 +49,13 @@ export class TestControlPlane implements AsyncDisposable {
     this.address = `http://127.0.0.1:${port}`;
     this.#discovery = discovery;
     this.#stores = stores;
-    this.#resources = { cluster: new Map(), endpoints: new Map(), listener: new Map(), address: new Map() };
+    this.#resources = {
+      cluster: new Map(),
+      endpoints: new Map(),
+      listener: new Map(),
+      secret: new Map(),
+      address: new Map(),
+    };
   }
 
   /** @param port 0 lets the system choose */
@@ -57,6 +65,7 @@ export class TestControlPlane implements AsyncDisposable {
       cluster: new ResourceStore(typeUrls.cluster),
       endpoints: new ResourceStore(typeUrls.endpoints),
       listener: new ResourceStore(typeUrls.listener),
+      secret: new ResourceStore(typeUrls.secret),
       address: new ResourceStore(typeUrls.address),
     };
     const discovery = new DiscoveryServer({

@@ -1,5 +1,7 @@
 /** What clusters and their hosts are doing now: as text like Envoy's `/clusters`, and as numbers for gauges. */
-import type { Endpoint } from "./endpoint.ts";
+import type { JsonObject } from "@bufbuild/protobuf";
+import { hostPort } from "#shared/net/ip.ts";
+import type { EndpointStatus, Endpoint } from "./endpoint.ts";
 import type { RoutingPriority } from "./routing-priority.ts";
 import type { UpstreamCluster } from "./upstream-cluster.ts";
 
@@ -18,6 +20,50 @@ export function dumpClusters(clusters: Iterable<UpstreamCluster>): string {
     for (const host of cluster.hosts) for (const [fact, value] of factsOf(host)) say(host.key, fact, value);
   }
   return lines.length === 0 ? "" : `${lines.join("\n")}\n`;
+}
+
+/** The same as Envoy's `/clusters?format=json` (`envoy.admin.v3.Clusters`), which istioctl reads. */
+export const clusterStatuses = (clusters: Iterable<UpstreamCluster>): JsonObject => ({
+  cluster_statuses: [...clusters].map((cluster) => ({
+    name: cluster.name,
+    observability_name: cluster.config.statName,
+    host_statuses: cluster.hosts.map(hostStatus),
+  })),
+});
+
+const edsStatus: Readonly<Record<EndpointStatus, string>> = {
+  unknown: "HEALTHY",
+  healthy: "HEALTHY",
+  unhealthy: "UNHEALTHY",
+  draining: "DRAINING",
+  timeout: "TIMEOUT",
+  degraded: "DEGRADED",
+};
+
+function hostStatus(host: Endpoint): JsonObject {
+  const { address, outlier, locality, weight, hostname, priority, stats } = host;
+  const { ip, port, kind } = address;
+  return {
+    address:
+      kind === "hbone"
+        ? { envoy_internal_address: { server_listener_name: "connect_originate", endpoint_id: hostPort(ip, port) } }
+        : { socket_address: { address: ip, port_value: port } },
+    stats: Object.entries({
+      cx_connect_fail: stats.connectFailures,
+      rq_error: stats.failed,
+      rq_success: stats.succeeded,
+      rq_timeout: stats.timeouts,
+      rq_total: stats.requests,
+    }).map(([name, value]) => ({ name, value: String(value) })),
+    health_status: {
+      eds_health_status: edsStatus[host.status],
+      ...(outlier.isEjected && { failed_outlier_check: true }),
+    },
+    weight,
+    hostname,
+    priority,
+    locality: { region: locality.region, zone: locality.zone, sub_zone: locality.subZone },
+  };
 }
 
 type Say = (...parts: readonly (string | number | boolean)[]) => void;

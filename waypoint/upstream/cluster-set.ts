@@ -7,7 +7,7 @@ import { ClusterLoadAssignmentSchema } from "#shared/proto/gen/envoy/config/endp
 import type { Rejection, XdsResource } from "#shared/xds/delta-client.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import type { Clusters } from "./clusters.ts";
-import { compileCluster } from "./compile/compile-cluster.ts";
+import { compileCluster, secretsOf } from "./compile/compile-cluster.ts";
 import { compileAssignment, type Assignment } from "./compile/compile-endpoints.ts";
 import type { ReadFile } from "./compile/compile-tls.ts";
 import { makeResolver } from "./dns/resolver.ts";
@@ -20,7 +20,7 @@ export interface ClusterSetOptions extends Omit<ClusterTools, "random" | "makeRe
   readonly makeResolver?: ClusterTools["makeResolver"];
   /** Reads a certificate that a cluster names. Default: from the file system, up to 1 MiB. */
   readonly readFile?: ReadFile;
-  /** {@link ClusterSet.wantedAssignments} has changed. Called while clusters are being staged, once for each response. */
+  /** {@link ClusterSet.wantedAssignments} or {@link ClusterSet.wantedSecrets} has changed. Called while clusters are being staged, once for each response. */
   readonly onWanted?: () => void;
 }
 
@@ -44,6 +44,7 @@ export class ClusterSet implements Clusters, Disposable {
   /** Clusters by the name of the assignment that they want. */
   readonly #wanted = new Map<string, Set<UpstreamCluster>>();
   #wantedNames: ReadonlySet<string> = new Set();
+  #wantedSecrets: ReadonlySet<string> = new Set();
 
   constructor(options: ClusterSetOptions) {
     this.#options = options;
@@ -85,6 +86,11 @@ export class ClusterSet implements Clusters, Disposable {
   /** Names of the load assignments that EDS clusters want now. `onWanted` of the options says when this changes. */
   get wantedAssignments(): ReadonlySet<string> {
     return this.#wantedNames;
+  }
+
+  /** Names of the secrets that the control plane is to give. */
+  get wantedSecrets(): ReadonlySet<string> {
+    return this.#wantedSecrets;
   }
 
   get(name: string): UpstreamCluster | undefined {
@@ -181,13 +187,17 @@ export class ClusterSet implements Clusters, Disposable {
   /** Assignments that nobody wants any more are forgotten: they would be stale when somebody does. */
   #updateWanted(): void {
     for (const name of this.#assignments.keys()) if (!this.#wanted.has(name)) this.#assignments.delete(name);
-    const before = this.#wantedNames;
-    const isSame = before.size === this.#wanted.size && [...this.#wanted.keys()].every((name) => before.has(name));
-    if (isSame) return;
-    this.#wantedNames = new Set(this.#wanted.keys());
+    const names = new Set(this.#wanted.keys());
+    const secrets = new Set([...this.#clusters.values()].flatMap(({ config }) => secretsOf(config)));
+    if (isSame(names, this.#wantedNames) && isSame(secrets, this.#wantedSecrets)) return;
+    this.#wantedNames = names;
+    this.#wantedSecrets = secrets;
     this.#options.onWanted?.();
   }
 }
+
+const isSame = (a: ReadonlySet<string>, b: ReadonlySet<string>): boolean =>
+  a.size === b.size && [...a].every((name) => b.has(name));
 
 function collect(): { readonly problems: readonly string[]; readonly problem: Problem } {
   const problems: string[] = [];

@@ -56,6 +56,8 @@ export interface Cluster {
   readonly name: string;
   /** `filter_metadata` of the cluster (service host, name, namespace under `istio`). */
   readonly metadata: ReadonlyMap<string, unknown>;
+  /** The internal listener that it stands for; undefined for clusters with hosts. */
+  readonly internalListener?: string | undefined;
   /** Whether the balancer uses {@link PickContext.hash}: nobody needs to compute one otherwise. */
   readonly hashes: boolean;
   pick(context: PickContext): Pick;

@@ -39,6 +39,12 @@ export function startSource(config: ClusterConfig, tools: ClusterTools, events: 
       return dnsSource(discovery, config.name, tools, events);
     case "original-dst":
       return originalSource(discovery, tools, events);
+    case "internal":
+      events.onReady();
+      return {
+        pick: () => ({ kind: "none", why: `the internal listener "${discovery.listener}" takes tunnels only` }),
+        [Symbol.dispose]: () => {},
+      };
     case "dynamic":
       return dynamicSource(discovery, config, tools, events);
   }

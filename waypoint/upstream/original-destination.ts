@@ -73,7 +73,8 @@ export class OriginalDestination implements Disposable {
 
   #addressOf({ ip, port }: { readonly ip: string; readonly port: number }) {
     const socket = socketAt(ip, port);
-    if (!this.#options.isTunnelled(ip)) return socket;
+    const { config, isTunnelled } = this.#options;
+    if (config.alwaysTunnels !== true && !isTunnelled(ip)) return socket;
     const address: HostAddress = { kind: "hbone", ip, port };
     return { key: `envoy://connect_originate/${socket.key}`, address };
   }

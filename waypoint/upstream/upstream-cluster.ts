@@ -58,6 +58,11 @@ export class UpstreamCluster implements Cluster, Disposable {
     return this.#config.metadata;
   }
 
+  get internalListener(): string | undefined {
+    const { discovery } = this.#config;
+    return discovery.kind === "internal" ? discovery.listener : undefined;
+  }
+
   get hashes(): boolean {
     const { balancing } = this.#config;
     if (balancing === "cluster-provided") return false;

@@ -1,5 +1,6 @@
 /** Every message that may stand in an `Any` of what the control plane sends: to read it, to show it, to look for fields that we do not know. */
 import { createRegistry, type Registry } from "@bufbuild/protobuf";
+import { file_google_protobuf_wrappers } from "@bufbuild/protobuf/wkt";
 import { file_envoy_config_cluster_v3_cluster } from "#shared/proto/gen/envoy/config/cluster/v3/cluster_pb.js";
 import { file_envoy_config_endpoint_v3_endpoint } from "#shared/proto/gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import { file_envoy_config_listener_v3_listener } from "#shared/proto/gen/envoy/config/listener/v3/listener_pb.js";
@@ -29,6 +30,7 @@ import { file_envoy_extensions_filters_listener_original_dst_v3_original_dst } f
 import { file_envoy_extensions_filters_listener_tls_inspector_v3_tls_inspector } from "#shared/proto/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js";
 import { file_envoy_extensions_filters_network_ext_authz_v3_ext_authz } from "#shared/proto/gen/envoy/extensions/filters/network/ext_authz/v3/ext_authz_pb.js";
 import { file_envoy_extensions_filters_network_http_connection_manager_v3_http_connection_manager } from "#shared/proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import { file_envoy_extensions_filters_network_mongo_proxy_v3_mongo_proxy } from "#shared/proto/gen/envoy/extensions/filters/network/mongo_proxy/v3/mongo_proxy_pb.js";
 import { file_envoy_extensions_filters_network_rbac_v3_rbac } from "#shared/proto/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.js";
 import { file_envoy_extensions_filters_network_sni_dynamic_forward_proxy_v3_sni_dynamic_forward_proxy } from "#shared/proto/gen/envoy/extensions/filters/network/sni_dynamic_forward_proxy/v3/sni_dynamic_forward_proxy_pb.js";
 import { file_envoy_extensions_filters_network_tcp_proxy_v3_tcp_proxy } from "#shared/proto/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
@@ -39,6 +41,8 @@ import { file_envoy_extensions_load_balancing_policies_random_v3_random } from "
 import { file_envoy_extensions_load_balancing_policies_ring_hash_v3_ring_hash } from "#shared/proto/gen/envoy/extensions/load_balancing_policies/ring_hash/v3/ring_hash_pb.js";
 import { file_envoy_extensions_load_balancing_policies_round_robin_v3_round_robin } from "#shared/proto/gen/envoy/extensions/load_balancing_policies/round_robin/v3/round_robin_pb.js";
 import { file_envoy_extensions_load_balancing_policies_wrr_locality_v3_wrr_locality } from "#shared/proto/gen/envoy/extensions/load_balancing_policies/wrr_locality/v3/wrr_locality_pb.js";
+import { file_envoy_extensions_filters_network_set_filter_state_v3_set_filter_state } from "#shared/proto/gen/envoy/extensions/filters/network/set_filter_state/v3/set_filter_state_pb.js";
+import { file_envoy_extensions_matching_common_inputs_network_v3_network_inputs } from "#shared/proto/gen/envoy/extensions/matching/common_inputs/network/v3/network_inputs_pb.js";
 import { file_envoy_extensions_path_match_uri_template_v3_uri_template_match } from "#shared/proto/gen/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js";
 import { file_envoy_extensions_path_rewrite_uri_template_v3_uri_template_rewrite } from "#shared/proto/gen/envoy/extensions/path/rewrite/uri_template/v3/uri_template_rewrite_pb.js";
 import { file_envoy_extensions_request_id_uuid_v3_uuid } from "#shared/proto/gen/envoy/extensions/request_id/uuid/v3/uuid_pb.js";
@@ -50,6 +54,7 @@ import { file_envoy_extensions_transport_sockets_proxy_protocol_v3_upstream_prox
 import { file_envoy_extensions_transport_sockets_raw_buffer_v3_raw_buffer } from "#shared/proto/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.js";
 import { file_envoy_extensions_transport_sockets_tls_v3_tls } from "#shared/proto/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { file_envoy_extensions_upstreams_http_v3_http_protocol_options } from "#shared/proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
+import { file_xds_type_matcher_v3_ip } from "#shared/proto/gen/xds/type/matcher/v3/ip_pb.js";
 import { file_udpa_type_v1_typed_struct } from "#shared/proto/gen/udpa/type/v1/typed_struct_pb.js";
 import { file_xds_type_v3_typed_struct } from "#shared/proto/gen/xds/type/v3/typed_struct_pb.js";
 
@@ -83,7 +88,9 @@ export const anyTypes: Registry = createRegistry(
   file_envoy_extensions_filters_listener_tls_inspector_v3_tls_inspector,
   file_envoy_extensions_filters_network_ext_authz_v3_ext_authz,
   file_envoy_extensions_filters_network_http_connection_manager_v3_http_connection_manager,
+  file_envoy_extensions_filters_network_mongo_proxy_v3_mongo_proxy,
   file_envoy_extensions_filters_network_rbac_v3_rbac,
+  file_envoy_extensions_filters_network_set_filter_state_v3_set_filter_state,
   file_envoy_extensions_filters_network_sni_dynamic_forward_proxy_v3_sni_dynamic_forward_proxy,
   file_envoy_extensions_filters_network_tcp_proxy_v3_tcp_proxy,
   file_envoy_extensions_load_balancing_policies_least_request_v3_least_request,
@@ -93,6 +100,7 @@ export const anyTypes: Registry = createRegistry(
   file_envoy_extensions_load_balancing_policies_ring_hash_v3_ring_hash,
   file_envoy_extensions_load_balancing_policies_round_robin_v3_round_robin,
   file_envoy_extensions_load_balancing_policies_wrr_locality_v3_wrr_locality,
+  file_envoy_extensions_matching_common_inputs_network_v3_network_inputs,
   file_envoy_extensions_path_match_uri_template_v3_uri_template_match,
   file_envoy_extensions_path_rewrite_uri_template_v3_uri_template_rewrite,
   file_envoy_extensions_request_id_uuid_v3_uuid,
@@ -104,6 +112,8 @@ export const anyTypes: Registry = createRegistry(
   file_envoy_extensions_transport_sockets_raw_buffer_v3_raw_buffer,
   file_envoy_extensions_transport_sockets_tls_v3_tls,
   file_envoy_extensions_upstreams_http_v3_http_protocol_options,
+  file_google_protobuf_wrappers,
   file_udpa_type_v1_typed_struct,
+  file_xds_type_matcher_v3_ip,
   file_xds_type_v3_typed_struct,
 );

@@ -8,6 +8,7 @@ import type { WorkloadStore } from "#shared/workload/workload-store.ts";
 import type { Rejection, ResourceHandler, Subscription, XdsResource } from "#shared/xds/delta-client.ts";
 import { typeUrls } from "#shared/xds/type-urls.ts";
 import type { ListenerSet } from "#waypoint/ingress/listener-set.ts";
+import type { Secrets } from "#waypoint/upstream/secrets.ts";
 import type { ClusterSet } from "#waypoint/upstream/cluster-set.ts";
 import { ResourceLog } from "./resource-log.ts";
 
@@ -15,6 +16,7 @@ export interface WaypointStateOptions {
   readonly clock: Clock;
   readonly clusters: ClusterSet;
   readonly listeners: ListenerSet;
+  readonly secrets: Secrets;
   readonly workloads: WorkloadStore;
   /** Who is at which address is asked for. */
   readonly wantsAddresses: boolean;
@@ -24,6 +26,7 @@ export class WaypointState {
   readonly clusters: ResourceLog;
   readonly endpoints: ResourceLog;
   readonly listeners: ResourceLog;
+  readonly secrets: ResourceLog;
   readonly #addresses = Promise.withResolvers<void>();
   readonly #options: WaypointStateOptions;
 
@@ -33,6 +36,7 @@ export class WaypointState {
     this.clusters = new ResourceLog(now);
     this.endpoints = new ResourceLog(now);
     this.listeners = new ResourceLog(now);
+    this.secrets = new ResourceLog(now);
   }
 
   /** Resolves once everything has come in that serving needs. */
@@ -44,7 +48,7 @@ export class WaypointState {
 
   /** In the order in which they are asked for: what a listener sends to is known before it. */
   subscriptions(): readonly Subscription[] {
-    const { clusters, wantsAddresses } = this.#options;
+    const { clusters, secrets, wantsAddresses } = this.#options;
     const onClusters: ResourceHandler = (resources, removed) => clusters.stageClusters(resources, removed);
     const onEndpoints: ResourceHandler = (resources, removed) => clusters.applyAssignments(resources, removed);
     return [
@@ -53,6 +57,11 @@ export class WaypointState {
         typeUrl: typeUrls.endpoints,
         apply: this.endpoints.watch(onEndpoints),
         names: () => clusters.wantedAssignments,
+      },
+      {
+        typeUrl: typeUrls.secret,
+        apply: this.secrets.watch((resources, removed) => secrets.apply(resources, removed)),
+        names: () => clusters.wantedSecrets,
       },
       { typeUrl: typeUrls.listener, apply: this.listeners.watch(this.#onListeners) },
       ...(wantsAddresses ? [{ typeUrl: typeUrls.address, apply: this.#onAddresses }] : []),

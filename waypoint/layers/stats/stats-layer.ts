@@ -4,5 +4,9 @@
  */
 import { statsConfigType } from "#waypoint/telemetry/metrics/stats-config.ts";
 import type { LayerKind } from "#waypoint/layers/layer.ts";
+import type { NetworkLayerKind } from "#waypoint/layers/network-layer.ts";
 
 export const statsLayer: LayerKind = { type: statsConfigType, compile: () => undefined };
+
+/** The same for TCP chains. */
+export const statsNetworkLayer: NetworkLayerKind = { type: statsConfigType, compile: () => undefined };

@@ -26,7 +26,7 @@ import { UpstreamTlsContextSchema } from "#shared/proto/gen/envoy/extensions/tra
 import { HttpProtocolOptionsSchema } from "#shared/proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
 import { ClusterConfigSchema } from "#shared/proto/gen/envoy/extensions/clusters/dynamic_forward_proxy/v3/cluster_pb.js";
 import { lbEndpoint, socketAddress } from "../testing.ts";
-import { compileCluster } from "./compile-cluster.ts";
+import { compileCluster, secretsOf } from "./compile-cluster.ts";
 import { transportFor } from "./compile-transport.ts";
 
 type Init = Extract<MessageInitShape<typeof ClusterSchema>, { readonly $typeName?: never }>;
@@ -292,6 +292,35 @@ describe("what Istio's control plane sends", () => {
     expect(config.transports.byDefault.tls).toMatchObject({ trust: { kind: "pem" }, certificate: { keyPem: "key" } });
   });
 
+  test("names of the server, with the machine's roots or those of a secret", () => {
+    const san = { matchPattern: { case: "exact", value: "api.example" } } as const;
+    const validated = (name: string) =>
+      compiled(
+        tls({
+          commonTlsContext: {
+            validationContextType: {
+              case: "combinedValidationContext",
+              value: {
+                defaultValidationContext: { matchSubjectAltNames: [san] },
+                validationContextSdsSecretConfig: {
+                  name,
+                  sdsConfig: { configSourceSpecifier: { case: "ads", value: {} } },
+                },
+              },
+            },
+          },
+        }),
+      );
+    expect(validated("file-root:system").transports.byDefault.tls?.trust).toEqual({ kind: "system" });
+    const fromSecret = validated("kubernetes://api-cacert");
+    expect(fromSecret.transports.byDefault.tls).toMatchObject({
+      trust: { kind: "secret", secret: "kubernetes://api-cacert" },
+      subjectAltNames: [{ type: "any" }],
+    });
+    expect(secretsOf(fromSecret)).toEqual(["kubernetes://api-cacert"]);
+    expect(secretsOf(validated("ROOTCA"))).toEqual([]);
+  });
+
   test("skipping verification has to be said", () => {
     const { ACCEPT_UNTRUSTED } = CertificateValidationContext_TrustChainVerification;
     const context = { case: "validationContext", value: { trustChainVerification: ACCEPT_UNTRUSTED } } as const;
@@ -381,7 +410,7 @@ describe("mistakes are told, with their field", () => {
     [{ lbSubsetConfig: { listAsAny: true, fallbackPolicy: Cluster_LbSubsetConfig_LbSubsetFallbackPolicy.ANY_ENDPOINT } }, "lb_subset_config: is not supported"],
     [{ connectionPoolPerDownstreamConnection: true }, "connection_pool_per_downstream_connection: is not supported"],
     [{ preconnectPolicy: {} }, "preconnect_policy: is not supported"],
-    [{ filters: [{ name: "f" }] }, "filters: is not supported"],
+    [{ filters: [{ name: "f" }] }, "filters[0]: \"\" is no filter that this proxy knows"],
     [{ lrsServer: {} }, "lrs_server: is not supported"],
     [{ upstreamBindConfig: { freebind: true } }, "upstream_bind_config.freebind: is not supported"],
     [{ trackClusterStats: { timeoutBudgets: true } }, "track_cluster_stats.timeout_budgets: is not supported"],
@@ -409,7 +438,7 @@ describe("mistakes are told, with their field", () => {
     [{ transportSocket: { name: "tls" } }, 'transport_socket: "tls" has no configuration'],
     [tls({ allowRenegotiation: true }), "transport_socket.typed_config.allow_renegotiation: is not supported"],
     [tls({ commonTlsContext: { keyLog: {} } }), "transport_socket.typed_config.common_tls_context.key_log: is not supported"],
-    [tls({ commonTlsContext: { tlsCertificateSdsSecretConfigs: [{ name: "kubernetes://x" }] } }), 'transport_socket.typed_config.common_tls_context.tls_certificate_sds_secret_configs[0]: asks for the secret "kubernetes://x", and this proxy has no secret discovery but for file-cert: and file-root: names'],
+    [tls({ commonTlsContext: { tlsCertificateSdsSecretConfigs: [{ name: "kubernetes://x" }] } }), 'transport_socket.typed_config.common_tls_context.tls_certificate_sds_secret_configs[0]: asks for the secret "kubernetes://x" elsewhere than at the control plane (ads); only default, ROOTCA, file-cert: and file-root: names are known here'],
     [tls({ commonTlsContext: { validationContextType: { case: "validationContext", value: { matchTypedSubjectAltNames: [{ sanType: SubjectAltNameMatcher_SanType.DNS, matcher: { matchPattern: { case: "exact", value: "a" } } }] } } } }), "transport_socket.typed_config.common_tls_context.validation_context.trusted_ca: is missing: names prove nothing in a certificate that nobody vouches for"],
     [tls({ commonTlsContext: { validationContextType: { case: "validationContext", value: { trustedCa: { specifier: { case: "filename", value: "/none.pem" } } } } } }), 'transport_socket.typed_config.common_tls_context.validation_context.trusted_ca: cannot read "/none.pem": no such file'],
     [inline(["db.example.com:80"]), 'load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address.address: "db.example.com" is not an IP address'],

@@ -6,6 +6,7 @@ import {
   type Cluster,
 } from "#shared/proto/gen/envoy/config/cluster/v3/cluster_pb.js";
 import { HealthStatus } from "#shared/proto/gen/envoy/config/core/v3/health_check_pb.js";
+import { configType } from "#waypoint/layers/config-type.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import { readMs } from "#waypoint/routing/durations.ts";
 import type { OutlierConfig } from "../outlier-detection.ts";
@@ -17,6 +18,7 @@ import { compileBreakers, compileOutlierDetection, type Breakers } from "./compi
 import type { ReadFile } from "./compile-tls.ts";
 import { compileTransports, type Transports } from "./compile-transport.ts";
 import { checkFields } from "./set-fields.ts";
+import { meshRootsName, ownCertificateName } from "../secrets.ts";
 import type { EndpointStatus } from "../endpoint.ts";
 
 export interface ClusterConfig {
@@ -82,7 +84,14 @@ const supported = [
   "ignoreHealthOnHostRemoval",
   "loadBalancingPolicy",
   "trackClusterStats",
+  "filters",
 ];
+
+/** They tell peers who we are in ways that nobody here relies on. */
+const peerMetadataFilters: ReadonlySet<string> = new Set([
+  "envoy.tcp.metadataexchange.config.MetadataExchange",
+  "envoy.extensions.network_filters.peer_metadata.UpstreamConfig",
+]);
 
 const connectTimeoutDefaultMs = 5_000;
 
@@ -107,6 +116,10 @@ export function compileCluster(cluster: Cluster, readFile: ReadFile, problem: Pr
       problem,
     );
   }
+  cluster.filters.forEach(({ typedConfig }, index) => {
+    const type = typedConfig === undefined ? "" : configType(typedConfig);
+    if (!peerMetadataFilters.has(type)) problem(`filters[${index}]`, `"${type}" is no filter that this proxy knows`);
+  });
   const connectTimeoutMs = readMs(cluster.connectTimeout, "connect_timeout", problem) ?? connectTimeoutDefaultMs;
   if (connectTimeoutMs === 0) problem("connect_timeout", "is not above 0");
   const discovery = compileDiscovery(cluster, problem);
@@ -137,10 +150,22 @@ export function compileCluster(cluster: Cluster, readFile: ReadFile, problem: Pr
   return config;
 }
 
+/** Names of the secrets that it is to be given; our own is there. */
+export const secretsOf = ({ transports: { byDefault, matches } }: ClusterConfig): readonly string[] =>
+  [byDefault, ...matches.map(({ transport }) => transport)].flatMap(({ tls }) => {
+    const { certificate, trust } = tls ?? {};
+    const names = [
+      ...(certificate !== undefined && "secret" in certificate ? [certificate.secret] : []),
+      ...(trust?.kind === "secret" ? [trust.secret] : []),
+    ];
+    return names.filter((name) => name !== ownCertificateName && name !== meshRootsName);
+  });
+
 /** What each is right and together is wrong, as Envoy refuses it. */
 function checkTogether(config: ClusterConfig, problem: Problem): void {
   const { discovery, balancing, http, transports } = config;
-  const providesHosts = discovery.kind === "original-dst" || discovery.kind === "dynamic";
+  const providesHosts =
+    discovery.kind === "dynamic" || (discovery.kind === "original-dst" && discovery.alwaysTunnels !== true);
   if (balancing === "cluster-provided" && !providesHosts) {
     problem("lb_policy", `CLUSTER_PROVIDED does not go with a ${discovery.kind} cluster`);
   }

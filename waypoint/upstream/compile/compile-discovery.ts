@@ -19,7 +19,7 @@ import { hostPort, tryIp } from "#shared/net/ip.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import { readMs } from "#waypoint/routing/durations.ts";
 import { typeNameOf, unpack } from "./any.ts";
-import { compileAssignment, emptyAssignment, isNamed, type Assignment } from "./compile-endpoints.ts";
+import { compileAssignment, emptyAssignment, isNamed, tunnelListener, type Assignment } from "./compile-endpoints.ts";
 import { checkFields, newerDuration } from "./set-fields.ts";
 
 export type Discovery =
@@ -32,7 +32,9 @@ export type Discovery =
       readonly cache: DnsCacheSettings;
       /** TLS without a check that the certificate is for the name that was asked for. */
       readonly allowsInsecure: boolean;
-    };
+    }
+  /** Stands for an internal listener of this proxy; nothing is sent there. */
+  | { readonly kind: "internal"; readonly listener: string };
 
 export interface OriginalDstConfig {
   readonly kind: "original-dst";
@@ -41,6 +43,8 @@ export interface OriginalDstConfig {
   readonly portOverride: number | undefined;
   /** Unused hosts go after this. */
   readonly cleanupMs: number;
+  /** Every host is reached in a tunnel; otherwise those of which the workload index says so. */
+  readonly alwaysTunnels?: boolean | undefined;
 }
 
 export type LookupFamily = "auto" | "v4" | "v6" | "v4-preferred" | "all";
@@ -106,7 +110,7 @@ export function compileDiscovery(cluster: Cluster, problem: Problem): Discovery 
   const discovery = type.case === "type" ? type.value : Cluster_DiscoveryType.STATIC;
   switch (discovery) {
     case Cluster_DiscoveryType.STATIC:
-      return { kind: "static", assignment: inlineAssignment(cluster, false, problem) };
+      return internalListener(cluster) ?? { kind: "static", assignment: inlineAssignment(cluster, false, problem) };
     case Cluster_DiscoveryType.EDS:
       return compileEds(cluster, problem);
     case Cluster_DiscoveryType.STRICT_DNS:
@@ -165,12 +169,34 @@ function inlineAssignment(cluster: Cluster, allowsNames: boolean, problem: Probl
   return compileAssignment(cluster.loadAssignment, { allowsNames }, at);
 }
 
+/**
+ * A cluster whose one endpoint is an internal listener, and not a workload behind it. The listener that makes tunnels leads
+ * wherever the client was going.
+ */
+function internalListener({ loadAssignment }: Cluster): Discovery | undefined {
+  const endpoints = (loadAssignment?.endpoints ?? []).flatMap(({ lbEndpoints }) => lbEndpoints);
+  const [identifier, ...more] = endpoints.map(({ hostIdentifier }) => hostIdentifier);
+  const address = identifier?.case === "endpoint" ? identifier.value.address?.address : undefined;
+  if (more.length > 0 || address?.case !== "envoyInternalAddress" || address.value.endpointId !== "") return undefined;
+  const listener = address.value.addressNameSpecifier.value ?? "";
+  return listener === tunnelListener
+    ? {
+        kind: "original-dst",
+        header: undefined,
+        portOverride: undefined,
+        cleanupMs: cleanupDefaultMs,
+        alwaysTunnels: true,
+      }
+    : { kind: "internal", listener };
+}
+
 function compileOriginalDst(cluster: Cluster, problem: Problem): OriginalDstConfig {
   if (cluster.loadAssignment !== undefined) problem("load_assignment", "an ORIGINAL_DST cluster has no endpoints");
   const config = cluster.lbConfig.case === "originalDstLbConfig" ? cluster.lbConfig.value : undefined;
   const path = "original_dst_lb_config";
   if (config !== undefined) {
-    const supported = ["useHttpHeader", "httpHeaderName", "upstreamPortOverride"];
+    // The metadata would send hosts through waypoints of their own, which is refused where endpoints have it.
+    const supported = ["useHttpHeader", "httpHeaderName", "upstreamPortOverride", "metadataKey"];
     checkFields(Cluster_OriginalDstLbConfigSchema, config, supported, path, problem);
   }
   const portOverride = config?.upstreamPortOverride;

@@ -176,7 +176,7 @@ function compileAddress(
 }
 
 /** The listener in which an Envoy makes tunnels; here it only says that one is to be made. */
-const tunnelListener = "connect_originate";
+export const tunnelListener = "connect_originate";
 
 function compileInternal(
   internal: Extract<Address["address"], { readonly case: "envoyInternalAddress" }>["value"],

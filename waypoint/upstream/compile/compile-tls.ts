@@ -24,6 +24,7 @@ import type { StringMatcher } from "#shared/proto/gen/envoy/type/matcher/v3/stri
 import { explain } from "#shared/errors/mesh-error.ts";
 import { tryIp } from "#shared/net/ip.ts";
 import { compileString, type Problem } from "#waypoint/matching/string-matcher.ts";
+import { meshRootsName, ownCertificateName } from "../secrets.ts";
 import type { SubjectAltNameMatcher, TlsVersion, UpstreamTls } from "../transport/transport.ts";
 import { checkFields, newerFlag } from "./set-fields.ts";
 
@@ -85,6 +86,7 @@ function compileCertificate(
   const [secret] = secrets;
   if (secret === undefined) return undefined;
   const here = `${path}.tls_certificate_sds_secret_configs[0]`;
+  if (secret.name === ownCertificateName || isFromControlPlane(secret)) return { secret: secret.name };
   const files = /^file-cert:([^~]+)~([^~]+)$/.exec(secret.name);
   if (files === null) {
     problem(here, unknownSecret(secret));
@@ -128,10 +130,12 @@ function compileValidation(
     case "combinedValidationContext": {
       const here = `${path}.combined_validation_context`;
       const { defaultValidationContext, validationContextSdsSecretConfig } = type.value;
-      const base = fromContext(defaultValidationContext, `${here}.default_validation_context`, readFile, problem);
-      if (validationContextSdsSecretConfig === undefined) return base;
+      const secret = validationContextSdsSecretConfig;
+      const at = `${here}.default_validation_context`;
+      const base = fromContext(defaultValidationContext, at, readFile, problem, secret !== undefined);
+      if (secret === undefined) return base;
       const secretPath = `${here}.validation_context_sds_secret_config`;
-      return { ...base, trust: trustOf(validationContextSdsSecretConfig, secretPath, readFile, problem) };
+      return { ...base, trust: trustOf(secret, secretPath, readFile, problem) };
     }
     case undefined:
     case "validationContextCertificateProvider":
@@ -146,6 +150,7 @@ function fromContext(
   path: string,
   readFile: ReadFile,
   problem: Problem,
+  isTrustElsewhere = false,
 ): Validation {
   if (context === undefined) return { trust: { kind: "none" }, subjectAltNames: [] };
   const supported = [
@@ -166,6 +171,7 @@ function fromContext(
   const subjectAltNames = [...typed, ...untyped];
   const trust = compileTrust(context, path, readFile, problem);
   const { ACCEPT_UNTRUSTED } = CertificateValidationContext_TrustChainVerification;
+  if (isTrustElsewhere) return { trust, subjectAltNames };
   if (trust.kind === "none" && subjectAltNames.length > 0 && context.trustChainVerification !== ACCEPT_UNTRUSTED) {
     problem(`${path}.trusted_ca`, "is missing: names prove nothing in a certificate that nobody vouches for");
   }
@@ -188,7 +194,9 @@ function compileTrust(
 /** Where Istio's agent would serve a file as a secret, the file itself is read; so the same configuration works here. */
 function trustOf(secret: SdsSecretConfig, path: string, readFile: ReadFile, problem: Problem): UpstreamTls["trust"] {
   const file = /^file-root:(.+)$/.exec(secret.name)?.[1];
+  if (file === "system") return { kind: "system" };
   if (file !== undefined) return pemTrust(readOr(readFile, file, path, problem), path, problem);
+  if (secret.name === meshRootsName || isFromControlPlane(secret)) return { kind: "secret", secret: secret.name };
   problem(path, unknownSecret(secret));
   return { kind: "none" };
 }
@@ -199,8 +207,35 @@ function pemTrust(pem: string, path: string, problem: Problem): UpstreamTls["tru
   return { kind: "pem", pem };
 }
 
+/** With the stream that brings clusters. */
+const isFromControlPlane = ({ sdsConfig }: SdsSecretConfig): boolean =>
+  sdsConfig?.configSourceSpecifier.case === "ads" || sdsConfig?.configSourceSpecifier.case === "self";
+
 const unknownSecret = ({ name }: SdsSecretConfig): string =>
-  `asks for the secret "${name}", and this proxy has no secret discovery but for file-cert: and file-root: names`;
+  `asks for the secret "${name}" elsewhere than at the control plane (ads); only ${ownCertificateName}, ${meshRootsName}, file-cert: and file-root: names are known here`;
+
+/**
+ * Which names clients of our own port have to prove, one of them; empty: any that the mesh's roots vouch for. What is shown
+ * there is our own certificate, so anything else is reported.
+ */
+export function compileServedNames(
+  common: CommonTlsContext | undefined,
+  path: string,
+  problem: Problem,
+): readonly SubjectAltNameMatcher[] {
+  const none = () => {
+    throw new TypeError("files are not served here");
+  };
+  const certificate = compileCertificate(common, path, none, problem);
+  if (certificate === undefined || !("secret" in certificate) || certificate.secret !== ownCertificateName) {
+    problem(`${path}.tls_certificate_sds_secret_configs`, `has to be the secret "${ownCertificateName}"`);
+  }
+  const { trust, subjectAltNames } = compileValidation(common, path, none, problem);
+  if (trust.kind !== "secret" || trust.secret !== meshRootsName) {
+    problem(path, `clients have to be validated with the secret "${meshRootsName}"`);
+  }
+  return subjectAltNames;
+}
 
 const sanTypes: Readonly<Record<number, SubjectAltNameMatcher["type"]>> = {
   [SubjectAltNameMatcher_SanType.EMAIL]: "email",

@@ -6,11 +6,15 @@ import type { Host } from "#waypoint/upstream/host.ts";
 import { ConnectTimeout } from "./connect-error.ts";
 import { connectTcp } from "./connect-tcp.ts";
 import { proxyHeader } from "./proxy-header.ts";
-import { originateTls } from "./tls-origination.ts";
+import { materialFor, originateTls } from "./tls-origination.ts";
 import type { OnBehalfOf, Transport } from "./transport.ts";
+import { Secrets, type SecretLookup } from "../secrets.ts";
 import { Tunnels, type TunnelOptions } from "./tunnels.ts";
 
-export type ConnectorOptions = TunnelOptions;
+export interface ConnectorOptions extends TunnelOptions {
+  /** What configurations of TLS name. Default: our own certificate and roots, and nothing else. */
+  readonly secrets?: SecretLookup;
+}
 
 export interface ConnectOptions {
   readonly onBehalfOf?: OnBehalfOf | undefined;
@@ -35,9 +39,11 @@ export const createConnector = (options: ConnectorOptions): Connector => new Hos
 class HostConnector implements Connector {
   readonly clock: Clock;
   readonly #tunnels: Tunnels;
+  readonly #secrets: SecretLookup;
 
   constructor(options: ConnectorOptions) {
     this.clock = options.clock;
+    this.#secrets = options.secrets ?? new Secrets(options.certificate);
     this.#tunnels = new Tunnels(options);
   }
 
@@ -80,6 +86,12 @@ class HostConnector implements Connector {
         : await connectTcp(address, transport, signal, isForCodec && tls === undefined);
     if (proxyProtocol !== undefined) carrier.write(proxyHeader(proxyProtocol, onBehalfOf));
     if (tls === undefined) return carrier;
-    return originateTls(carrier, tls, { hostName: hostname, alpn: alpn ?? tls.alpn, signal });
+    try {
+      const material = await materialFor(tls, this.#secrets, signal);
+      return await originateTls(carrier, tls, { hostName: hostname, alpn: alpn ?? tls.alpn, signal, material });
+    } catch (error) {
+      carrier.destroy();
+      throw error;
+    }
   }
 }

@@ -12,26 +12,66 @@ import {
 import { tryIp } from "#shared/net/ip.ts";
 import { MeshError } from "#shared/errors/mesh-error.ts";
 import { alternativeNamesOf, type AlternativeName } from "#shared/tls/certificate-names.ts";
+import type { KeyPair, SecretLookup } from "../secrets.ts";
 import type { UpstreamTls } from "./transport.ts";
 
-/** One context for each configuration; it goes when the configuration does. */
-const contexts = new WeakMap<UpstreamTls, SecureContext>();
+/** What the names in a configuration stand for, now. */
+export interface TlsMaterial {
+  readonly certificate: KeyPair | undefined;
+  /** Undefined where the configuration itself says whom to trust. */
+  readonly roots: readonly string[] | undefined;
+}
 
-function contextFor(tls: UpstreamTls): SecureContext {
+/** @throws what the look-up throws */
+export async function materialFor(
+  { certificate, trust }: UpstreamTls,
+  secrets: SecretLookup,
+  signal: AbortSignal,
+): Promise<TlsMaterial> {
+  return {
+    certificate:
+      certificate !== undefined && "secret" in certificate
+        ? await secrets.certificate(certificate.secret, signal)
+        : certificate,
+    roots: trust.kind === "secret" ? await secrets.roots(trust.secret, signal) : undefined,
+  };
+}
+
+interface KnownContext extends TlsMaterial {
+  readonly context: SecureContext;
+}
+
+/** One context for each configuration and what it is made with; it goes when the configuration does. */
+const contexts = new WeakMap<UpstreamTls, KnownContext>();
+
+function contextFor(tls: UpstreamTls, { certificate, roots }: TlsMaterial): SecureContext {
   const known = contexts.get(tls);
-  if (known !== undefined) return known;
-  const { trust, certificate, minVersion, maxVersion, ciphers = [] } = tls;
+  if (known !== undefined && known.certificate === certificate && known.roots === roots) return known.context;
+  const { minVersion, maxVersion, ciphers = [] } = tls;
   const context = createSecureContext({
-    // Empty instead of missing: otherwise OpenSSL would take the public authorities.
-    ca: trust.kind === "pem" ? trust.pem : trust.kind === "system" ? systemRoots() : [],
+    ca: rootsOf(tls, roots),
     ...(certificate !== undefined && { cert: certificate.chainPem, key: certificate.keyPem }),
     // As Envoy's clients.
     minVersion: minVersion ?? "TLSv1.2",
     maxVersion: maxVersion ?? "TLSv1.3",
     ...(ciphers.length > 0 && { ciphers: ciphers.join(":") }),
   });
-  contexts.set(tls, context);
+  contexts.set(tls, { certificate, roots, context });
   return context;
+}
+
+/** Empty instead of missing: otherwise OpenSSL would take the public authorities. */
+function rootsOf({ trust }: UpstreamTls, roots: readonly string[] = []): string[] {
+  switch (trust.kind) {
+    case "pem":
+      return [trust.pem];
+    case "system":
+      return systemRoots();
+    case "secret":
+      return [...roots];
+    case "none":
+      return [];
+  }
 }
 
 /** The machine's; where it has none (a bare container), those that Node brings. */
@@ -40,16 +80,24 @@ function systemRoots(): string[] {
   return roots.length > 0 ? roots : [...rootCertificates];
 }
 
+export interface TlsOriginationOptions {
+  /** Of the host, where the configuration wants that one to be asked for. */
+  readonly hostName: string;
+  readonly alpn: readonly string[];
+  readonly signal: AbortSignal;
+  /** Of {@link materialFor}. */
+  readonly material: TlsMaterial;
+}
+
 /**
  * Over a carrier that is connected. The socket owns it, and is destroyed with it when the signal aborts.
  *
- * @param hostName of the host, where the configuration wants that one to be asked for
  * @throws MeshError UPSTREAM_CONNECT_FAILED, PEER_UNVERIFIED
  */
 export function originateTls(
   carrier: Duplex,
   tls: UpstreamTls,
-  { hostName, alpn, signal }: { hostName: string; alpn: readonly string[]; signal: AbortSignal },
+  { hostName, alpn, signal, material }: TlsOriginationOptions,
 ): Promise<TLSSocket> {
   const wished = tls.usesHostName === true && hostName !== "" ? hostName : tls.serverName;
   return new Promise((resolve, reject) => {
@@ -57,7 +105,7 @@ export function originateTls(
     const verify = (raw: Buffer) => (refusal = whyRefused(alternativeNamesOf(raw), tls, wished));
     const socket = connect({
       socket: carrier,
-      secureContext: contextFor(tls),
+      secureContext: contextFor(tls, material),
       servername: isIP(wished) === 0 ? wished : "", // an address is no server name (RFC 6066 §3)
       rejectUnauthorized: tls.trust.kind !== "none",
       checkServerIdentity: (_host, { raw }) => {

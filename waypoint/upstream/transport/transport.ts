@@ -1,4 +1,5 @@
 /** How a cluster's bytes get to its hosts, compiled from its configuration. Order on the wire: HBONE(PROXY(TLS(data))). */
+import type { KeyPair } from "#waypoint/upstream/secrets.ts";
 import type { SocketAddress } from "#waypoint/http/exchange.ts";
 
 export interface Transport {
@@ -29,9 +30,12 @@ export interface UpstreamTls {
   readonly alpn: readonly string[];
   /** Against what the server's chain is verified. `none`: not at all (insecureSkipVerify). */
   readonly trust:
-    { readonly kind: "pem"; readonly pem: string } | { readonly kind: "system" } | { readonly kind: "none" };
-  /** Ours, for mutual TLS. PEM; the key is never logged. */
-  readonly certificate?: { readonly chainPem: string; readonly keyPem: string } | undefined;
+    | { readonly kind: "pem"; readonly pem: string }
+    | { readonly kind: "secret"; readonly secret: string }
+    | { readonly kind: "system" }
+    | { readonly kind: "none" };
+  /** Ours, for mutual TLS, or the name under which it comes. */
+  readonly certificate?: KeyPair | { readonly secret: string } | undefined;
   /** One of them has to match one of the certificate's names. Empty: the chain alone counts, as in Envoy. */
   readonly subjectAltNames: readonly SubjectAltNameMatcher[];
   /** Also the names of `subjectAltNames` come from SNI (`auto_sni_san_validation`). */
