@@ -1,5 +1,4 @@
 /** HTTP with nothing in between: bytes out as written, and the answer taken apart without mending anything. */
-import { once } from "node:events";
 import { connect as connectHttp2, constants, type IncomingHttpHeaders } from "node:http2";
 import { connect } from "node:net";
 
@@ -125,7 +124,8 @@ export async function sendHttp2(port: number, { headers, body }: Http2Request): 
     stream.on("data", (chunk: Buffer) => chunks.push(chunk));
     stream.on("error", () => {});
     if (body !== undefined) stream.end(body);
-    await once(stream, "close");
+    // A stream that was reset is an answer, too.
+    await new Promise((resolve) => stream.once("close", resolve));
     return { status, interim: [], headers: answered, body: Buffer.concat(chunks).toString("latin1"), trailers };
   } finally {
     session.destroy();

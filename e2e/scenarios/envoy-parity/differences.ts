@@ -80,6 +80,50 @@ export const differences: readonly (Difference & { readonly names: readonly (str
     because: "the same, as gRPC tells it (grpc-status 13); upstream has heard of the call by then",
   },
   {
+    names: [
+      /: \/a.*[# ]/,
+      "a target without a slash",
+      "no host",
+      "two lengths",
+      "a length that is none",
+      "a header without a colon",
+      "a space before a colon",
+    ],
+    in: /^log 400 /,
+    because: "the log says which rule was broken, and nothing of what a malformed head seemed to say",
+  },
+  {
+    names: [/^escapes-rejected: .*%(2f|5c)/i],
+    in: /^log 400 /,
+    because: "the log has the path as it came",
+  },
+  {
+    names: ["OPTIONS of everything"],
+    in: /^log 404 /,
+    because: "it is a path that no route has",
+  },
+  {
+    names: ["nobody listens", "refused each time", "a call that nobody takes"],
+    in: /^log .*onnect/,
+    because: "why a connection did not come about is told in words of our own, with the address",
+  },
+  {
+    names: ["no cluster", "no cluster, as 404", "a call nowhere"],
+    in: /^log .* cluster_not_found /,
+    because: "the log names the cluster that is missing",
+  },
+  {
+    names: ["no retries"],
+    in: /^log 503 /,
+    because: "where none are allowed, no limit was reached",
+  },
+  {
+    names: ["a call to nobody", /^a call from a browser(?!.* that fails)/],
+    in: /^log /,
+    because:
+      "bytes that came are counted although nobody takes them; the outcome of a browser's call is what its trailers say",
+  },
+  {
     names: ["HTTP/1 to gRPC"],
     in: /^trailer /,
     because: "trailers are passed on to HTTP/1.1 too: the outcome of the call is in them",
