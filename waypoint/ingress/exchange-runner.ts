@@ -4,7 +4,7 @@
  */
 import { explain } from "#shared/errors/mesh-error.ts";
 import { Exchange, type DownstreamConnection, type LocalReply } from "#waypoint/http/exchange.ts";
-import type { Headers } from "#waypoint/http/headers.ts";
+import { Headers } from "#waypoint/http/headers.ts";
 import { renderLocalReply } from "#waypoint/http/local-reply.ts";
 import { normalisePath } from "#waypoint/http/normalise-path.ts";
 import type {
@@ -286,7 +286,12 @@ class ExchangeRun implements BodyReader, RequestBody {
     const isProtocolError = reason === "protocol-error";
     exchange.flags.add(isProtocolError ? "DPE" : "DC");
     if (exchange.responseCodeDetails === "" || exchange.response === undefined) {
-      exchange.responseCodeDetails = isProtocolError && detail !== "" ? detail : "downstream_remote_disconnect";
+      exchange.responseCodeDetails =
+        isProtocolError && detail !== "" ? detail.replaceAll(" ", "_") : "downstream_remote_disconnect";
+    }
+    // The codec of HTTP/1 has a word for it, which it says by itself.
+    if (isProtocolError && exchange.response === undefined && this.stream.protocol !== "HTTP/2") {
+      exchange.response = { status: 400, headers: new Headers() };
     }
     const upstream = this.#upstream;
     this.#finish(undefined);
