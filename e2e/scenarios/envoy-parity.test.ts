@@ -6,6 +6,7 @@ import { isDeepStrictEqual } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { envoyPath } from "#e2e/support/envoy.ts";
 import { SideBySide, type Outcome } from "#e2e/support/side-by-side.ts";
+import { answerCases } from "./envoy-parity/answers.ts";
 import { authorizationCases } from "./envoy-parity/authorization.ts";
 import type { Case, Difference } from "./envoy-parity/case.ts";
 import { differences } from "./envoy-parity/differences.ts";
@@ -31,6 +32,7 @@ const tables: Readonly<Record<string, readonly Case[]>> = {
   "what is changed on the way": editCases,
   "paths and their corners": pathCases,
   "requests as they come": protocolCases,
+  "answers as they come": answerCases,
   "timeouts, retries, nobody there": resilienceCases,
   authorization: authorizationCases,
   CORS: corsCases,
@@ -40,11 +42,12 @@ const tables: Readonly<Record<string, readonly Case[]>> = {
 };
 
 /** An answer, and what it took, in lines that can be told apart. */
-const comparable = ({ status, interim, headers, body, trailers, received, logged }: Outcome): readonly string[] => [
+const comparable = ({ status, interim, headers, body, trailers, isWhole, received, logged }: Outcome): readonly string[] => [
   `status ${[...interim, status].join(" ")}`,
   ...headers.map((header) => `header ${header}`),
   `body ${JSON.stringify(body)}`,
   ...trailers.map((trailer) => `trailer ${trailer}`),
+  `whole ${isWhole}`,
   `attempts ${received.length}`,
   ...received.flatMap((each, index) =>
     [each.line, ...each.headers, `body ${JSON.stringify(each.body)}`].map((line) => `backend ${index + 1} ${line}`),

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Stream } from "node:http2";
-import type { AddressInfo } from "node:net";
+import { createServer as createNetServer, type AddressInfo, type Server as NetServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
@@ -27,6 +27,7 @@ export interface Outcome {
   readonly headers: readonly string[];
   readonly body: string;
   readonly trailers: readonly string[];
+  readonly isWhole: boolean;
   /** Each attempt. */
   readonly received: readonly Received[];
   /** Lines of the access log. */
@@ -45,7 +46,13 @@ export interface Asking {
 }
 
 /** Names of clusters whose endpoints are the backends. */
-export const backendClusters = { http1: "backend", http2: "grpc", nobody: "empty", refused: "refused" } as const;
+export const backendClusters = {
+  http1: "backend",
+  http2: "grpc",
+  scripted: "scripted",
+  nobody: "empty",
+  refused: "refused",
+} as const;
 
 /** A host that nobody serves: what is asked of it ends the log of what was asked before. */
 const mark = "mark";
@@ -162,6 +169,7 @@ async function told({ clusters, listeners }: Resources, stack: AsyncDisposableSt
   for (const cluster of clusters) controlPlane.put("cluster", cluster);
   controlPlane.put("endpoints", endpoints(backendClusters.http1, backend.http1Port));
   controlPlane.put("endpoints", endpoints(backendClusters.http2, backend.http2Port));
+  controlPlane.put("endpoints", endpoints(backendClusters.scripted, backend.scriptedPort));
   controlPlane.put("endpoints", endpoints(backendClusters.nobody));
   controlPlane.put("endpoints", endpoints(backendClusters.refused, 1));
   for (const listener of listeners) controlPlane.put("listener", listener);
@@ -184,6 +192,7 @@ const outcome = (answer: RawAnswer, received: readonly Received[], logged: reado
   headers: listed(answer.headers),
   body: answer.body,
   trailers: listed(answer.trailers),
+  isWhole: answer.isWhole,
   received,
   logged,
 });
@@ -196,10 +205,13 @@ class Backend implements Disposable {
   received: Received[] = [];
   readonly #http1: Server;
   readonly #http2: Http2Server;
+  readonly #scripted: NetServer;
 
-  private constructor(http1: Server, http2: Http2Server) {
+  private constructor(http1: Server, http2: Http2Server, scripted: NetServer) {
     this.#http1 = http1;
     this.#http2 = http2;
+    this.#scripted = scripted;
+    scripted.on("connection", (socket) => this.#playScript(socket));
     http1.on("request", (request: IncomingMessage, response: ServerResponse) => this.#answer(request, response));
     http1.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
       response.writeContinue();
@@ -209,8 +221,8 @@ class Backend implements Disposable {
   }
 
   static async start(): Promise<Backend> {
-    const backend = new Backend(createServer({ keepAliveTimeout: 60_000 }), createHttp2Server());
-    for (const server of [backend.#http1, backend.#http2]) {
+    const backend = new Backend(createServer({ keepAliveTimeout: 60_000 }), createHttp2Server(), createNetServer());
+    for (const server of [backend.#http1, backend.#http2, backend.#scripted]) {
       server.listen(0, "127.0.0.1");
       await once(server, "listening");
     }
@@ -223,6 +235,10 @@ class Backend implements Disposable {
 
   get http2Port(): number {
     return (this.#http2.address() as AddressInfo).port;
+  }
+
+  get scriptedPort(): number {
+    return (this.#scripted.address() as AddressInfo).port;
   }
 
   begin(): void {
@@ -280,7 +296,32 @@ class Backend implements Disposable {
     });
   }
 
+  /** Answers, without waiting for a body, with the bytes of `x-bytes`, each `%xx` one; then does as `x-then` says. */
+  #playScript(socket: Socket): void {
+    let text = "";
+    socket.on("error", () => {});
+    socket.on("data", (chunk: Buffer) => {
+      text += chunk.toString("latin1");
+      // What is left of the body before it is passed over.
+      text = text.slice(Math.max(0, text.search(/[A-Z]+ \S+ HTTP\/1\.1\r\n/)));
+      const end = text.indexOf("\r\n\r\n");
+      if (end < 0) return;
+      const [line = "", ...fields] = text.slice(0, end).split("\r\n");
+      text = text.slice(end + 4);
+      const value = (name: string) => fields.find((field) => field.startsWith(`${name}: `))?.slice(name.length + 2);
+      this.received.push({ line: line.replace(/ HTTP.*/, ""), headers: [], body: "" });
+      const answer = (value("x-bytes") ?? "").replace(/%(..)/g, (_, hex: string) =>
+        String.fromCharCode(Number.parseInt(hex, 16)),
+      );
+      socket.write(answer, "latin1", () => {
+        if (value("x-then") === "close") socket.end();
+        else if (value("x-then") === "reset") socket.resetAndDestroy();
+      });
+    });
+  }
+
   [Symbol.dispose](): void {
+    this.#scripted.close();
     this.#http1.closeAllConnections();
     this.#http1.close();
     this.#http2.close();

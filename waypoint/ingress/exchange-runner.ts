@@ -284,11 +284,13 @@ class ExchangeRun implements BodyReader, RequestBody {
     if (this.#at === "over") return;
     const { exchange } = this;
     const isProtocolError = reason === "protocol-error";
-    exchange.flags.add(isProtocolError ? "DPE" : "DC");
-    if (exchange.responseCodeDetails === "" || exchange.response === undefined) {
-      exchange.responseCodeDetails =
-        isProtocolError && detail !== "" ? detail.replaceAll(" ", "_") : "downstream_remote_disconnect";
-    }
+    const { flag, details } = isProtocolError
+      ? ({ flag: "DPE", details: detail.replaceAll(" ", "_") } as const)
+      : reason === "connection-termination"
+        ? ({ flag: "DC", details: "downstream_remote_disconnect" } as const)
+        : ({ flag: "DR", details: "http2.remote_reset" } as const);
+    exchange.flags.add(flag);
+    if (exchange.responseCodeDetails === "" || exchange.response === undefined) exchange.responseCodeDetails = details;
     // The codec of HTTP/1 has a word for it, which it says by itself.
     if (isProtocolError && exchange.response === undefined && this.stream.protocol !== "HTTP/2") {
       exchange.response = { status: 400, headers: new Headers() };

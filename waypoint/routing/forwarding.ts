@@ -242,7 +242,7 @@ export class Forwarding implements UpstreamStream, AttemptOwner {
     if (action.tellsTimeoutRetries && this.#isTimeoutRetry) request.headers.set("x-envoy-is-timeout-retry", "true");
     if (timeouts.routeMs === 0 && timeouts.perTryMs === 0) return;
     announceTimeout(request, timeouts, {
-      elapsedMs: this.#requestCompleteMs === 0 ? 0 : performance.now() - this.#requestCompleteMs,
+      elapsedMs: attempts === 1 || this.#requestCompleteMs === 0 ? 0 : performance.now() - this.#requestCompleteMs,
       announces: !this.#context.suppressesEnvoyHeaders,
       setsGrpcTimeout: isGrpc && action.grpcTimeout !== undefined && action.maxStreamDuration === undefined,
     });

@@ -39,7 +39,7 @@ export const differences: readonly (Difference & { readonly names: readonly (str
     because: "an authority ends where the query begins (RFC 3986 §3.2); a host with ? in it would be nobody's",
   },
   {
-    names: ["HEAD", "HEAD of an error"],
+    names: ["HEAD", "HEAD of an error", "HEAD answered in chunks", "HEAD answered without a length"],
     in: /^header transfer-encoding: chunked$/,
     because: "what has no body has no coding",
   },
@@ -122,6 +122,49 @@ export const differences: readonly (Difference & { readonly names: readonly (str
     in: /^log /,
     because:
       "bytes that came are counted although nobody takes them; the outcome of a browser's call is what its trailers say",
+  },
+  {
+    names: [/^(an answer (of another length than told|that is cut)|chunks that are cut)/],
+    in: /^log /,
+    because: "a connection that ends too early was terminated; the protocol was not broken",
+  },
+  {
+    names: [/^half a head/],
+    status: 503,
+    because: "the same: nothing was answered, and a retry is no harm",
+  },
+  {
+    names: [/^an answer until a reset/],
+    in: /^(whole|log) /,
+    because: "an answer without a length is whole where its connection ends, not where it breaks",
+  },
+  {
+    names: ["chunks with trailers (HTTP/2)"],
+    in: /^trailer /,
+    because: "trailers are passed on whatever is spoken",
+  },
+  {
+    names: ["a broken chunk"],
+    status: 0,
+    because: "a head that comes in one piece with what is wrong is not passed on: the connection ends either way",
+  },
+  {
+    names: [
+      /^(HTTP\/1\.0 in chunks|a status of two digits|another version|101 that nobody asked for)/,
+      /^(a folded field|bare line feeds) (of|in) an answer/,
+    ],
+    status: 502,
+    because: "what is not HTTP/1.1 as it is written down may be read otherwise by the next reader",
+  },
+  {
+    names: [/^(early hints|102 before the answer)$/],
+    in: /^status /,
+    because: "interim answers are passed on",
+  },
+  {
+    names: [/^connection fields of an answer/],
+    in: /^header x-a: /,
+    because: "what Connection names belongs to that connection (RFC 9110 §7.6.1)",
   },
   {
     names: ["HTTP/1 to gRPC"],

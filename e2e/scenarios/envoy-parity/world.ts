@@ -2,6 +2,7 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import { backendClusters, type Resources } from "#e2e/support/side-by-side.ts";
 import { edsCluster, httpFilter, listener, router, typed } from "#waypoint/testing/resources.ts";
+import { answerRoutes } from "./answers.ts";
 import { authorizationHost, authorizationRoutes } from "./authorization.ts";
 import { editRoutes } from "./edit-routes.ts";
 import { matchRoutes } from "./match-routes.ts";
@@ -40,6 +41,7 @@ const hosts = [
     response_headers_to_add: [{ header: { key: "x-of-host", value: "host" } }],
   }),
   host("resilience", resilienceRoutes),
+  host("answers", answerRoutes),
   host(authorizationHost, authorizationRoutes),
   ...policyHosts.map(({ name, routes, more }) => host(name, routes, more)),
 ];
@@ -123,6 +125,7 @@ export const resources = (logFile: string): Resources => ({
   clusters: [
     edsCluster(backendClusters.http1),
     edsCluster(backendClusters.http2, http2Options),
+    edsCluster(backendClusters.scripted),
     edsCluster(backendClusters.nobody),
     edsCluster(backendClusters.refused),
   ],
