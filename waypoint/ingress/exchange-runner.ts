@@ -378,8 +378,9 @@ class ExchangeRun implements BodyReader, RequestBody {
     if (this.#at === "over") return;
     this.#at = "answering";
     const { exchange, stream } = this;
-    const { head, body } = renderLocalReply(exchange, reply);
-    if (reply.isFinal !== true) exchange.route?.editResponse(exchange, head);
+    const { head, body } = renderLocalReply(exchange, reply, (answer) => {
+      if (reply.isFinal !== true) exchange.route?.editResponse(exchange, answer);
+    });
     const isEmpty = body === undefined || body.length === 0;
     this.#respond(head, isEmpty);
     if (!isEmpty) {
