@@ -296,7 +296,7 @@ class Backend implements Disposable {
     });
   }
 
-  /** Answers, without waiting for a body, with the bytes of `x-bytes`, each `%xx` one; then does as `x-then` says. */
+  /** Answers, without waiting for a body, with the bytes of `x-bytes`, each `%xx` one; then does as `x-ending` says. */
   #playScript(socket: Socket): void {
     let text = "";
     socket.on("error", () => {});
@@ -314,8 +314,8 @@ class Backend implements Disposable {
         String.fromCharCode(Number.parseInt(hex, 16)),
       );
       socket.write(answer, "latin1", () => {
-        if (value("x-then") === "close") socket.end();
-        else if (value("x-then") === "reset") socket.resetAndDestroy();
+        if (value("x-ending") === "close") socket.end();
+        else if (value("x-ending") === "reset") socket.resetAndDestroy();
       });
     });
   }

@@ -22,7 +22,7 @@ export const answerRoutes: readonly JsonObject[] = [
 const host = "answers.example";
 
 interface Script {
-  readonly then?: "close" | "reset" | "stay";
+  readonly ending?: "close" | "reset" | "stay";
   readonly method?: string;
   readonly path?: string;
   readonly body?: string;
@@ -42,8 +42,8 @@ function answer(
   script: Script = {},
 ): readonly Case[] {
   const [first, second] = typeof status === "number" ? [status, status] : status;
-  const { then = "close", method = "GET", path = "/", body, headers = [] } = script;
-  const told = [["x-bytes", escaped(bytes)], ["x-then", then], ...headers] as const;
+  const { ending = "close", method = "GET", path = "/", body, headers = [] } = script;
+  const told = [["x-bytes", escaped(bytes)], ["x-ending", ending], ...headers] as const;
   return [
     http1(name, host, path, first, { method, headers: told, ...(body !== undefined && { body }) }),
     http2(`${name} (HTTP/2)`, host, path, second, { ":method": method, ...Object.fromEntries(told) }, body),
@@ -55,13 +55,13 @@ const head = (status: string, ...fields: readonly string[]): string =>
 const chunked = "transfer-encoding: chunked";
 
 export const answerCases: readonly Case[] = [
-  ...answer("an answer with a length", `${head("200 OK", "content-length: 5")}hello`, 200, { then: "stay" }),
+  ...answer("an answer with a length", `${head("200 OK", "content-length: 5")}hello`, 200, { ending: "stay" }),
   ...answer("an answer of another length than told", `${head("200 OK", "content-length: 9")}hello`, 200),
-  ...answer("an answer that is cut", `${head("200 OK", "content-length: 9")}hello`, 200, { then: "reset" }),
+  ...answer("an answer that is cut", `${head("200 OK", "content-length: 9")}hello`, 200, { ending: "reset" }),
   ...answer("an answer longer than told", `${head("200 OK", "content-length: 3")}hello`, 200),
   ...answer("an answer until the end", `${head("200 OK")}hello`, 200),
-  ...answer("an answer until a reset", `${head("200 OK")}hello`, 200, { then: "reset" }),
-  ...answer("chunks", `${head("200 OK", chunked)}5\r\nhello\r\n0\r\n\r\n`, 200, { then: "stay" }),
+  ...answer("an answer until a reset", `${head("200 OK")}hello`, 200, { ending: "reset" }),
+  ...answer("chunks", `${head("200 OK", chunked)}5\r\nhello\r\n0\r\n\r\n`, 200, { ending: "stay" }),
   ...answer("chunks with trailers", `${head("200 OK", chunked)}5\r\nhello\r\n0\r\nx-t: 1\r\n\r\n`, 200),
   ...answer("chunks that are cut", `${head("200 OK", chunked)}5\r\nhello\r\n`, 200),
   ...answer("a broken chunk", `${head("200 OK", chunked)}x\r\nhello\r\n0\r\n\r\n`, 200),
@@ -72,7 +72,7 @@ export const answerCases: readonly Case[] = [
   ...answer("a length twice", `${head("200 OK", "content-length: 3", "content-length: 3")}abc`, 502),
   ...answer("an answer's length that is none", `${head("200 OK", "content-length: -3")}abc`, 502),
   ...answer("HTTP/1.0", "HTTP/1.0 200 OK\r\n\r\nhello", 200),
-  ...answer("HTTP/1.0 with a length", "HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\nhello", 200, { then: "stay" }),
+  ...answer("HTTP/1.0 with a length", "HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\nhello", 200, { ending: "stay" }),
   ...answer("HTTP/1.0 in chunks", `HTTP/1.0 200 OK\r\n${chunked}\r\n\r\n5\r\nhello\r\n0\r\n\r\n`, 200),
   ...answer("no reason", "HTTP/1.1 200\r\ncontent-length: 0\r\n\r\n", 200),
   ...answer("another reason", head("200 Fine", "content-length: 0"), 200),
@@ -82,17 +82,17 @@ export const answerCases: readonly Case[] = [
   ...answer("no HTTP", "nonsense\r\n\r\n", 502),
   ...answer("another version", "HTTP/2.0 200 OK\r\ncontent-length: 0\r\n\r\n", 200),
   ...answer("nothing at all", "", 503),
-  ...answer("nothing but a reset", "", 503, { then: "reset" }),
+  ...answer("nothing but a reset", "", 503, { ending: "reset" }),
   ...answer("half a head", "HTTP/1.1 200 OK\r\ncontent-le", 502),
-  ...answer("half a head and a reset", "HTTP/1.1 200 OK\r\ncontent-le", 502, { then: "reset" }),
+  ...answer("half a head and a reset", "HTTP/1.1 200 OK\r\ncontent-le", 502, { ending: "reset" }),
   ...answer("nothing, and once more", "", 503, { path: "/retry" }),
   ...answer("half a head, and once more", "HTTP/1.1 200 OK\r\ncontent-le", 502, { path: "/retry" }),
   ...answer("a broken head, and once more", "nonsense\r\n\r\n", 502, { path: "/retry" }),
   ...answer("an answer of which nothing more comes", `${head("200 OK", "content-length: 9")}hello`, 200, {
     path: "/timeout",
-    then: "stay",
+    ending: "stay",
   }),
-  ...answer("204 with a length", `${head("204 No Content", "content-length: 0")}`, 204),
+  ...answer("204 with a length", head("204 No Content", "content-length: 0"), 204),
   ...answer("204 with a body", `${head("204 No Content", "content-length: 3")}abc`, 502),
   ...answer("204 in chunks", `${head("204 No Content", chunked)}0\r\n\r\n`, 502),
   ...answer("304 with a length", head("304 Not Modified", "content-length: 5", "etag: x"), 304),
@@ -123,7 +123,7 @@ export const answerCases: readonly Case[] = [
   ...answer("a name of an answer with odd letters", head("200 OK", "content-length: 0", "x(a: b"), 502),
   ...answer("an empty name in an answer", head("200 OK", "content-length: 0", ": b"), 502),
   ...answer("two answers", `${head("200 OK", "content-length: 1")}a${head("200 OK", "content-length: 1")}b`, 200, {
-    then: "stay",
+    ending: "stay",
   }),
   ...answer(
     "many fields of an answer",
@@ -134,7 +134,7 @@ export const answerCases: readonly Case[] = [
   ...answer("the answer to a body", `${head("200 OK", "content-length: 2")}ok`, 200, {
     method: "POST",
     body: "hello",
-    then: "stay",
+    ending: "stay",
   }),
   ...answer("an error that closes", `${head("413 Too Large", "content-length: 2", "connection: close")}no`, 413, {
     method: "POST",
