@@ -1,12 +1,13 @@
 import { z } from "zod";
-import { workloadSelector } from "./attachment.ts";
+import { checkSelector, workloadSelector } from "./attachment.ts";
 import type { Field } from "./field.ts";
+import { checkMatchedName } from "./header-checks.ts";
 import { age, networkingKind, type KindDefinition } from "./kind.ts";
 import { checkLocality, localityLbSetting, zoneAwareLbSetting } from "./locality-checks.ts";
 import {
   checkDuration,
   checkExportTo,
-  checkHost,
+  checkHostOrIp,
   checkLabels,
   checkUnique,
   dnsLabel,
@@ -148,16 +149,69 @@ function checkLoadBalancer(balancer: Field): void {
   balancer.atMostOne(["simple", "consistentHash"]);
   balancer.atMostOne(["localityLbSetting", "zoneAwareLbSetting"]);
   checkDuration(balancer.at("warmupDurationSecs"));
-  checkDuration(balancer.at("warmup").at("duration"));
+  checkWarmup(balancer);
   const hash = balancer.at("consistentHash");
-  if (!hash.isSet) return;
+  if (hash.isSet) checkHash(hash);
+}
+
+function checkWarmup(balancer: Field): void {
+  const warmup = balancer.at("warmup");
+  checkDuration(warmup.at("duration"));
+  if (warmup.at("aggression").number === 0) {
+    warmup.at("aggression").error("0 would never let a host warm up", "write a number above 0; 1 warms up evenly");
+  }
+  const { text = balancer.has("consistentHash") ? "consistentHash" : "LEAST_REQUEST" } = balancer.at("simple");
+  if (["RANDOM", "PASSTHROUGH", "consistentHash"].includes(text)) {
+    for (const name of balancer.written(["warmup", "warmupDurationSecs"])) {
+      balancer
+        .at(name)
+        .warn(`has no effect with ${text}`, "write simple: ROUND_ROBIN or LEAST_REQUEST, or leave it out");
+    }
+  }
+}
+
+/** Envoy's bound of a ring. */
+const largestRing = 8_388_608;
+
+function checkHash(hash: Field): void {
   const keys = ["httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName"];
   hash.atMostOne(keys);
   hash.atMostOne(["ringHash", "maglev"]);
+  checkHashKey(hash);
+  checkRing(hash);
   if (hash.written(keys).length === 0) hash.error("has no key", `write one of ${keys.join(", ")}`);
   const size = hash.at("maglev").at("tableSize");
   if (hash.has("maglev") && (size.number === undefined || size.number >= 5_000_011 || !isPrime(size.number))) {
     size.error(`${size.isSet ? size.quoted : "no number"} is not a prime below 5000011`, "write one, such as 65537");
+  }
+}
+
+function checkHashKey(hash: Field): void {
+  const header = hash.at("httpHeaderName");
+  if (header.text !== undefined) checkMatchedName(header, header.text);
+  const parameter = hash.at("httpQueryParameterName");
+  if (parameter.text === "") parameter.error("has no name", "write the name of a parameter");
+  const cookie = hash.at("httpCookie");
+  const name = cookie.at("name");
+  if (name.text !== undefined && name.text !== "" && !cookieName.test(name.text))
+    name.error(`${name.quoted} is no name of a cookie`, "use letters, digits and dashes");
+  checkDuration(cookie.at("ttl"), { zeroAllowed: true });
+  checkUnique(cookie.at("attributes").items(), (attribute) => attribute.at("name"));
+}
+
+const cookieName = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+
+function checkRing(hash: Field): void {
+  const former = hash.at("minimumRingSize");
+  const size = hash.at("ringHash").at("minimumRingSize");
+  if (former.isSet) {
+    if (hash.has("ringHash") || hash.has("maglev"))
+      former.error("excludes ringHash and maglev", "write ringHash: {minimumRingSize: ...} alone");
+    else former.warn("is a former spelling", "write ringHash: {minimumRingSize: ...}");
+  }
+  for (const each of [former, size]) {
+    if ((each.number ?? 0) > largestRing)
+      each.error(`${each.quoted} is more than a ring can have`, `write at most ${largestRing}`);
   }
 }
 
@@ -193,7 +247,7 @@ function checkOutliers(outliers: Field): void {
   }
 }
 
-function checkTls(settings: Field): void {
+function checkTls(settings: Field, namespace: string): void {
   const mode = settings.at("mode").text ?? "DISABLE";
   const credential = settings.has("credentialName");
   if (mode === "MUTUAL" && !credential && settings.written(["clientCertificate", "privateKey"]).length < 2) {
@@ -204,8 +258,15 @@ function checkTls(settings: Field): void {
     for (const file of files)
       settings.at(file).error('excludes "credentialName", which is written too', "keep one of them");
   }
+  const elsewhere = /^configmap:\/\/([^/]+)\/./.exec(settings.at("credentialName").text ?? "")?.[1];
+  if (elsewhere !== undefined && elsewhere !== namespace) {
+    settings
+      .at("credentialName")
+      .error(`names a ConfigMap of namespace "${elsewhere}"`, "write one of the rule's own namespace");
+  }
   if (settings.at("insecureSkipVerify").value === true) {
-    for (const name of settings.written(["caCertificates", "subjectAltNames"])) {
+    const excluded = ["caCertificates", "subjectAltNames", ...(mode === "SIMPLE" ? ["credentialName"] : [])];
+    for (const name of settings.written(excluded)) {
       settings.at(name).error("has no meaning with insecureSkipVerify", "keep one of them");
     }
   }
@@ -214,28 +275,28 @@ function checkTls(settings: Field): void {
   }
 }
 
-function checkSettings(settings: Field): void {
+function checkSettings(settings: Field, namespace: string): void {
   checkLoadBalancer(settings.at("loadBalancer"));
   checkLocality(settings.at("loadBalancer"), settings);
   checkPool(settings.at("connectionPool"));
   checkOutliers(settings.at("outlierDetection"));
-  checkTls(settings.at("tls"));
+  checkTls(settings.at("tls"), namespace);
 }
 
-function checkPolicy(policy: Field): void {
+function checkPolicy(policy: Field, namespace: string): void {
   if (!policy.isSet) return;
   if (policy.isEmpty) policy.error("is empty", "write a setting, or leave it out");
   policy.atMostOne(["tunnel", "proxyProtocol"]);
-  checkSettings(policy);
+  checkSettings(policy, namespace);
   const target = policy.at("tunnel").at("targetHost");
-  if (target.text !== undefined && !/^[\d.:a-fA-F]+$/.test(target.text)) checkHost(target, { wildcardAllowed: false });
+  checkHostOrIp(target, { wildcardAllowed: false });
   const ports = policy.at("portLevelSettings").items();
   checkUnique(ports, (entry) => entry.at("port").at("number"));
   for (const entry of ports) {
     if (entry.written(Object.keys(portSettings)).length === 0) {
       entry.error("has no setting", `write one of ${Object.keys(portSettings).join(", ")}`);
     }
-    checkSettings(entry);
+    checkSettings(entry, namespace);
     const lost = ["connectionPool", "outlierDetection"].filter((name) => policy.has(name) && !entry.has(name));
     if (lost.length > 0) {
       entry.warn(
@@ -248,18 +309,18 @@ function checkPolicy(policy: Field): void {
 
 function check(spec: Field, object: Field): void {
   const host = spec.at("host");
-  if (!/^[\d.]+$/.test(host.text ?? "")) checkHost(host);
-  checkPolicy(spec.at("trafficPolicy"));
+  checkHostOrIp(host);
+  const namespace = object.at("metadata").at("namespace").text ?? "";
+  checkPolicy(spec.at("trafficPolicy"), namespace);
   const subsets = spec.at("subsets").items();
   checkUnique(subsets, (subset) => subset.at("name"));
   for (const subset of subsets) {
     checkLabels(subset.at("labels"));
-    checkPolicy(subset.at("trafficPolicy"));
+    checkPolicy(subset.at("trafficPolicy"), namespace);
   }
-  const namespace = object.at("metadata").at("namespace").text ?? "";
   checkExportTo(spec.at("exportTo"), namespace);
   if (!spec.has("workloadSelector")) return;
-  checkLabels(spec.at("workloadSelector").at("matchLabels"));
+  checkSelector(spec.at("workloadSelector"));
   for (const item of spec.at("exportTo").items()) {
     if (item.text !== "." && item.text !== namespace) {
       item.error("a rule with a workloadSelector stays in its namespace", 'write "." or leave exportTo out');

@@ -5,8 +5,8 @@ import { grpcStatuses } from "#controlplane/mesh/grpc-statuses.ts";
 import type { Field } from "./field.ts";
 import { checkHeaderOperations, checkMatchedName } from "./header-checks.ts";
 import { suggest } from "./nearest.ts";
-import { checkRegex } from "./regex.ts";
-import { checkDuration, checkHost, checkLabels } from "./scalars.ts";
+import { checkRegex, groupsOf } from "./regex.ts";
+import { checkDuration, checkHostOrIp, checkLabels, isDnsLabel } from "./scalars.ts";
 
 const stringMatchKeys = ["exact", "prefix", "regex"];
 const retryTokens = [
@@ -40,7 +40,7 @@ function checkStringMatch(match: Field, { emptyPrefixAllowed = false, starIsPres
 export function checkDestination(destination: Field): void {
   const host = destination.at("host");
   if (host.text === "*") host.error('"*" is no destination', "name the service");
-  else if (!/^[\d.]+$/.test(host.text ?? "")) checkHost(host);
+  else checkHostOrIp(host);
 }
 
 /** Envoy counts shares in 32 bits. */
@@ -99,13 +99,16 @@ function checkRedirect(redirect: Field, matches: readonly Field[]): void {
 
 function checkRetries(retries: Field): void {
   const others = retries.keys().filter((key) => key !== "attempts");
-  if (retries.at("attempts").number === 0 && others.length > 0) {
-    retries.error("attempts 0 disables retries", `remove ${others.join(", ")}`);
+  if (others.length > 0) {
+    if (retries.at("attempts").number === 0)
+      retries.error("attempts 0 disables retries", `remove ${others.join(", ")}`);
+    else if (!retries.has("attempts"))
+      retries.error("has no attempts, which disables retries", `write how many, or remove ${others.join(", ")}`);
   }
   for (const name of ["perTryTimeout", "backoff"]) checkDuration(retries.at(name));
   const retryOn = retries.at("retryOn");
-  for (const token of (retryOn.text ?? "").split(",")) {
-    if (token === "" || retryTokens.includes(token) || isStatus(token)) continue;
+  for (const token of (retryOn.text || undefined)?.split(",") ?? []) {
+    if (retryTokens.includes(token) || isStatus(token)) continue;
     const hint = token.trim() === token ? suggest(token, retryTokens, "write one of") : "write no spaces around commas";
     retryOn.error(`unknown condition "${token}"`, hint);
   }
@@ -141,6 +144,55 @@ function checkFault(fault: Field): void {
   }
 }
 
+/** Who asks, and through which gateway. */
+export function checkSource(match: Field): void {
+  checkLabels(match.at("sourceLabels"));
+  const namespace = match.at("sourceNamespace");
+  if (namespace.text !== undefined && namespace.text !== "" && !isDnsLabel(namespace.text)) {
+    namespace.error(`${namespace.quoted} is not a namespace`, "write the name of one");
+  }
+  for (const gateway of match.at("gateways").items()) checkGateway(gateway);
+}
+
+/** `namespace/name`, or a name; `mesh` means every proxy of the mesh. */
+export function checkGateway(gateway: Field): void {
+  const { text } = gateway;
+  if (text === undefined) return;
+  const slash = text.indexOf("/");
+  const parts = slash < 0 ? [text] : [text.slice(0, slash), text.slice(slash + 1)];
+  const bad = parts.some((part) => !/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(part));
+  if (bad) gateway.error(`${gateway.quoted} is no name of a gateway`, 'write "mesh", a name, or "namespace/name"');
+  else if (slash < 0 && text.includes("."))
+    gateway.warn(`${gateway.quoted} is a former spelling`, 'write "namespace/name"');
+}
+
+/** What takes the place of a match may name its groups. */
+function checkRegexRewrite(rewrite: Field): void {
+  const match = rewrite.at("match");
+  checkRegex(match);
+  const written = rewrite.at("rewrite");
+  const groups = groupsOf(match.text ?? "");
+  if (written.text === undefined || groups === undefined) return;
+  const bad = /\\(?:([^\d\\])|$)/.exec(written.text.replaceAll("\\\\", ""));
+  if (bad !== null) {
+    written.error(
+      `${written.quoted} has a backslash before ${bad[1] ?? "nothing"}`,
+      "write \\1 for a group, or \\\\ for a backslash",
+    );
+    return;
+  }
+  const highest = Math.max(
+    0,
+    ...[...written.text.replaceAll("\\\\", "").matchAll(/\\(\d)/g)].map(([, digit]) => Number(digit)),
+  );
+  if (highest > groups) {
+    written.error(
+      `${written.quoted} names group ${highest}, match has ${groups}`,
+      "put what you mean in parentheses in match",
+    );
+  }
+}
+
 function checkHttpMatch(match: Field): void {
   // Some people write a star for any path.
   checkStringMatch(match.at("uri"), { emptyPrefixAllowed: true, starIsPresence: true });
@@ -153,7 +205,7 @@ function checkHttpMatch(match: Field): void {
       checkStringMatch(value, { starIsPresence: true });
     }
   }
-  checkLabels(match.at("sourceLabels"));
+  checkSource(match);
   for (const name of match.written(["sourceLabels"])) {
     match.at(name).warn("is not supported at waypoints", "this match will never apply there: remove it");
   }
@@ -250,7 +302,7 @@ export function checkHttp(route: Field, options: { isDelegate: boolean }): void 
   rewrite.atMostOne(["uri", "uriRegexRewrite"]);
   if (rewrite.isSet && rewrite.keys().length === 0)
     rewrite.error("is empty", "write uri, uriRegexRewrite or authority");
-  checkRegex(rewrite.at("uriRegexRewrite").at("match"));
+  checkRegexRewrite(rewrite.at("uriRegexRewrite"));
   checkHeaders(route.at("headers"));
   checkAuthority(route);
   checkDirectResponse(route.at("directResponse"));

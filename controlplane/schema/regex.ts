@@ -20,3 +20,12 @@ export function checkRegex(field: Field): void {
     field.error(`${field.quoted} is not RE2: ${reason}`, "RE2 has no look-around and no back-references");
   }
 }
+
+/** How many groups an expression has; undefined where it is none. */
+export function groupsOf(text: string): number | undefined {
+  try {
+    return RE2JS.compile(text).groupCount();
+  } catch {
+    return undefined;
+  }
+}

@@ -21,6 +21,8 @@ export const dnsLabel = z
     error: 'a DNS label: use lower-case letters, digits and "-", and begin and end with a letter or digit',
   });
 
+export const isDnsLabel = (text: string): boolean => dnsLabel.safeParse(text).success;
+
 /** As Go writes them: `1h30m`, `1.5s`, `250ms`. */
 export const duration = z.string().regex(/^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$/, {
   error: 'a duration: write a number with a unit, such as "250ms", "10s" or "1h30m"',
@@ -37,6 +39,7 @@ export const intOrString = z.union([z.int(), z.string()]).meta({ "x-kubernetes-i
 /** Free form: kept as written. */
 export const anything = z.looseObject({});
 
+const labelValueForm = /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/;
 const labelKeyForm = /^([a-z0-9]([-a-z0-9.]*[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
 
 export function checkLabels(labels: Field): void {
@@ -45,6 +48,8 @@ export function checkLabels(labels: Field): void {
       value.error(`"${key}: ${value.text ?? ""}" holds "*"`, "labels are compared as they are: write the whole value");
     } else if (!labelKeyForm.test(key)) {
       value.error(`"${key}" is not a label key`, 'write it as "app" or "example.com/app"');
+    } else if (value.text !== undefined && !labelValueForm.test(value.text)) {
+      value.error(`${value.quoted} is not a label value`, 'use at most 63 letters, digits, "-", "_" and "."');
     }
   }
 }
@@ -89,6 +94,11 @@ export function hostProblem(host: string, { wildcardAllowed = true } = {}): stri
   if (bad !== undefined) return bad.includes("*") ? `has "*" in the label "${bad}"` : `has the label "${bad}"`;
   const last = rest.at(-1);
   return last !== undefined && /^\d+$/.test(last) ? `ends in the number "${last}"` : undefined;
+}
+
+/** A host name, possibly `*.suffix`, or an address. */
+export function checkHostOrIp(field: Field, options?: { readonly wildcardAllowed?: boolean }): void {
+  if (!isIp(field.text ?? "")) checkHost(field, options);
 }
 
 /** A host name, possibly `*.suffix`. */

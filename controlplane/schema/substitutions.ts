@@ -16,7 +16,7 @@ const withArguments: Readonly<Record<string, Form>> = {
   RESP: named("RESP"),
   TRAILER: named("TRAILER"),
   REQ_WITHOUT_QUERY: named("REQ_WITHOUT_QUERY"),
-  PATH: { takes: /^((WQ|NQ)?(:(PATH|ORIG|PATH_OR_ORIG|ORIG_OR_PATH)?)?)?$/, example: "%PATH(NQ)%" },
+  PATH: { takes: /^((WQ|NQ)?(:(PATH|ORIG|ORIG_OR_PATH)?)?)?$/, example: "%PATH(NQ)%" },
   START_TIME: { takes: time, example: "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%" },
   DYNAMIC_METADATA: { takes: /^[^:]+(:|$)/, example: "%DYNAMIC_METADATA(filter:key)%" },
   UPSTREAM_METADATA: { takes: /./, example: "%UPSTREAM_METADATA(filter:key)%" },

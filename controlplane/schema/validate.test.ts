@@ -160,6 +160,18 @@ describe("what is accepted with a warning", () => {
   });
 });
 
+// prettier-ignore
+test.each([ // kind, spec, dry run, told
+  ["AuthorizationPolicy", "{action: DENY, rules: [{}]}",          "true",  []],
+  ["AuthorizationPolicy", "{rules: [{}]}",                        "false", []],
+  ["AuthorizationPolicy", "{rules: [{}]}",                        "yes",   ['metadata.annotations["istio.io/dry-run"]: "yes" is neither true nor false: write "true" or "false", in quotes']],
+  ["AuthorizationPolicy", "{action: AUDIT, rules: [{}]}",         "true",  ['metadata.annotations["istio.io/dry-run"]: action AUDIT has no dry run: leave the annotation out, or write action ALLOW or DENY']],
+  ["PeerAuthentication",  "{mtls: {mode: STRICT}}",               "true",  ['metadata.annotations["istio.io/dry-run"]: only an AuthorizationPolicy has a dry run: the object would be in force: leave the annotation out']],
+] as const)("%s %s with dry run %s", (kind, spec, dryRun, messages) => {
+  const object = of(kind, spec, { annotations: { "istio.io/dry-run": dryRun } });
+  expect(told("error", object)).toEqual(messages);
+});
+
 describe("objects as such", () => {
   // prettier-ignore
   test.each([ // why, object, told

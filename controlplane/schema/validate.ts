@@ -142,8 +142,16 @@ function checkKind(
   if (definition !== undefined && depth === "meaning") {
     const root = new Field(object, [], problems);
     definition.check(root.at("spec"), root);
+    if (kind !== "AuthorizationPolicy") checkNoDryRun(root);
   }
   return { kind: "read", problems: distinct(problems) };
+}
+
+function checkNoDryRun(object: Field): void {
+  const dryRun = object.at("metadata").at("annotations").at("istio.io/dry-run");
+  if (dryRun.isSet) {
+    dryRun.error("only an AuthorizationPolicy has a dry run: the object would be in force", "leave the annotation out");
+  }
 }
 
 const schemas = new Map<string, z.core.$ZodType>();

@@ -1,10 +1,10 @@
 import { z } from "zod";
 import type { Field } from "./field.ts";
-import { checkHttp, checkWeights } from "./http-rule-checks.ts";
+import { checkGateway, checkHttp, checkSource, checkWeights } from "./http-rule-checks.ts";
 import { age, networkingKind, type KindDefinition } from "./kind.ts";
 import {
   checkExportTo,
-  checkHost,
+  checkHostOrIp,
   checkIpBlock,
   dnsLabel,
   duration,
@@ -172,7 +172,7 @@ function checkVirtualHosts(hosts: readonly Field[], isInMesh: boolean): void {
   for (const [index, host] of hosts.entries()) {
     if (host.text === "*") {
       if (isInMesh) host.error('"*" cannot be used for traffic in the mesh', "name the service or bind to a gateway");
-    } else if (!/^[\d.:a-f]+$/.test(host.text ?? "")) checkHost(host);
+    } else checkHostOrIp(host);
     for (const [before, other] of hosts.slice(0, index).entries()) {
       if (overlap(host.text ?? "", other.text ?? "")) {
         host.error(`${host.quoted} and hosts[${before}], ${other.quoted}, cover the same names`, "keep one");
@@ -186,18 +186,6 @@ const covers = (wide: string, narrow: string): boolean => wide.startsWith("*") &
 function overlap(a: string, b: string): boolean {
   if (a === "" || b === "") return false;
   return a === b || covers(a, b) || covers(b, a);
-}
-
-/** `namespace/name`, or a name; `mesh` means every proxy of the mesh. */
-function checkGateway(gateway: Field): void {
-  const { text } = gateway;
-  if (text === undefined) return;
-  const slash = text.indexOf("/");
-  const parts = slash < 0 ? [text] : [text.slice(0, slash), text.slice(slash + 1)];
-  const bad = parts.some((part) => !/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(part));
-  if (bad) gateway.error(`${gateway.quoted} is no name of a gateway`, 'write "mesh", a name, or "namespace/name"');
-  else if (slash < 0 && text.includes("."))
-    gateway.warn(`${gateway.quoted} is a former spelling`, 'write "namespace/name"');
 }
 
 const sameMatch = (match: Field): string => {
@@ -248,6 +236,7 @@ function checkL4(route: Field, hosts: readonly Field[]): void {
   if (!route.has("route")) route.error("has no route", "write a destination");
   checkWeights(route.at("route"));
   for (const match of route.at("match").items()) {
+    checkSource(match);
     for (const subnet of match.at("destinationSubnets").items()) checkIpBlock(subnet);
     for (const sni of match.at("sniHosts").items()) checkSni(sni, hosts);
   }

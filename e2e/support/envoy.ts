@@ -107,7 +107,7 @@ export class Envoy implements AsyncDisposable {
     const scratch = mkdtempSync(join(tmpdir(), "ambit-envoy-"));
     writeFileSync(join(scratch, "bootstrap.json"), JSON.stringify(bootstrap(options)));
     const { path, virtualAddresses } = options;
-    const command = `exec ${path} -c ${scratch}/bootstrap.json --use-dynamic-base-id --concurrency 1 --log-level info --admin-address-path ${scratch}/admin`;
+    const command = `exec ${path} -c ${scratch}/bootstrap.json --use-dynamic-base-id --concurrency 1 --log-level info --file-flush-interval-msec 1 --admin-address-path ${scratch}/admin`;
     // A file, no pipe: access logs open /dev/stdout anew.
     const log = openSync(join(scratch, "envoy.log"), "a");
     const child =

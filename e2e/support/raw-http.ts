@@ -1,5 +1,4 @@
 /** HTTP with nothing in between: bytes out as written, and the answer taken apart without mending anything. */
-import { once } from "node:events";
 import { connect as connectHttp2, constants, type IncomingHttpHeaders } from "node:http2";
 import { connect } from "node:net";
 
@@ -11,9 +10,11 @@ export interface RawAnswer {
   readonly headers: readonly (readonly [name: string, value: string])[];
   readonly body: string;
   readonly trailers: readonly (readonly [name: string, value: string])[];
+  /** False where it ended before its end. */
+  readonly isWhole: boolean;
 }
 
-const none: RawAnswer = { status: 0, interim: [], headers: [], body: "", trailers: [] };
+const none: Omit<RawAnswer, "isWhole"> = { status: 0, interim: [], headers: [], body: "", trailers: [] };
 
 /** Writes the bytes, and reads until the connection is closed or the answer is whole. */
 export async function sendRaw(port: number, request: string, patienceMs = 8_000): Promise<RawAnswer> {
@@ -21,6 +22,8 @@ export async function sendRaw(port: number, request: string, patienceMs = 8_000)
   const chunks: Buffer[] = [];
   const closed = Promise.withResolvers<void>();
   const isHead = request.startsWith("HEAD ");
+  let hasEnded = false;
+  socket.on("end", () => (hasEnded = true));
   socket.on("data", (chunk: Buffer) => {
     chunks.push(chunk);
     if (isWhole(Buffer.concat(chunks).toString("latin1"), isHead)) closed.resolve();
@@ -32,7 +35,11 @@ export async function sendRaw(port: number, request: string, patienceMs = 8_000)
   await closed.promise;
   clearTimeout(timer);
   socket.destroy();
-  return parse(Buffer.concat(chunks).toString("latin1"), isHead);
+  const text = Buffer.concat(chunks).toString("latin1");
+  const parsed = parse(text, isHead);
+  // An answer without a length lasts until the connection ends.
+  const isFramed = parsed.headers.some(([name]) => name === "content-length" || name === "transfer-encoding");
+  return { ...parsed, isWhole: isWhole(text, isHead) || (hasEnded && parsed.status !== 0 && !isFramed) };
 }
 
 function isWhole(text: string, isHead: boolean): boolean {
@@ -61,7 +68,7 @@ function finalHead(text: string): { start: number; end: number; interim: number[
   }
 }
 
-function parse(text: string, isHead: boolean): RawAnswer {
+function parse(text: string, isHead: boolean): Omit<RawAnswer, "isWhole"> {
   const { start, end, interim } = finalHead(text);
   if (end < 0) return { ...none, interim };
   const [statusLine = "", ...lines] = text.slice(start, end - 4).split("\r\n");
@@ -123,10 +130,15 @@ export async function sendHttp2(port: number, { headers, body }: Http2Request): 
     });
     stream.on("trailers", (head: IncomingHttpHeaders) => (trailers = pairs(head)));
     stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+    let hasEnded = false;
+    stream.on("end", () => (hasEnded = true));
     stream.on("error", () => {});
     if (body !== undefined) stream.end(body);
-    await once(stream, "close");
-    return { status, interim: [], headers: answered, body: Buffer.concat(chunks).toString("latin1"), trailers };
+    // A stream that was reset is an answer, too.
+    await new Promise((resolve) => stream.once("close", resolve));
+    const isWhole = hasEnded && stream.rstCode === constants.NGHTTP2_NO_ERROR;
+    const answer = Buffer.concat(chunks).toString("latin1");
+    return { status, interim: [], headers: answered, body: answer, trailers, isWhole };
   } finally {
     session.destroy();
   }

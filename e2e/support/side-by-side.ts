@@ -1,8 +1,12 @@
 /** An unmodified Envoy and our waypoint, told the same, each before a backend of its own that tells what it was sent. */
 import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Stream } from "node:http2";
-import type { AddressInfo } from "node:net";
+import { createServer as createNetServer, type AddressInfo, type Server as NetServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import type { JsonObject } from "@bufbuild/protobuf";
 import { TestControlPlane } from "#waypoint/testing/control-plane.ts";
 import { endpoints } from "#waypoint/testing/resources.ts";
@@ -23,8 +27,11 @@ export interface Outcome {
   readonly headers: readonly string[];
   readonly body: string;
   readonly trailers: readonly string[];
+  readonly isWhole: boolean;
   /** Each attempt. */
   readonly received: readonly Received[];
+  /** Lines of the access log. */
+  readonly logged: readonly string[];
 }
 
 export interface Resources {
@@ -39,16 +46,29 @@ export interface Asking {
 }
 
 /** Names of clusters whose endpoints are the backends. */
-export const backendClusters = { http1: "backend", http2: "grpc", nobody: "empty", refused: "refused" } as const;
+export const backendClusters = {
+  http1: "backend",
+  http2: "grpc",
+  scripted: "scripted",
+  nobody: "empty",
+  refused: "refused",
+} as const;
+
+/** A host that nobody serves: what is asked of it ends the log of what was asked before. */
+const mark = "mark";
 
 class Side implements AsyncDisposable {
   readonly #ports = new Map<string, number>();
   readonly #backend: Backend;
   readonly #proxy: AsyncDisposable;
+  readonly #logFile: string;
+  #logRead = 0;
+  #marks = 0;
 
-  constructor(backend: Backend, proxy: AsyncDisposable) {
+  constructor(backend: Backend, proxy: AsyncDisposable, logFile: string) {
     this.#backend = backend;
     this.#proxy = proxy;
+    this.#logFile = logFile;
   }
 
   setPort(listener: string, port: number): void {
@@ -59,7 +79,25 @@ class Side implements AsyncDisposable {
     const port = this.#ports.get(listener) ?? 0;
     this.#backend.begin();
     const answer = typeof request === "string" ? await sendRaw(port, request) : await sendHttp2(port, request);
-    return outcome(answer, this.#backend.received);
+    const received = [...this.#backend.received];
+    return outcome(answer, received, await this.#logged());
+  }
+
+  /** Everything that was logged since. */
+  async #logged(): Promise<readonly string[]> {
+    const path = `/${++this.#marks}`;
+    await sendRaw(this.#ports.get("main") ?? 0, `GET ${path} HTTP/1.1\r\nHost: ${mark}\r\n\r\n`);
+    const last = ` ${mark}${path}\n`;
+    const latestMs = Date.now() + 8_000;
+    for (;;) {
+      const text = existsSync(this.#logFile) ? readFileSync(this.#logFile, "latin1").slice(this.#logRead) : "";
+      if (text.endsWith(last)) {
+        this.#logRead += text.length;
+        return text.split("\n").slice(0, -2);
+      }
+      if (Date.now() > latestMs) throw new Error(`The access log does not come to ${path}: ${JSON.stringify(text)}`);
+      await pause(1);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -78,22 +116,28 @@ export class SideBySide implements AsyncDisposable {
     this.#ours = ours;
   }
 
-  static async start(envoyPath: string, resources: Resources): Promise<SideBySide> {
+  /** @param resourcesFor what both are told, with the file that each is to log to */
+  static async start(envoyPath: string, resourcesFor: (logFile: string) => Resources): Promise<SideBySide> {
     await using stack = new AsyncDisposableStack();
-    const [forEnvoy, forUs] = await Promise.all([told(resources, stack), told(resources, stack)]);
+    const logs = stack.adopt(mkdtempSync(join(tmpdir(), "ambit-logs-")), (folder) =>
+      rmSync(folder, { recursive: true, force: true }),
+    );
+    const [envoyLog, ourLog] = [join(logs, "envoy"), join(logs, "ours")];
+    const [forEnvoy, forUs] = await Promise.all([
+      told(resourcesFor(envoyLog), stack),
+      told(resourcesFor(ourLog), stack),
+    ]);
     const envoy = await Envoy.start({
       path: envoyPath,
       ads: { port: forEnvoy.port },
       namespace: "shop",
       gateway: "wp",
     });
-    const envoySide = stack.use(new Side(forEnvoy.backend, envoy));
+    const envoySide = stack.use(new Side(forEnvoy.backend, envoy, envoyLog));
     const waypoint = await startTestWaypoint({ xdsAddress: forUs.controlPlane.address });
-    const ours = stack.use(new Side(forUs.backend, waypoint));
+    const ours = stack.use(new Side(forUs.backend, waypoint, ourLog));
     await waypoint.ready;
-    const refused = forUs.controlPlane.refusal("listener") ?? forUs.controlPlane.refusal("cluster");
-    if (refused !== undefined) throw new Error(`Our waypoint refused: ${refused}`);
-    for (const { name } of resources.listeners) {
+    for (const { name } of resourcesFor(ourLog).listeners) {
       const [port] = waypoint.listeners.portsOf(name);
       ours.setPort(name, port ?? 0);
       await envoy.until(`listener ${name}`, async () => {
@@ -104,6 +148,8 @@ export class SideBySide implements AsyncDisposable {
         return bound !== undefined;
       });
     }
+    const refused = forUs.controlPlane.refusal("listener") ?? forUs.controlPlane.refusal("cluster");
+    if (refused !== undefined) throw new Error(`Our waypoint refused: ${refused}`);
     return new SideBySide(stack.move(), envoySide, ours);
   }
 
@@ -123,6 +169,7 @@ async function told({ clusters, listeners }: Resources, stack: AsyncDisposableSt
   for (const cluster of clusters) controlPlane.put("cluster", cluster);
   controlPlane.put("endpoints", endpoints(backendClusters.http1, backend.http1Port));
   controlPlane.put("endpoints", endpoints(backendClusters.http2, backend.http2Port));
+  controlPlane.put("endpoints", endpoints(backendClusters.scripted, backend.scriptedPort));
   controlPlane.put("endpoints", endpoints(backendClusters.nobody));
   controlPlane.put("endpoints", endpoints(backendClusters.refused, 1));
   for (const listener of listeners) controlPlane.put("listener", listener);
@@ -139,13 +186,15 @@ const passing = new Map([
 const listed = (headers: RawAnswer["headers"]): string[] =>
   headers.map(([name, value]) => `${name}: ${passing.get(name) ?? value}`).toSorted();
 
-const outcome = (answer: RawAnswer, received: readonly Received[]): Outcome => ({
+const outcome = (answer: RawAnswer, received: readonly Received[], logged: readonly string[]): Outcome => ({
   status: answer.status,
   interim: answer.interim,
   headers: listed(answer.headers),
   body: answer.body,
   trailers: listed(answer.trailers),
-  received: [...received],
+  isWhole: answer.isWhole,
+  received,
+  logged,
 });
 
 /**
@@ -156,10 +205,13 @@ class Backend implements Disposable {
   received: Received[] = [];
   readonly #http1: Server;
   readonly #http2: Http2Server;
+  readonly #scripted: NetServer;
 
-  private constructor(http1: Server, http2: Http2Server) {
+  private constructor(http1: Server, http2: Http2Server, scripted: NetServer) {
     this.#http1 = http1;
     this.#http2 = http2;
+    this.#scripted = scripted;
+    scripted.on("connection", (socket) => this.#playScript(socket));
     http1.on("request", (request: IncomingMessage, response: ServerResponse) => this.#answer(request, response));
     http1.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
       response.writeContinue();
@@ -169,8 +221,8 @@ class Backend implements Disposable {
   }
 
   static async start(): Promise<Backend> {
-    const backend = new Backend(createServer({ keepAliveTimeout: 60_000 }), createHttp2Server());
-    for (const server of [backend.#http1, backend.#http2]) {
+    const backend = new Backend(createServer({ keepAliveTimeout: 60_000 }), createHttp2Server(), createNetServer());
+    for (const server of [backend.#http1, backend.#http2, backend.#scripted]) {
       server.listen(0, "127.0.0.1");
       await once(server, "listening");
     }
@@ -183,6 +235,10 @@ class Backend implements Disposable {
 
   get http2Port(): number {
     return (this.#http2.address() as AddressInfo).port;
+  }
+
+  get scriptedPort(): number {
+    return (this.#scripted.address() as AddressInfo).port;
   }
 
   begin(): void {
@@ -240,7 +296,32 @@ class Backend implements Disposable {
     });
   }
 
+  /** Answers, without waiting for a body, with the bytes of `x-bytes`, each `%xx` one; then does as `x-ending` says. */
+  #playScript(socket: Socket): void {
+    let text = "";
+    socket.on("error", () => {});
+    socket.on("data", (chunk: Buffer) => {
+      text += chunk.toString("latin1");
+      // What is left of the body before it is passed over.
+      text = text.slice(Math.max(0, text.search(/[A-Z]+ \S+ HTTP\/1\.1\r\n/)));
+      const end = text.indexOf("\r\n\r\n");
+      if (end < 0) return;
+      const [line = "", ...fields] = text.slice(0, end).split("\r\n");
+      text = text.slice(end + 4);
+      const value = (name: string) => fields.find((field) => field.startsWith(`${name}: `))?.slice(name.length + 2);
+      this.received.push({ line: line.replace(/ HTTP.*/, ""), headers: [], body: "" });
+      const answer = (value("x-bytes") ?? "").replace(/%(..)/g, (_, hex: string) =>
+        String.fromCharCode(Number.parseInt(hex, 16)),
+      );
+      socket.write(answer, "latin1", () => {
+        if (value("x-ending") === "close") socket.end();
+        else if (value("x-ending") === "reset") socket.resetAndDestroy();
+      });
+    });
+  }
+
   [Symbol.dispose](): void {
+    this.#scripted.close();
     this.#http1.closeAllConnections();
     this.#http1.close();
     this.#http2.close();

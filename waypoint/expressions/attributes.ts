@@ -5,6 +5,7 @@ import { identityOf } from "#shared/identity/spiffe-id.ts";
 import { hostPort } from "#shared/net/ip.ts";
 import type { SocketAddress } from "#waypoint/http/exchange.ts";
 import type { Headers } from "#waypoint/http/headers.ts";
+import { toText } from "#waypoint/http/latin1.ts";
 import { claimOf, requestPrincipalOf } from "#waypoint/layers/jwt/claims.ts";
 import { pseudoHeader } from "#waypoint/matching/header-matcher.ts";
 import { grpcStatusOf } from "#waypoint/telemetry/grpc-status.ts";
@@ -29,11 +30,17 @@ const ofRequest =
   (read: Read): Read =>
   (subject) =>
     subject.isHttp ? read(subject) : undefined;
-const header = (name: string): Read => ofRequest(({ exchange }) => exchange.request.headers.get(name));
+const textOf = (headers: Headers | undefined, name: string): string | undefined => {
+  const found = headers?.get(name);
+  return found === undefined ? undefined : toText(found);
+};
+const header = (name: string): Read => ofRequest(({ exchange }) => textOf(exchange.request.headers, name));
 const path = ({ exchange }: Subject): string => exchange.request.path;
 const address = (found: SocketAddress | undefined): string | undefined => found && hostPort(found.ip, found.port);
 
-const headersOf = (headers: Headers | undefined): Members => ({ member: (name) => headers?.get(name.toLowerCase()) });
+const headersOf = (headers: Headers | undefined): Members => ({
+  member: (name) => textOf(headers, name.toLowerCase()),
+});
 
 const auth: Reads = {
   principal: ({ exchange }) => requestPrincipalOf(exchange),
@@ -55,7 +62,7 @@ const request: Reads = {
   headers: ofRequest(({ exchange: { request: head } }) => ({
     member: (name) => {
       const lower = name.toLowerCase();
-      return pseudoHeader(lower)?.(head) ?? head.headers.get(lower);
+      return pseudoHeader(lower)?.(head) ?? textOf(head.headers, lower);
     },
   })),
   referer: header("referer"),

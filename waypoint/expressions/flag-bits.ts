@@ -19,10 +19,11 @@ const bits: Readonly<Record<ResponseFlag, number>> = {
   URX: 15,
   SI: 16,
   DPE: 18,
-  UPE: 22,
-  OM: 24,
-  DT: 20,
-  NC: 21,
+  DT: 22,
+  UPE: 23,
+  NC: 24,
+  OM: 25,
+  DR: 28,
 };
 
 export function flagBits(flags: ReadonlySet<ResponseFlag>): number {

@@ -20,8 +20,11 @@ import type { Swept, Sweeper } from "./sweeper.ts";
 export interface Http1ServerOwner {
   /** A request. Its body waits until {@link DownstreamStream.read}. */
   onRequest(stream: DownstreamStream, connection: Http1ServerConnection): void;
-  /** The codec has answered by itself: no {@link DownstreamStream} came about, or one ended before it was answered. */
-  onRefused?(failure: Http1Failure, connection: Http1ServerConnection): void;
+  /**
+   * The codec has answered by itself: no {@link DownstreamStream} came about, or (`wasRequest`) one ended, and was told so,
+   * before it was answered.
+   */
+  onRefused?(failure: Http1Failure, connection: Http1ServerConnection, wasRequest: boolean): void;
   /** Once, last. */
   onClosed?(connection: Http1ServerConnection, error: Error | undefined): void;
 }
@@ -163,8 +166,8 @@ export class Http1ServerConnection extends Http1Wire implements Swept {
     const stream = this.#stream;
     const isAnswered = stream?.isAnswered === true;
     this.#stream = undefined;
-    this.#owner.onRefused?.(failure, this);
-    stream?.leave("protocol-error", failure.message);
+    this.#owner.onRefused?.(failure, this, stream !== undefined);
+    stream?.leave("protocol-error", failure.details);
     if (isAnswered) this.duplex.destroy();
     else this.#refuse(failure);
   }

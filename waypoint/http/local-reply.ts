@@ -12,26 +12,35 @@ export interface RenderedReply {
 /**
  * Head and body of an answer; records its details, and its flag, in the exchange. A gRPC call gets status 200 and its
  * outcome as `grpc-status`, without a body.
+ *
+ * @param edit what is to be done with the head; a body then has a type in any case, and what is empty has none
  */
-export function renderLocalReply(exchange: Exchange, reply: LocalReply): RenderedReply {
+export function renderLocalReply(
+  exchange: Exchange,
+  reply: LocalReply,
+  edit: (head: ResponseHead) => void = noEdit,
+): RenderedReply {
   exchange.responseCodeDetails = reply.details;
   if (reply.flag !== undefined) exchange.flags.add(reply.flag);
-  return exchange.isGrpc ? renderGrpc(reply) : renderHttp(reply, exchange.request.method);
+  return exchange.isGrpc ? renderGrpc(reply, edit) : renderHttp(reply, edit, exchange.request.method);
 }
 
-function renderHttp(reply: LocalReply, method: string): RenderedReply {
+const noEdit = () => {};
+
+function renderHttp(reply: LocalReply, edit: (head: ResponseHead) => void, method: string): RenderedReply {
   const headers = new Headers();
+  const head = { status: reply.status, headers };
   const body = bytesOf(reply);
-  if (body !== undefined) {
-    headers.append("content-length", String(body.length));
-    if (reply.headers?.has("content-type") !== true) headers.append("content-type", "text/plain");
-  }
+  if (body !== undefined) headers.append("content-length", String(body.length));
   addAll(headers, reply.headers);
+  edit(head);
+  if (body === undefined) headers.delete("content-type");
+  else if (!headers.has("content-type")) headers.append("content-type", "text/plain");
   // To HEAD the length is told, the bytes are not (RFC 9110 §9.3.2).
-  return { head: { status: reply.status, headers }, body: method === "HEAD" ? undefined : body };
+  return { head, body: method === "HEAD" ? undefined : body };
 }
 
-function renderGrpc(reply: LocalReply): RenderedReply {
+function renderGrpc(reply: LocalReply, edit: (head: ResponseHead) => void): RenderedReply {
   const headers = new Headers([
     "content-type",
     "application/grpc",
@@ -41,7 +50,9 @@ function renderGrpc(reply: LocalReply): RenderedReply {
   const message = bytesOf(reply);
   if (message !== undefined) headers.append("grpc-message", encodeGrpcMessage(message));
   addAll(headers, reply.headers, "content-type");
-  return { head: { status: 200, headers }, body: undefined };
+  const head = { status: 200, headers };
+  edit(head);
+  return { head, body: undefined };
 }
 
 const bytesOf = ({ body = "" }: LocalReply): Buffer | undefined =>

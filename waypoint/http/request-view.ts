@@ -41,6 +41,7 @@ export type ResponseFlag =
   | "LR" // local reset
   | "UPE" // upstream protocol error
   | "DC" // downstream connection termination
+  | "DR" // downstream remote reset
   | "DPE" // downstream protocol error
   | "DI" // delay injected
   | "FI" // fault injected

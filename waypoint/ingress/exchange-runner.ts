@@ -4,7 +4,7 @@
  */
 import { explain } from "#shared/errors/mesh-error.ts";
 import { Exchange, type DownstreamConnection, type LocalReply } from "#waypoint/http/exchange.ts";
-import type { Headers } from "#waypoint/http/headers.ts";
+import { Headers } from "#waypoint/http/headers.ts";
 import { renderLocalReply } from "#waypoint/http/local-reply.ts";
 import { normalisePath } from "#waypoint/http/normalise-path.ts";
 import type {
@@ -284,9 +284,16 @@ class ExchangeRun implements BodyReader, RequestBody {
     if (this.#at === "over") return;
     const { exchange } = this;
     const isProtocolError = reason === "protocol-error";
-    exchange.flags.add(isProtocolError ? "DPE" : "DC");
-    if (exchange.responseCodeDetails === "" || exchange.response === undefined) {
-      exchange.responseCodeDetails = isProtocolError && detail !== "" ? detail : "downstream_remote_disconnect";
+    const { flag, details } = isProtocolError
+      ? ({ flag: "DPE", details: detail.replaceAll(" ", "_") } as const)
+      : reason === "connection-termination"
+        ? ({ flag: "DC", details: "downstream_remote_disconnect" } as const)
+        : ({ flag: "DR", details: "http2.remote_reset" } as const);
+    exchange.flags.add(flag);
+    if (exchange.responseCodeDetails === "" || exchange.response === undefined) exchange.responseCodeDetails = details;
+    // The codec of HTTP/1 has a word for it, which it says by itself.
+    if (isProtocolError && exchange.response === undefined && this.stream.protocol !== "HTTP/2") {
+      exchange.response = { status: 400, headers: new Headers() };
     }
     const upstream = this.#upstream;
     this.#finish(undefined);
@@ -371,8 +378,9 @@ class ExchangeRun implements BodyReader, RequestBody {
     if (this.#at === "over") return;
     this.#at = "answering";
     const { exchange, stream } = this;
-    const { head, body } = renderLocalReply(exchange, reply);
-    if (reply.isFinal !== true) exchange.route?.editResponse(exchange, head);
+    const { head, body } = renderLocalReply(exchange, reply, (answer) => {
+      if (reply.isFinal !== true) exchange.route?.editResponse(exchange, answer);
+    });
     const isEmpty = body === undefined || body.length === 0;
     this.#respond(head, isEmpty);
     if (!isEmpty) {

@@ -3,6 +3,7 @@ import type { Duplex } from "node:stream";
 import { explain } from "#shared/errors/mesh-error.ts";
 import type { DownstreamConnection } from "#waypoint/http/exchange.ts";
 import { Http1ServerConnection } from "#waypoint/http/http1-server.ts";
+import type { Http1Failure } from "#waypoint/http/http1-syntax.ts";
 import { Http2ServerConnection } from "#waypoint/http/http2-server.ts";
 import type { DownstreamStream } from "#waypoint/http/streams.ts";
 import type { Sweeper } from "#waypoint/http/sweeper.ts";
@@ -14,6 +15,7 @@ import type { HttpChain } from "./http-chain.ts";
 import { startsWithPreface } from "./inspect.ts";
 import { LayeredConnection } from "./network-layers.ts";
 import { peek } from "./peek.ts";
+import { reportRefused } from "./refused-request.ts";
 import type { ServedConnection } from "./served-connection.ts";
 
 export interface HttpConnectionDeps {
@@ -100,6 +102,10 @@ export class HttpConnection implements ServedConnection {
     const { maxRequestsPerConnection } = chain.codec;
     if (this.#isDraining || (maxRequestsPerConnection > 0 && this.#requests >= maxRequestsPerConnection)) codec.drain();
     runExchange(chain, this.connection, stream);
+  }
+
+  onRefused(failure: Http1Failure, _codec: unknown, wasRequest: boolean): void {
+    if (!wasRequest) reportRefused(this.#current, this.connection, failure);
   }
 
   onClosed(_codec: unknown, error: Error | undefined): void {

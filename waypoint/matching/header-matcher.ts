@@ -1,5 +1,7 @@
-/** Matching of header fields: each value by itself, never a joined list. */
+/** Matching of header fields: each value by itself, never a joined list; byte by byte, expressions too, as Envoy does it. */
 import type { HeaderMatcher } from "#shared/proto/gen/envoy/config/route/v3/route_components_pb.js";
+import type { StringMatcher } from "#shared/proto/gen/envoy/type/matcher/v3/string_pb.js";
+import { toBytes } from "#waypoint/http/latin1.ts";
 import type { RequestHead } from "#waypoint/http/streams.ts";
 import type { TextTest } from "./regex.ts";
 import { compilePart, compileSafeRegex, compileString, type Problem } from "./string-matcher.ts";
@@ -59,22 +61,40 @@ type Specifier = Exclude<HeaderMatcher["headerMatchSpecifier"], { case: "present
 function compileTest(specifier: Specifier, path: string, problem: Problem): TextTest {
   switch (specifier.case) {
     case "stringMatch":
-      return compileString(specifier.value, `${path}.string_match`, problem);
+      return compileString(inBytes(specifier.value), `${path}.string_match`, problem);
     case "exactMatch": {
-      const wanted = specifier.value;
+      const wanted = toBytes(specifier.value);
       return (value) => value === wanted;
     }
     case "safeRegexMatch":
-      return compileSafeRegex(specifier.value.regex, `${path}.safe_regex_match`, problem);
+      return compileSafeRegex(toBytes(specifier.value.regex), `${path}.safe_regex_match`, problem);
     case "prefixMatch":
-      return compilePart("prefix", specifier.value, false);
+      return compilePart("prefix", toBytes(specifier.value), false);
     case "suffixMatch":
-      return compilePart("suffix", specifier.value, false);
+      return compilePart("suffix", toBytes(specifier.value), false);
     case "containsMatch":
-      return compilePart("contains", specifier.value, false);
+      return compilePart("contains", toBytes(specifier.value), false);
     case "rangeMatch": {
       const { start, end } = specifier.value;
       return (value) => /^[+-]?\d{1,18}$/.test(value) && BigInt(value) >= start && BigInt(value) < end;
     }
+  }
+}
+
+function inBytes(matcher: StringMatcher): StringMatcher {
+  const { matchPattern: pattern } = matcher;
+  switch (pattern.case) {
+    case "exact":
+    case "prefix":
+    case "suffix":
+    case "contains":
+      return { ...matcher, matchPattern: { case: pattern.case, value: toBytes(pattern.value) } };
+    case "safeRegex": {
+      const value = { ...pattern.value, regex: toBytes(pattern.value.regex) };
+      return { ...matcher, matchPattern: { case: "safeRegex", value } };
+    }
+    case "custom":
+    case undefined:
+      return matcher;
   }
 }

@@ -6,12 +6,13 @@ import type { JsonValue } from "@bufbuild/protobuf";
 import { hostPort } from "#shared/net/ip.ts";
 import type { SocketAddress } from "#waypoint/http/exchange.ts";
 import type { Headers } from "#waypoint/http/headers.ts";
+import { grpcStatusOf } from "#waypoint/http/local-reply.ts";
 import type { RequestHead } from "#waypoint/http/streams.ts";
 import { valueAt } from "#waypoint/matching/value-matcher.ts";
 import type { FormatSubject, Value } from "./format-subject.ts";
 import { formatTime } from "./format-time.ts";
 import { longFlags } from "./long-flags.ts";
-import { queryParameter } from "./match/query.ts";
+import { decodedParameter } from "./match/query.ts";
 
 type Command = (subject: FormatSubject) => Value;
 type MakeCommand = (argument: string | undefined, problem: (message: string) => void) => Command;
@@ -45,11 +46,11 @@ export const commands: Readonly<Record<string, MakeCommand>> = {
   ),
   TRAILER: header(({ end }, name) => field(end?.responseTrailers, name)),
   REQ_WITHOUT_QUERY: header(({ exchange }, name) => requestField(exchange.request, name)?.replace(/[?#].*$/s, "")),
-  PATH: (argument = "WQ:PATH_OR_ORIG", problem) => {
-    const [query = "WQ", which = "PATH_OR_ORIG"] = argument.split(":");
-    if (!["WQ", "NQ", ""].includes(query) || !["PATH", "ORIG", "PATH_OR_ORIG", "ORIG_OR_PATH", ""].includes(which))
+  PATH: (argument = "WQ:ORIG_OR_PATH", problem) => {
+    const [query = "WQ", which = "ORIG_OR_PATH"] = argument.split(":");
+    if (!["WQ", "NQ", ""].includes(query) || !["PATH", "ORIG", "ORIG_OR_PATH", ""].includes(which))
       problem(`cannot read "${argument}"`);
-    const original = which.startsWith("ORIG");
+    const original = which !== "PATH";
     return ({ exchange }) => {
       const path = original
         ? (exchange.request.headers.get("x-envoy-original-path") ??
@@ -60,7 +61,7 @@ export const commands: Readonly<Record<string, MakeCommand>> = {
   },
   QUERY_PARAM: (argument = "", problem) => {
     if (argument === "") problem("needs the name of a parameter");
-    return ({ exchange }) => queryParameter(exchange.request.path, argument);
+    return ({ exchange }) => decodedParameter(exchange.request.path, argument);
   },
   // Connections whose bytes are passed on speak none.
   PROTOCOL: plain(({ exchange }) => exchange.stream.protocol || undefined),
@@ -230,9 +231,11 @@ function metadata(read: (subject: FormatSubject, name: string) => JsonValue | un
   };
 }
 
-function grpcStatus({ response, end }: FormatSubject): number | undefined {
+/** Of calls only; an answer that does not say has the meaning of its HTTP status. */
+function grpcStatus({ exchange, response, end }: FormatSubject): number | undefined {
   const text = end?.responseTrailers?.get("grpc-status") ?? response?.headers.get("grpc-status");
-  return text !== undefined && /^\d{1,9}$/.test(text) ? Number(text) : undefined;
+  if (text !== undefined && /^\d{1,9}$/.test(text)) return Number(text);
+  return response !== undefined && exchange.isGrpc ? grpcStatusOf(response.status) : undefined;
 }
 
 const grpcNames = [

@@ -10,7 +10,7 @@ function say(text: string): string {
   const problems: string[] = [];
   const format = compileFormat(text, "at", (path, message) => void problems.push(`${path}: ${message}`));
   if (problems.length > 0) return problems.join("; ");
-  const exchange = anExchange({ path: "/p?q=1", headers: ["a", "1", "x-envoy-original-path", "/old?z"] });
+  const exchange = anExchange({ path: "/p?q=1&%65=a%20b", headers: ["a", "1", "x-envoy-original-path", "/old?z"] });
   exchange.flags.add("UF").add("URX");
   exchange.upstreamCluster = "c";
   exchange.metadata.set("jwt", { sub: "ann", list: [1] });
@@ -29,6 +29,8 @@ describe("format strings", () => {
     ["%BYTES_RECEIVED% %BYTES_SENT% %DURATION%", "3 4 2"],
     ["%REQ_WITHOUT_QUERY(x-envoy-original-path?:path)%", "/old"],
     ["%PATH(NQ:PATH)% %PATH(WQ:ORIG)% %QUERY_PARAM(q)%", "/p /old?z 1"],
+    ["%PATH(NQ)% %QUERY_PARAM(e)%", "/old a b"],
+    ["naïve", "na\u00c3\u00afve"],
     [
       "%DYNAMIC_METADATA(jwt:sub)% %DYNAMIC_METADATA(jwt:none)% %DYNAMIC_METADATA(jwt)%",
       'ann - {"sub":"ann","list":[1]}',

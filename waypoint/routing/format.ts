@@ -1,7 +1,9 @@
 /**
  * Envoy's format strings: text with commands such as `%REQ(x-user?:authority):40%`, in header operations and access logs.
- * Parsed once; a command that we do not know is a problem, never a blank.
+ * Parsed once; a command that we do not know is a problem, never a blank. What comes out is bytes, as in field values: whoever
+ * writes text makes it of them.
  */
+import { toBytes } from "#waypoint/http/latin1.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import { commands } from "./format-commands.ts";
 import type { FormatSubject, Value } from "./format-subject.ts";
@@ -42,14 +44,14 @@ export function compileFormat(text: string, path: string, problem: Problem): Com
 }
 
 const asText = (value: Value, missing: string): string =>
-  value === undefined ? missing : typeof value === "object" ? JSON.stringify(value) : String(value);
+  value === undefined ? missing : typeof value === "object" ? toBytes(JSON.stringify(value)) : String(value);
 
 function parse(text: string, path: string, problem: Problem): Part[] {
   const parts: Part[] = [];
   let literal = "";
   let index = 0;
   const flush = () => {
-    if (literal !== "") parts.push(literal);
+    if (literal !== "") parts.push(toBytes(literal));
     literal = "";
   };
   while (index < text.length) {

@@ -8,7 +8,7 @@
  */
 import type { Clock } from "#shared/clock/clock.ts";
 import type { Exchange, LocalReply } from "#waypoint/http/exchange.ts";
-import type { Headers } from "#waypoint/http/headers.ts";
+import { Headers } from "#waypoint/http/headers.ts";
 import type { ResetReason, ResponseHead, UpstreamStream } from "#waypoint/http/streams.ts";
 import type { Cluster, Clusters, Permit, PickContext } from "#waypoint/upstream/clusters.ts";
 import type { Host } from "#waypoint/upstream/host.ts";
@@ -166,6 +166,7 @@ export class Forwarding implements UpstreamStream, AttemptOwner {
     const cluster = this.#cluster;
     if (cluster === undefined || !this.#isLive()) return;
     this.#at = "picking";
+    if (waits === 0) this.#exchange.attempts++;
     const pick = cluster.pick(this.#pickContext());
     if (pick.kind === "wait" && waits < maxWaits) {
       pick.ready.then(
@@ -181,7 +182,7 @@ export class Forwarding implements UpstreamStream, AttemptOwner {
     const permit = cluster.admitRequest(this.#plan.action.priority);
     if (permit === undefined) {
       this.#exchange.upstreamHost = pick.host;
-      this.#fail(replies.overflowReply(this.#exchange.attempts > 0));
+      this.#fail(replies.overflowReply(this.#exchange.attempts > 1));
       return;
     }
     this.#try(cluster, pick.host, permit);
@@ -208,7 +209,6 @@ export class Forwarding implements UpstreamStream, AttemptOwner {
     const exchange = this.#exchange;
     const { request, connection, stream } = exchange;
     this.#at = "trying";
-    exchange.attempts++;
     exchange.upstreamHost = host;
     this.#announce(timeouts);
     if (action.rewritesHostAutomatically && host.hostname !== "") {
@@ -242,7 +242,7 @@ export class Forwarding implements UpstreamStream, AttemptOwner {
     if (action.tellsTimeoutRetries && this.#isTimeoutRetry) request.headers.set("x-envoy-is-timeout-retry", "true");
     if (timeouts.routeMs === 0 && timeouts.perTryMs === 0) return;
     announceTimeout(request, timeouts, {
-      elapsedMs: this.#requestCompleteMs === 0 ? 0 : performance.now() - this.#requestCompleteMs,
+      elapsedMs: attempts === 1 || this.#requestCompleteMs === 0 ? 0 : performance.now() - this.#requestCompleteMs,
       announces: !this.#context.suppressesEnvoyHeaders,
       setsGrpcTimeout: isGrpc && action.grpcTimeout !== undefined && action.maxStreamDuration === undefined,
     });
@@ -432,8 +432,17 @@ export class Forwarding implements UpstreamStream, AttemptOwner {
   #fail(reply: LocalReply): void {
     if (!this.#isLive()) return;
     this.#finish();
-    if (this.#isStarting) queueMicrotask(() => this.#reader.reply(reply));
-    else this.#reader.reply(reply);
+    const told = this.#countsAttempts(reply);
+    if (this.#isStarting) queueMicrotask(() => this.#reader.reply(told));
+    else this.#reader.reply(told);
+  }
+
+  #countsAttempts(reply: LocalReply): LocalReply {
+    const { attempts } = this.#exchange;
+    if (!this.#plan.action.countsAttemptsInResponse || attempts === 0) return reply;
+    const headers = reply.headers?.clone() ?? new Headers();
+    headers.set("x-envoy-attempt-count", String(attempts));
+    return { ...reply, headers };
   }
 
   #finish(): void {

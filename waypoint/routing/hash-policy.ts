@@ -1,6 +1,7 @@
 /** Where the key of a consistent hash comes from. */
 import type { RouteAction_HashPolicy as HashPolicyConfig } from "#shared/proto/gen/envoy/config/route/v3/route_components_pb.js";
 import { hostPort } from "#shared/net/ip.ts";
+import { toText } from "#waypoint/http/latin1.ts";
 import type { RequestView } from "#waypoint/http/request-view.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import { combineHash, hash64 } from "#waypoint/upstream/hash.ts";
@@ -62,7 +63,7 @@ function compilePart({ policySpecifier: specifier }: HashPolicyConfig, path: str
       if (/[\r\n\0]/.test(rest)) problem(`${path}.cookie`, "has a line break or a zero byte");
       return (exchange, setCookies) => {
         const known = cookieValue(exchange, name);
-        if (known !== undefined && known !== "") return hash64(known);
+        if (known !== undefined && known !== "") return hash64(toText(known));
         if (ttlMs === undefined) return undefined;
         const value = makeCookie(exchange);
         setCookies.push(`${name}="${value}"; ${rest}`);
@@ -111,7 +112,7 @@ function headerValues({ request }: RequestView, name: string): readonly string[]
 function hashHeader(values: readonly string[], rewrite: ((text: string) => string) | undefined): bigint | undefined {
   if (values.length === 0) return undefined;
   const texts = rewrite === undefined ? values : values.map(rewrite);
-  return hash64(texts.length === 1 ? (texts[0] as string) : texts.toSorted().join(""));
+  return hash64(toText(texts.length === 1 ? (texts[0] as string) : texts.toSorted().join("")));
 }
 
 function cookieValue({ request }: RequestView, name: string): string | undefined {

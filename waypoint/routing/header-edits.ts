@@ -60,7 +60,7 @@ function compileAddition(option: HeaderValueOption, path: string, problem: Probl
   if (framing.has(name)) problem(`${path}.header.key`, `"${name}" belongs to the connection and may not be set`);
   const text =
     option.header !== undefined && option.header.value === "" && option.header.rawValue.length > 0
-      ? Buffer.from(option.header.rawValue).toString("latin1")
+      ? Buffer.from(option.header.rawValue).toString("utf8")
       : (option.header?.value ?? "");
   if (/[\r\n\0]/.test(text)) problem(`${path}.header.value`, "has a line break or a zero byte");
   // The older field wins where it is set, as it does in Envoy.

@@ -14,6 +14,7 @@ export const longFlags: Readonly<Record<ResponseFlag, string>> = {
   LR: "LocalReset",
   UPE: "UpstreamProtocolError",
   DC: "DownstreamConnectionTermination",
+  DR: "DownstreamRemoteReset",
   DPE: "DownstreamProtocolError",
   DI: "DelayInjected",
   FI: "FaultInjected",

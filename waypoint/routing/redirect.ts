@@ -81,7 +81,11 @@ function compileRedirectPath(
     path,
     problem,
   );
-  return (text) => stripped(rewrite === undefined ? text : rewrite(text));
+  if (rewrite === undefined) return stripped;
+  return (text) => {
+    const rewritten = stripped(rewrite(text));
+    return rewritten.startsWith("/") ? rewritten : `/${rewritten}`;
+  };
 }
 
 /** The request's own host; its port goes where the redirect names another, or where it is the default of the scheme left behind. */

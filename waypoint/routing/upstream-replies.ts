@@ -19,13 +19,14 @@ export const resetFlag = (reason: ResetReason): ResponseFlag => reasons[reason].
 
 /** `details` of an answer that ended, or never began, for this reason. */
 export function resetDetails(reason: ResetReason, detail: string, isStarted: boolean): string {
-  const inner = transportReason(reason, detail) === "" ? reasons[reason].text : `${reasons[reason].text}|${detail}`;
+  const transport = transportReason(reason, detail);
+  const inner = transport === "" ? reasons[reason].text : `${reasons[reason].text}|${transport}`;
   return `upstream_reset_${isStarted ? "after" : "before"}_response_started{${inner.replaceAll(/[\s{}]/g, "_")}}`;
 }
 
-/** Only of connections that did not come about: what happened on one that did is in its reason. */
+/** Only of connections that did not come about: what happened on one that did is in its reason. Logs put it in quotes. */
 export const transportReason = (reason: ResetReason, detail: string): string =>
-  reason === "connect-failure" ? detail : "";
+  reason === "connect-failure" ? detail.replaceAll('"', "") : "";
 
 export function resetReply(reason: ResetReason, detail: string, isRetried: boolean): LocalReply {
   return {

@@ -35,6 +35,9 @@ export function http1(name: string, host: string, path: string, status: number, 
   return { name, listener, status, request: lines.join("\r\n"), ...(attempts !== undefined && { attempts }) };
 }
 
+/** Requests are written byte by byte: text whose characters are the bytes of its UTF-8. */
+export const utf8 = (text: string): string => Buffer.from(text).toString("latin1");
+
 /** Exactly these bytes. */
 export const raw = (name: string, status: number, request: string, listener = "main"): Case => ({
   name,

@@ -39,7 +39,7 @@ export const differences: readonly (Difference & { readonly names: readonly (str
     because: "an authority ends where the query begins (RFC 3986 §3.2); a host with ? in it would be nobody's",
   },
   {
-    names: ["HEAD", "HEAD of an error"],
+    names: ["HEAD", "HEAD of an error", "HEAD answered in chunks", "HEAD answered without a length"],
     in: /^header transfer-encoding: chunked$/,
     because: "what has no body has no coding",
   },
@@ -78,6 +78,93 @@ export const differences: readonly (Difference & { readonly names: readonly (str
     names: ["a browser's call that is no base64"],
     status: 200,
     because: "the same, as gRPC tells it (grpc-status 13); upstream has heard of the call by then",
+  },
+  {
+    names: [
+      /: \/a.*[# ]/,
+      "a target without a slash",
+      "no host",
+      "two lengths",
+      "a length that is none",
+      "a header without a colon",
+      "a space before a colon",
+    ],
+    in: /^log 400 /,
+    because: "the log says which rule was broken, and nothing of what a malformed head seemed to say",
+  },
+  {
+    names: [/^escapes-rejected: .*%(2f|5c)/i],
+    in: /^log 400 /,
+    because: "the log has the path as it came",
+  },
+  {
+    names: ["OPTIONS of everything"],
+    in: /^log 404 /,
+    because: "it is a path that no route has",
+  },
+  {
+    names: ["nobody listens", "refused each time", "a call that nobody takes"],
+    in: /^log .*onnect/,
+    because: "why a connection did not come about is told in words of our own, with the address",
+  },
+  {
+    names: ["no cluster", "no cluster, as 404", "a call nowhere"],
+    in: /^log .* cluster_not_found /,
+    because: "the log names the cluster that is missing",
+  },
+  {
+    names: ["no retries"],
+    in: /^log 503 /,
+    because: "where none are allowed, no limit was reached",
+  },
+  {
+    names: ["a call to nobody", /^a call from a browser(?!.* that fails)/],
+    in: /^log /,
+    because:
+      "bytes that came are counted although nobody takes them; the outcome of a browser's call is what its trailers say",
+  },
+  {
+    names: [/^(an answer (of another length than told|that is cut)|chunks that are cut)/],
+    in: /^log /,
+    because: "a connection that ends too early was terminated; the protocol was not broken",
+  },
+  {
+    names: [/^half a head/],
+    status: 503,
+    because: "the same: nothing was answered, and a retry is no harm",
+  },
+  {
+    names: [/^an answer until a reset/],
+    in: /^(whole|log) /,
+    because: "an answer without a length is whole where its connection ends, not where it breaks",
+  },
+  {
+    names: ["chunks with trailers (HTTP/2)"],
+    in: /^trailer /,
+    because: "trailers are passed on whatever is spoken",
+  },
+  {
+    names: ["a broken chunk"],
+    status: 0,
+    because: "a head that comes in one piece with what is wrong is not passed on: the connection ends either way",
+  },
+  {
+    names: [
+      /^(HTTP\/1\.0 in chunks|a status of two digits|another version|101 that nobody asked for)/,
+      /^(a folded field|bare line feeds) (of|in) an answer/,
+    ],
+    status: 502,
+    because: "what is not HTTP/1.1 as it is written down may be read otherwise by the next reader",
+  },
+  {
+    names: [/^(early hints|102 before the answer)$/],
+    in: /^status /,
+    because: "interim answers are passed on",
+  },
+  {
+    names: [/^connection fields of an answer/],
+    in: /^header x-a: /,
+    because: "what Connection names belongs to that connection (RFC 9110 §7.6.1)",
   },
   {
     names: ["HTTP/1 to gRPC"],

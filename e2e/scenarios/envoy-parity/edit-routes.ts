@@ -1,6 +1,6 @@
 /** What is changed on the way: headers, paths, hosts, and answers that come from no backend. */
 import type { JsonObject } from "@bufbuild/protobuf";
-import { grpc, http1, http2, type Case } from "./case.ts";
+import { grpc, http1, http2, utf8, type Case } from "./case.ts";
 
 const cluster = "backend";
 const set = (key: string, value: string, append_action = "OVERWRITE_IF_EXISTS_OR_ADD"): JsonObject => ({
@@ -23,6 +23,9 @@ const formats: Readonly<Record<string, string>> = {
   "x-req-short": "%REQ(x-in):3%",
   "x-method": "%REQ(:METHOD)%",
   "x-path": "%REQ(:PATH)% %PATH(NQ:ORIG)%",
+  "x-path-any": "%PATH%",
+  "x-parameter": "%QUERY_PARAM(b)%",
+  "x-beyond-ascii": "naïve 漢",
   "x-authority": "%REQ(:AUTHORITY)%",
   "x-protocol": "%PROTOCOL%",
   "x-remote": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
@@ -44,6 +47,7 @@ const responseFormats: Readonly<Record<string, string>> = {
   "x-resp-missing": "%RESP(x-missing)%",
   "x-host-free": "%UPSTREAM_CLUSTER%",
   "x-echo": "%REQ(x-in)%",
+  "x-beyond-ascii": "naïve 漢",
 };
 
 export const editRoutes: readonly JsonObject[] = [
@@ -106,6 +110,7 @@ export const editRoutes: readonly JsonObject[] = [
   redirect("/r/https", { https_redirect: true, response_code: "PERMANENT_REDIRECT" }),
   redirect("/r/scheme-port", { scheme_redirect: "https", port_redirect: 8443, response_code: "SEE_OTHER" }),
   redirect("/r/strip", { path_redirect: "/bare", strip_query: true, response_code: "TEMPORARY_REDIRECT" }),
+  redirect("/r/regex-bare", { regex_rewrite: regex("^/r/regex-bare/", "to/") }),
   redirect("/r/regex", { regex_rewrite: regex("^/r/regex/(.*)$", "/to/\\1") }),
   {
     match: { path: "/d/text" },
@@ -128,6 +133,10 @@ export const editCases: readonly Case[] = [
   http1("formats of an answer that is an error", host, "/formats", 500, { headers: [["x-answer", "500"]] }),
   http2("formats over HTTP/2", host, "/formats/a?b=c", 200, { "x-in": "some value" }),
   http1("formats of a value with odd characters", host, "/formats", 200, { headers: [["X-In", 'a"b\\c%41 é']] }),
+  http1("formats of a value beyond ASCII", host, "/formats/a?%62=c%20d", 200, { headers: [["X-In", utf8("José 漢")]] }),
+  http1("formats of a path that was another", host, "/formats/a?b", 200, {
+    headers: [["x-envoy-original-path", "/was?b=1"]],
+  }),
   http1("appended, added, overwritten, removed", host, "/appends", 200, {
     headers: [
       ["X-In", "first"],
@@ -160,6 +169,7 @@ export const editCases: readonly Case[] = [
   http1("redirect to scheme and port", host, "/r/scheme-port", 303),
   http1("redirect without the query", host, "/r/strip?x", 307),
   http1("redirect by regex", host, "/r/regex/a?b", 301),
+  http1("redirect by regex to a path without a slash", host, "/r/regex-bare/a?b", 301),
   http1("redirect of a POST", host, "/r/path", 301, { method: "POST", body: "x" }),
   http1("an answer of its own", host, "/d/text", 418),
   http1("an answer of its own to HEAD", host, "/d/text", 418, { method: "HEAD" }),

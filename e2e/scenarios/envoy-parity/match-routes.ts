@@ -1,6 +1,6 @@
 /** How routes are chosen: every kind of match, and its edges. */
 import type { JsonObject } from "@bufbuild/protobuf";
-import { http1, http2, type Case } from "./case.ts";
+import { http1, http2, utf8, type Case } from "./case.ts";
 
 let next = 0;
 /** The answer's body tells which route it was. */
@@ -45,6 +45,8 @@ export const matchRoutes: readonly JsonObject[] = [
   header("/h/method", { name: ":method", string_match: { exact: "PUT" } }),
   header("/h/authority", { name: ":authority", string_match: { prefix: "match." } }),
   header("/h/two", { name: "x-a", string_match: { exact: "1" } }, { name: "x-b", string_match: { exact: "2" } }),
+  header("/h/beyond-ascii", { name: "x-a", string_match: { exact: "José" } }),
+  header("/h/beyond-ascii", { name: "x-a", string_match: { safe_regex: { regex: "M.ller|Mö?we|M..we" } } }),
   on({ path: "/q", query_parameters: [{ name: "a", string_match: { exact: "1" } }] }),
   on({ path: "/q", query_parameters: [{ name: "b", present_match: true }] }),
   on({ path: "/q", query_parameters: [{ name: "c", string_match: { safe_regex: { regex: "x.*" } } }] }),
@@ -105,6 +107,10 @@ export const matchCases: readonly Case[] = [
     ],
   }),
   http1("one header of two", host, "/h/two", 404, a("1")),
+  http1("a value beyond ASCII", host, "/h/beyond-ascii", 200, a(utf8("José"))),
+  http1("a dot of a regex is a byte", host, "/h/beyond-ascii", 404, a(utf8("Müller"))),
+  http1("two dots beyond ASCII", host, "/h/beyond-ascii", 200, a(utf8("Möwe"))),
+  http1("a value that is no UTF-8", host, "/h/beyond-ascii", 404, a("José")),
   http1("a parameter", host, "/q?z&a=1", 200),
   http1("a parameter's other value", host, "/q?a=2", 404),
   http1("a parameter twice", host, "/q?a=2&a=1", 404),

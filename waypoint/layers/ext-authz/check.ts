@@ -22,17 +22,3 @@ export interface HeaderChoice {
 
 /** Tells whether the authorizer got all of the body. */
 export const partialBodyHeader = "x-envoy-auth-partial-body";
-
-/** Such text is the same as bytes. */
-// oxlint-disable-next-line no-control-regex -- a range of characters, from the first on
-const isAscii = (text: string): boolean => /^[\0-\x7f]*$/.test(text);
-
-/** Headers are kept as bytes; messages hold text. */
-export function asText(value: string): string {
-  return isAscii(value) ? value : Buffer.from(value, "latin1").toString("utf8");
-}
-
-/** The other way round. */
-export function asBytes(value: string): string {
-  return isAscii(value) ? value : Buffer.from(value, "utf8").toString("latin1");
-}

@@ -15,11 +15,12 @@ import type { AttributeContextSchema } from "#shared/proto/gen/envoy/service/aut
 import { explain } from "#shared/errors/mesh-error.ts";
 import type { DownstreamConnection, Exchange, SocketAddress } from "#waypoint/http/exchange.ts";
 import { Headers } from "#waypoint/http/headers.ts";
+import { toBytes, toText } from "#waypoint/http/latin1.ts";
 import type { LayerContext } from "#waypoint/layers/layer.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import type { Clusters } from "#waypoint/upstream/clusters.ts";
 import { callUnary } from "#waypoint/upstream/grpc-unary.ts";
-import { asBytes, asText, partialBodyHeader, type Authorizer, type Check, type HeaderChoice } from "./check.ts";
+import { partialBodyHeader, type Authorizer, type Check, type HeaderChoice } from "./check.ts";
 import { areWritable, type HeaderEdit, type Verdict } from "./verdict.ts";
 
 type Attributes = Exclude<MessageInitShape<typeof AttributeContextSchema>, { $typeName: string }>;
@@ -45,7 +46,7 @@ export function compileTarget(service: GrpcService | undefined, path: string, pr
     authority: envoy?.authority === "" ? undefined : envoy?.authority,
     timeoutMs: service?.timeout === undefined ? defaultTimeoutMs : durationMs(service.timeout),
     metadata: new Headers(
-      (service?.initialMetadata ?? []).flatMap(({ key, value }) => [key.toLowerCase(), asBytes(value)]),
+      (service?.initialMetadata ?? []).flatMap(({ key, value }) => [key.toLowerCase(), toBytes(value)]),
     ),
   };
 }
@@ -133,8 +134,8 @@ function httpAttributes({ exchange, body, contextExtensions }: Check, options: G
       http: {
         id: request.headers.get("x-request-id") ?? "",
         method: request.method,
-        path: asText(request.path),
-        host: asText(request.authority),
+        path: toText(request.path),
+        host: toText(request.authority),
         scheme: request.scheme,
         protocol: stream.protocol,
         size: BigInt(length !== undefined && /^\d{1,15}$/.test(length) ? length : stream.endsWithHead ? 0 : -1),
@@ -179,7 +180,7 @@ function headersOf(
   }
   const headers: Record<string, string> = {};
   for (const [name, value] of told) {
-    headers[name] = Object.hasOwn(headers, name) ? `${headers[name]},${asText(value)}` : asText(value);
+    headers[name] = Object.hasOwn(headers, name) ? `${headers[name]},${toText(value)}` : toText(value);
   }
   return { headers };
 }
@@ -222,7 +223,7 @@ function checked(verdict: Exclude<Verdict, { kind: "error" }>): Verdict {
 function edit(option: HeaderValueOption, unset: "set" | "add"): readonly HeaderEdit[] {
   const { header, append, appendAction } = option;
   if (header === undefined) return [];
-  const raw = header.rawValue.length > 0 ? Buffer.from(header.rawValue).toString("latin1") : asBytes(header.value);
+  const raw = header.rawValue.length > 0 ? Buffer.from(header.rawValue).toString("latin1") : toBytes(header.value);
   const named = { name: header.key.toLowerCase(), value: raw };
   if (append !== undefined) {
     return [{ ...named, action: append ? (unset === "set" ? "append" : "add") : "set" }];

@@ -4,12 +4,13 @@ import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { HttpService } from "#shared/proto/gen/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.js";
 import { explain } from "#shared/errors/mesh-error.ts";
 import { Headers } from "#waypoint/http/headers.ts";
+import { toBytes } from "#waypoint/http/latin1.ts";
 import type { LayerContext } from "#waypoint/layers/layer.ts";
 import type { TextTest } from "#waypoint/matching/regex.ts";
 import { compileStrings } from "#waypoint/matching/string-matcher.ts";
 import type { Clusters } from "#waypoint/upstream/clusters.ts";
 import { callHttp, type HttpAnswer } from "#waypoint/upstream/http-call.ts";
-import { asBytes, partialBodyHeader, type Authorizer, type Check, type HeaderChoice } from "./check.ts";
+import { partialBodyHeader, type Authorizer, type Check, type HeaderChoice } from "./check.ts";
 import type { HeaderEdit, Verdict } from "./verdict.ts";
 
 const defaultTimeoutMs = 200;
@@ -59,7 +60,7 @@ export class HttpAuthorizer implements Authorizer {
     this.#timeoutMs = uri?.timeout === undefined ? defaultTimeoutMs : durationMs(uri.timeout);
     this.#pathPrefix = config.pathPrefix;
     this.#choice = { ...choice, allowed: choice.allowed ?? older };
-    this.#added = (request?.headersToAdd ?? []).map(({ key, value }) => [key.toLowerCase(), asBytes(value)] as const);
+    this.#added = (request?.headersToAdd ?? []).map(({ key, value }) => [key.toLowerCase(), toBytes(value)] as const);
     this.#toUpstream = names(
       response?.allowedUpstreamHeaders?.patterns,
       "authorization_response.allowed_upstream_headers",

@@ -2,6 +2,7 @@
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import type { JwtProvider } from "#shared/proto/gen/envoy/extensions/filters/http/jwt_authn/v3/config_pb.js";
 import type { Exchange } from "#waypoint/http/exchange.ts";
+import { toBytes } from "#waypoint/http/latin1.ts";
 import type { LayerContext } from "#waypoint/layers/layer.ts";
 import { recordMetadata } from "#waypoint/layers/metadata.ts";
 import type { TextTest } from "#waypoint/matching/regex.ts";
@@ -103,7 +104,7 @@ export class Provider {
     }
     for (const { headerName, claimName } of config.claimToHeaders) {
       const value = claimText(claimAt(token.payload, claimName));
-      if (value !== undefined) headers.set(headerName.toLowerCase(), value);
+      if (value !== undefined) headers.set(headerName.toLowerCase(), toBytes(value));
     }
     if (config.payloadInMetadata !== "") {
       recordMetadata(exchange, metadataName, { [config.payloadInMetadata]: this.#normalised(token) });

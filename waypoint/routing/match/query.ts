@@ -22,6 +22,21 @@ export function queryParameter(path: string, name: string): string | undefined {
   return undefined;
 }
 
+/** As {@link queryParameter}, but names and values are decoded before they are looked at. */
+export function decodedParameter(path: string, name: string): string | undefined {
+  const query = /\?([^#]*)/s.exec(path)?.[1] ?? "";
+  for (const part of query.split("&")) {
+    const equals = part.indexOf("=");
+    if (decoded(equals < 0 ? part : part.slice(0, equals)) === name)
+      return equals < 0 ? "" : decoded(part.slice(equals + 1));
+  }
+  return undefined;
+}
+
+/** Byte by byte; what is no escape stays. A plus is a plus. */
+const decoded = (text: string): string =>
+  text.replace(/%([0-9a-f]{2})/gi, (_whole, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+
 export function compileQueryMatch(
   matcher: QueryParameterMatcher,
   path: string,

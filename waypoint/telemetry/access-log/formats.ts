@@ -2,6 +2,7 @@
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import type { SubstitutionFormatString } from "#shared/proto/gen/envoy/config/core/v3/substitution_format_string_pb.js";
 import { visible } from "#shared/observe/logging.ts";
+import { toBytes, toText } from "#waypoint/http/latin1.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import { compileFormat } from "#waypoint/routing/format.ts";
 import type { FormatSubject } from "#waypoint/routing/format-subject.ts";
@@ -37,7 +38,7 @@ export function compileLine(format: SubstitutionFormatString, path: string, prob
     }
     case "jsonFormat": {
       const write = jsonObject(format.format.value, `${path}.json_format`, problem, omitEmptyValues);
-      return (subject) => `${visible(write(subject) ?? "{}")}\n`;
+      return (subject) => `${visible(toText(write(subject) ?? "{}"))}\n`;
     }
     case undefined:
       problem(path, "has no format");
@@ -51,8 +52,8 @@ const builtIn = new Set(["envoy.formatter.req_without_query", "envoy.formatter.m
 function textLine(text: string, path: string, problem: Problem, missing: string): WriteLine {
   const lines = text.split("\n").map((line) => compileFormat(line, path, problem));
   const [only] = lines;
-  if (lines.length === 1 && only !== undefined) return (subject) => visible(only.format(subject, missing));
-  return (subject) => lines.map((line) => visible(line.format(subject, missing))).join("\n");
+  if (lines.length === 1 && only !== undefined) return (subject) => visible(toText(only.format(subject, missing)));
+  return (subject) => lines.map((line) => visible(toText(line.format(subject, missing)))).join("\n");
 }
 
 type Write = (subject: FormatSubject) => string | undefined;
@@ -62,7 +63,7 @@ function jsonObject(object: JsonObject, path: string, problem: Problem, omitsEmp
   const members = Object.entries(object)
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([key, value]) => ({
-      prefix: `${JSON.stringify(key)}:`,
+      prefix: `${toBytes(JSON.stringify(key))}:`,
       write: jsonValue(value, `${path}.${key}`, problem, omitsEmpty),
     }));
   return (subject) => {
@@ -85,7 +86,7 @@ function jsonValue(value: JsonValue, path: string, problem: Problem, omitsEmpty:
     }
     return (subject) => {
       const found = format.value(subject, "");
-      if (found !== "") return JSON.stringify(found);
+      if (found !== "") return typeof found === "object" ? toBytes(JSON.stringify(found)) : JSON.stringify(found);
       return omitsEmpty ? undefined : "null";
     };
   }

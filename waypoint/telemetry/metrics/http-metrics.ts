@@ -4,7 +4,7 @@ import type { ExchangeEnd, ExchangeObserver } from "#waypoint/telemetry/observer
 import type { Peer, Peers } from "#waypoint/telemetry/peers.ts";
 import type { Clusters } from "#waypoint/upstream/clusters.ts";
 import type { Host } from "#waypoint/upstream/host.ts";
-import { grpcStatusOf } from "#waypoint/telemetry/grpc-status.ts";
+import { grpcOutcomeOf } from "#waypoint/telemetry/grpc-status.ts";
 import { labelsOf, serviceOf, type SeriesFacts } from "./labels.ts";
 import type { Count, Distribution } from "./labelled-family.ts";
 import type { Overrides } from "./overrides.ts";
@@ -86,7 +86,7 @@ export class HttpMetrics implements ExchangeObserver {
     }
     const isGrpc = end.messages !== undefined;
     const code = exchange.response?.status ?? 0;
-    const grpcStatus = isGrpc ? (grpcStatusOf(exchange.response, end) ?? "") : "";
+    const grpcStatus = isGrpc ? (grpcOutcomeOf(exchange.response, end) ?? "") : "";
     const flags = exchange.flags.size === 0 ? "-" : [...exchange.flags].join(",");
     const { overrides, peers, chain } = this.#parts;
     const values =

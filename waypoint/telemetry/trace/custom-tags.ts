@@ -2,6 +2,7 @@
 import process from "node:process";
 import type { JsonValue } from "@bufbuild/protobuf";
 import type { CustomTag, CustomTag_Metadata } from "#shared/proto/gen/envoy/type/tracing/v3/custom_tag_pb.js";
+import { toText } from "#waypoint/http/latin1.ts";
 import { pseudoHeader } from "#waypoint/matching/header-matcher.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import { valueAt } from "#waypoint/matching/value-matcher.ts";
@@ -48,7 +49,10 @@ function compileTag({ type }: CustomTag, at: string, clusters: Clusters, problem
       const { name, defaultValue } = type.value;
       const lower = name.toLowerCase();
       const pseudo = pseudoHeader(lower);
-      return ({ exchange: { request } }) => pseudo?.(request) ?? request.headers.get(lower) ?? defaultValue;
+      return ({ exchange: { request } }) => {
+        const found = pseudo?.(request) ?? request.headers.get(lower);
+        return found === undefined ? defaultValue : toText(found);
+      };
     }
     case "metadata":
       return compileMetadataTag(type.value, at, clusters, problem);

@@ -8,6 +8,7 @@ import {
 } from "#shared/proto/gen/opentelemetry/proto/trace/v1/trace_pb.js";
 import type { Exchange } from "#waypoint/http/exchange.ts";
 import type { NodeFacts } from "#waypoint/expressions/attributes.ts";
+import { toText } from "#waypoint/http/latin1.ts";
 import { grpcStatusOf } from "#waypoint/telemetry/grpc-status.ts";
 import type { ExchangeEnd, ExchangeObserver } from "#waypoint/telemetry/observers.ts";
 import type { Peers } from "#waypoint/telemetry/peers.ts";
@@ -124,7 +125,7 @@ export class Tracer implements ExchangeObserver {
       tag("http.protocol", exchange.stream.protocol),
       tag("http.status_code", String(exchange.response?.status ?? 0)),
       tag("downstream_cluster", headers.get("x-envoy-downstream-service-cluster") ?? "-"),
-      tag("user_agent", headers.get("user-agent") ?? "-"),
+      tag("user_agent", toText(headers.get("user-agent") ?? "-")),
       tag("peer.address", connection.source.ip),
       tag("request_size", String(end?.bytesReceived ?? 0)),
       tag("response_size", String(end?.bytesSent ?? 0)),
