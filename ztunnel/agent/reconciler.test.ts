@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from "@jest/globals";
+import { pino } from "pino";
 import { FakeClock } from "#shared/clock/fake-clock.ts";
 import type { Ip } from "#shared/net/ip.ts";
-import { silentLogger } from "#shared/observe/logger.ts";
 import type { NetworkNamespace } from "#ztunnel/inpod/netns-sockets.ts";
 import { enablementDefault, parseEnablement } from "./enrolment.ts";
 import { redirectionAnnotation, type Labels, type PodFacts } from "./pod-facts.ts";
@@ -29,10 +29,12 @@ const tables = "table inet istio-ambient-nat {\n}\n";
 class FakeNode {
   readonly clock = new FakeClock();
   readonly log: string[] = [];
+  readonly warnings: string[] = [];
   readonly open = new Set<string>();
   readonly known = new Set<string>(["uid-cart"]);
   rulesStand = false;
   listens = true;
+  hasAddresses = true;
   ztunnel: SendOutcome = { ok: true };
   installError: string | undefined;
   statusError: string | undefined;
@@ -62,7 +64,7 @@ class FakeNode {
       },
       observe: () =>
         Promise.resolve({
-          ips: this.pod.ips,
+          ips: this.hasAddresses ? this.pod.ips : [],
           listening: new Set(this.listens ? [15_001, 15_006, 15_008] : []),
           ruleset: this.rulesStand ? tables : "",
           routing: { "-4": `${routing[0]?.expected.rule}\n${routing[0]?.expected.route}`, "-6": "" },
@@ -105,7 +107,7 @@ class FakeNode {
       },
     },
     clock: this.clock,
-    log: silentLogger,
+    log: pino({ level: "warn" }, { write: (line) => void this.warnings.push(line) }),
     onReport: (_uid, report) => {
       this.last = report;
     },
@@ -325,6 +327,19 @@ describe("proof", () => {
     await node.reconciler.settled();
     expect(node.takeLog()).toEqual(["install"]);
     expect(node.last).toMatchObject({ captured: true });
+  });
+
+  test.each([
+    [false, 1, "stays"],
+    [true, 0, "is ending, which takes its addresses first"],
+  ])("lost addresses of a pod (ending: %s) are worth %i warnings, when it %s", async (isTerminating, warnings) => {
+    await node.label(ambient);
+    node.hasAddresses = false;
+    node.change({ isTerminating });
+    node.reconciler.checkAll();
+    await node.reconciler.settled();
+    expect(node.last).toMatchObject({ captured: false, reason: "WrongNamespace" });
+    expect(node.warnings.filter((line) => line.includes("mending"))).toHaveLength(warnings);
   });
 
   test("missing listeners are told, and ztunnel asked again", async () => {

@@ -298,7 +298,11 @@ export class Reconciler {
   async #prove(pod: PodFacts, tracked: Tracked, netns: NetworkNamespace, wanted: RedirectFacts): Promise<void> {
     const first = await this.#look(pod, tracked, netns);
     if (first.length === 0) return;
-    this.#deps.log.warn({ ...nameOf(pod), problems: first }, "pod is not captured as it should be: mending");
+    // What ends loses its addresses before it is gone: an agent that starts meanwhile finds it so.
+    this.#deps.log[pod.isTerminating ? "debug" : "warn"](
+      { ...nameOf(pod), problems: first },
+      "pod is not captured as it should be: mending",
+    );
     if (first.some(({ reason }) => reason === "WrongNamespace")) this.#forgetNamespace(pod, tracked);
     else if (first.some(({ reason }) => reason === "RulesMissing" || reason === "RoutingMissing")) {
       delete tracked.rules;
