@@ -7,6 +7,7 @@ import { addressesIn, procNet } from "./namespace-addresses.ts";
 import {
   installScript,
   ownTables,
+  releaseScript,
   removeScript,
   routingBatches,
   routingListBatch,
@@ -34,6 +35,11 @@ export async function installRules(netnsFd: number, wanted: RedirectFacts): Prom
   for (const { family, install } of routing) await tolerate(netnsFd, family, install, /File exists/);
   await mustRun(netnsFd, "nft", ["-f", "-"], installScript(facts));
   return { tables: ownTables(await listRuleset(netnsFd)), routing };
+}
+
+/** Redirects nothing new; what is redirected already stays so until {@link removeRules}. */
+export async function releaseConnections(netnsFd: number): Promise<void> {
+  await mustRun(netnsFd, "nft", ["-f", "-"], releaseScript);
 }
 
 /** Takes out what {@link installRules} put in, as far as it is there. */

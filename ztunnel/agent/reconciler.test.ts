@@ -32,6 +32,8 @@ class FakeNode {
   readonly warnings: string[] = [];
   readonly open = new Set<string>();
   readonly known = new Set<string>(["uid-cart"]);
+  /** Pods that ztunnel was told of. */
+  readonly told = new Set<string>();
   rulesStand = false;
   listens = true;
   hasAddresses = true;
@@ -57,6 +59,10 @@ class FakeNode {
         this.rulesStand = true;
         return Promise.resolve({ tables, routing });
       },
+      release: () => {
+        this.log.push("release");
+        return Promise.resolve();
+      },
       remove: () => {
         this.log.push("remove");
         this.rulesStand = false;
@@ -72,13 +78,17 @@ class FakeNode {
     },
     ztunnel: {
       isServed: true,
-      remember: ({ uid, netns }) => this.log.push(`remember ${uid} ${netns === undefined ? "keep" : "add"}`),
+      remember: ({ uid, netns }) => {
+        this.told.add(uid);
+        this.log.push(`remember ${uid} ${netns === undefined ? "keep" : "add"}`);
+      },
       add: ({ uid }) => {
+        this.told.add(uid);
         this.log.push(`zds add ${uid}`);
         return Promise.resolve(this.ztunnel);
       },
       remove: (uid) => {
-        this.log.push(`zds del ${uid}`);
+        if (this.told.delete(uid)) this.log.push(`zds del ${uid}`);
         return Promise.resolve();
       },
     },
@@ -165,11 +175,11 @@ describe("live enrolment", () => {
     expect(node.takeLog()).toEqual([]);
   });
 
-  test("without the label it leaves: annotation first, rules, probes, ztunnel last", async () => {
+  test("without the label it leaves: annotation first, then ztunnel, while its way back still stands, then rules and probes", async () => {
     await node.label(ambient);
     node.takeLog();
     await node.label({});
-    expect(node.takeLog()).toEqual(["annotation undefined", "remove", "unprobe", "zds del uid-cart"]);
+    expect(node.takeLog()).toEqual(["annotation undefined", "release", "zds del uid-cart", "remove", "unprobe"]);
     expect(node.open.size).toBe(0);
     expect(node.condition).toMatchObject({ status: "False", reason: "NotSelected" });
   });
@@ -185,9 +195,10 @@ describe("live enrolment", () => {
       "remember uid-cart add",
       "probe 10.0.0.5",
       "annotation undefined",
+      "release",
+      "zds del uid-cart",
       "remove",
       "unprobe",
-      "zds del uid-cart",
     ]);
   });
 
@@ -371,6 +382,6 @@ describe("the end of the agent", () => {
     await node.label(ambient);
     node.takeLog();
     await node.reconciler.cleanUp();
-    expect(node.takeLog()).toEqual(["annotation undefined", "remove", "unprobe", "zds del uid-cart"]);
+    expect(node.takeLog()).toEqual(["annotation undefined", "release", "zds del uid-cart", "remove", "unprobe"]);
   });
 });

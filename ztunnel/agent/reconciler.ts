@@ -21,6 +21,8 @@ interface CaptureActions {
   /** The caller closes it. */
   find(uid: string, ips: readonly Ip[]): NetworkNamespace | undefined;
   install(netnsFd: number, facts: RedirectFacts): Promise<InstalledRules>;
+  /** Redirects nothing new from here on. */
+  release(netnsFd: number): Promise<void>;
   remove(netnsFd: number): Promise<void>;
   observe(netnsFd: number, routing: readonly RoutingBatch[]): Promise<Observed>;
 }
@@ -336,12 +338,18 @@ export class Reconciler {
     await this.#report(pod, { captured: false, why }, condition, hasCondition);
   }
 
-  /** The annotation first, so that peers stop tunnelling to it; then what redirects; ztunnel last. */
+  /**
+   * The annotation first, so that peers stop tunnelling to it. Then nothing new is redirected, ztunnel ends what it
+   * carries, and only then does the way go by which both ends of those connections hear of it: were the rules gone
+   * first, whoever waits for an answer would wait for ever.
+   */
   async #leave(pod: PodFacts, tracked: Tracked, why: string): Promise<void> {
     await this.#writeRedirection(pod, undefined);
     // A pod that has ended takes its namespace, and the rules in it, with it.
     if (!isTerminal(pod)) {
       const netns = this.#namespaceOf(pod, tracked);
+      await this.#deps.actions.release(netns.fd);
+      await this.#deps.ztunnel.remove(pod.uid);
       await this.#deps.actions.remove(netns.fd);
     }
     await this.#forget(pod.uid);
