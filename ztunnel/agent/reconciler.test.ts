@@ -30,6 +30,8 @@ class FakeNode {
   readonly clock = new FakeClock();
   readonly log: string[] = [];
   readonly warnings: string[] = [];
+  /** Of each installation of rules: whether connections of before were to end. */
+  readonly joins: boolean[] = [];
   readonly open = new Set<string>();
   readonly known = new Set<string>(["uid-cart"]);
   /** Pods that ztunnel was told of. */
@@ -53,8 +55,9 @@ class FakeNode {
     redirect: { probeSources: probeSourcesDefault, ipv6: false, dnsCapture: false },
     actions: {
       find: (uid) => (this.known.has(uid) ? this.#namespace(uid) : undefined),
-      install: () => {
+      install: (_fd, _facts, joins) => {
         this.log.push("install");
+        this.joins.push(joins);
         if (this.installError !== undefined) return Promise.reject(new Error(this.installError));
         this.rulesStand = true;
         return Promise.resolve({ tables, routing });
@@ -200,6 +203,22 @@ describe("live enrolment", () => {
       "remove",
       "unprobe",
     ]);
+  });
+
+  test("connections of before end when it joins, and not when its rules are mended or a new agent comes", async () => {
+    await node.label(ambient);
+    node.rulesStand = false;
+    node.reconciler.checkAll();
+    await node.reconciler.settled();
+    expect(node.joins).toEqual([true, false]);
+    const successor = new FakeNode();
+    const pod = { ...cart, annotations: { [redirectionAnnotation]: "enabled" } };
+    successor.pod = pod;
+    successor.reconciler.namespaceChanged("shop", ambient);
+    successor.reconciler.restore([pod]);
+    successor.reconciler.podChanged(pod);
+    await successor.reconciler.settled();
+    expect(successor.joins).toEqual([false]);
   });
 
   test("a deleted pod is forgotten, its namespace left to the kernel", async () => {

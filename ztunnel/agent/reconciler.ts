@@ -20,7 +20,8 @@ import type { SendOutcome, ServedPod } from "./zds-session.ts";
 interface CaptureActions {
   /** The caller closes it. */
   find(uid: string, ips: readonly Ip[]): NetworkNamespace | undefined;
-  install(netnsFd: number, facts: RedirectFacts): Promise<InstalledRules>;
+  /** `joins`: the pod was outside of the mesh until now. */
+  install(netnsFd: number, facts: RedirectFacts, joins: boolean): Promise<InstalledRules>;
   /** Redirects nothing new from here on. */
   release(netnsFd: number): Promise<void>;
   remove(netnsFd: number): Promise<void>;
@@ -247,7 +248,7 @@ export class Reconciler {
     tracked.isServed = served.ok;
     // Before the rules: the node's probes must not be captured, nor fail for want of a ztunnel.
     await this.#probe(pod, tracked);
-    await this.#install(tracked, netns, wanted);
+    await this.#install(pod, tracked, netns, wanted);
     if (!served.ok) {
       await this.#writePending(pod);
       throw new NotCaptured("ZtunnelPending", served.why);
@@ -278,11 +279,15 @@ export class Reconciler {
     }
   }
 
-  async #install(tracked: Tracked, netns: NetworkNamespace, wanted: RedirectFacts): Promise<void> {
+  async #install(pod: PodFacts, tracked: Tracked, netns: NetworkNamespace, wanted: RedirectFacts): Promise<void> {
     const wantedKey = JSON.stringify(wanted);
     if (tracked.rules !== undefined && tracked.rulesFor === wantedKey) return;
+    // Rules of a former agent, or that somebody removed, carry connections that are to live on.
+    const joins =
+      tracked.rulesFor === undefined &&
+      (this.#pods.get(pod.uid) ?? pod).annotations[redirectionAnnotation] === undefined;
     try {
-      tracked.rules = await this.#deps.actions.install(netns.fd, wanted);
+      tracked.rules = await this.#deps.actions.install(netns.fd, wanted, joins);
       tracked.rulesFor = wantedKey;
     } catch (error) {
       throw new NotCaptured("RulesFailed", explain(error));
@@ -308,7 +313,7 @@ export class Reconciler {
     if (first.some(({ reason }) => reason === "WrongNamespace")) this.#forgetNamespace(pod, tracked);
     else if (first.some(({ reason }) => reason === "RulesMissing" || reason === "RoutingMissing")) {
       delete tracked.rules;
-      await this.#install(tracked, netns, wanted);
+      await this.#install(pod, tracked, netns, wanted);
     }
     if (first.some(({ reason }) => reason === "ListenersMissing")) tracked.isServed = false;
     const [problem] = tracked.netns === undefined ? first : await this.#look(pod, tracked, netns);
