@@ -127,6 +127,7 @@ async function startServer(admit: Admit = nobody, options: Partial<DiscoveryServ
   const connect = (method = deltaMethod): RawClient => {
     const client = new Client(`127.0.0.1:${listener.port}`, credentials.createInsecure(), {
       "grpc.use_local_subchannel_pool": 1,
+      "grpc.max_receive_message_length": -1,
     });
     open.push(() => client.close());
     return new RawClient(client, method);
@@ -235,6 +236,15 @@ describe("Address for everybody", () => {
     });
     expect(namesOf(response)).toEqual([uid("changed"), uid("new")]);
     expect(response.removedResources).toEqual([uid("gone")]);
+  });
+
+  test("after a reconnect to a large cluster, too, whose names alone are ten megabytes", async () => {
+    const { connect, put } = await startServer();
+    put(pod("a", { ip: "10.0.0.2" }));
+    const held = Array.from({ length: 100_000 }, (_, at) => [uid(`${at}-${"x".repeat(50)}`), "0123456789abcdef"]);
+    const answer = await connect().ask({ node, initialResourceVersions: Object.fromEntries(held) });
+    expect(namesOf(answer)).toEqual([uid("a")]);
+    expect(answer.removedResources).toHaveLength(100_000);
   });
 
   test("after a reconnect with nothing new an empty response still comes", async () => {

@@ -39,6 +39,11 @@ export interface ListenerOptions {
 
 /** A bound against floods; a cluster has one connection per node and waypoint, and one more for certificates. */
 const maxConnections = 10_000;
+/**
+ * A client that comes back names everything it holds, which is 100 bytes for each pod and service: gRPC's own limit of
+ * 4 MiB would shut it out of a cluster of 40 000 for good. Nothing is read before the caller is admitted.
+ */
+const longestRequestBytes = 32 * 1024 * 1024;
 const handshakeTimeoutMs = 10_000;
 /** How long calls may take to finish when the listener closes. */
 const closeGraceMs = 5_000;
@@ -96,7 +101,7 @@ function contextOf({ chainPem, keyPem, rootsPem }: ServerCertificate): SecureCon
 
 function openGrpc({ addServices, log, maxConnectionAgeMs }: ListenerOptions) {
   const server = new Server({
-    "grpc.max_receive_message_length": 4 * 1024 * 1024,
+    "grpc.max_receive_message_length": longestRequestBytes,
     "grpc.max_send_message_length": -1,
     "grpc.max_concurrent_streams": 1_000,
     "grpc.keepalive_time_ms": 30_000,

@@ -76,6 +76,28 @@ test("short connections of the joining pods themselves go on", async () => {
   await mesh.cluster.captured("moving", false);
 }, 60_000);
 
+test.each<[string, Readonly<Record<string, string | null>>]>([
+  ["joins", ambient],
+  ["leaves", { "istio.io/dataplane-mode": null }],
+])(
+  "who waits for an answer while the pod %s the mesh hears that the connection is over",
+  async (_how, labels) => {
+    const waiting = [
+      await startTalk(mesh.cluster, client, "wait", "--host", "server", "--seconds", 20),
+      await startTalk(mesh.cluster, client, "wait", "--host", "neighbour.settled", "--seconds", 20),
+      await startTalk(mesh.cluster, bystander, "wait", "--host", "server.moving", "--seconds", 20),
+    ];
+    await mesh.cluster.labelNamespace("moving", labels);
+    await mesh.cluster.captured("moving", labels === ambient);
+    expect(await Promise.all(waiting.map((each) => outcomeOf<Outcome>(each)))).toMatchObject([
+      { ok: true },
+      { ok: true },
+      { ok: true },
+    ]);
+  },
+  60_000,
+);
+
 test("a pod's own label beats its namespace's", async () => {
   const label = (value: string | null) =>
     mesh.cluster.merge({

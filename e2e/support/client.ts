@@ -200,6 +200,16 @@ const commands: Readonly<Record<string, (asked: Asked) => Promise<unknown>>> = {
       }, asked.seconds * 1_000);
     });
   },
+  /** Prints `open` when the server has greeted, then says nothing and waits for `seconds` to hear of the end. */
+  wait: (asked) => {
+    const socket = open(asked, serverPorts.serverFirst, asked.seconds * 1_000);
+    socket.once("data", () => console.log(JSON.stringify({ open: true })));
+    return follow(
+      socket,
+      () => undefined,
+      (_received, end) => end !== "timeout",
+    );
+  },
   /** A short connection every so often for some seconds; counts those that failed. Prints `started` first. */
   load: async (asked) => {
     console.log(JSON.stringify({ started: true }));

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { connect as connectHttp2, type ClientHttp2Session } from "node:http2";
+import { connect as connectHttp2, constants, type ClientHttp2Session } from "node:http2";
 import { connect as connectTcp } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { describe, expect, test } from "@jest/globals";
@@ -167,12 +167,12 @@ describe("a server of tunnels", () => {
     }
   });
 
-  test("bounds rapid resets: a client that opens and resets without end is sent away", async () => {
+  test("bounds rapid resets: a client that opens and resets without waiting for answers is sent away", async () => {
     let opened = 0;
     await using server = await openServer({
       onConnect: ({ stream }) => {
         opened++;
-        acceptConnect(stream, undefined);
+        setImmediate(() => acceptConnect(stream, undefined)); // an application is not connected at once
       },
     });
     const socket = await dialTls(server.port);
@@ -188,6 +188,36 @@ describe("a server of tunnels", () => {
     await until(() => server.hbone.size === 0, "the server let go");
     expect(opened).toBeGreaterThan(1_000); // a burst of short connections is nobody's attack
     expect(opened).toBeLessThan(9_000);
+    expect(server.refused).toEqual(["the client resets streams faster than it can be served"]);
+  });
+
+  test("applications that end their connections by a reset, thousands in a row, do not cost the others theirs", async () => {
+    await using server = await openServer({
+      onConnect: ({ stream }) => {
+        acceptConnect(stream, undefined);
+        stream.pipe(stream);
+      },
+    });
+    const session = await dialHttp2(server.port);
+    const open = async () => {
+      const stream = session.request({ ":method": "CONNECT", ":authority": "a:1" });
+      stream.on("error", () => {});
+      await once(stream, "response");
+      return stream;
+    };
+    const other = await open();
+    const oneAfterAnother = async () => {
+      for (let count = 0; count < 150; count++) {
+        const stream = await open();
+        stream.close(constants.NGHTTP2_CANCEL);
+        await once(stream, "close");
+      }
+    };
+    await Promise.all(Array.from({ length: 40 }, oneAfterAnother));
+    other.write("still here");
+    expect(String((await once(other, "data"))[0])).toBe("still here");
+    expect(server.refused).toEqual([]);
+    session.destroy();
   });
 
   // prettier-ignore

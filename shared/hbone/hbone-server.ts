@@ -1,5 +1,6 @@
 /** The server's end of tunnels: mutual TLS and HTTP/2 over accepted sockets, one event per CONNECT. */
 import {
+  constants,
   performServerHandshake,
   type IncomingHttpHeaders,
   type ServerHttp2Session,
@@ -19,6 +20,7 @@ import { readBaggage, type Baggage } from "./baggage.ts";
 import { forwardedHost, forwardedPort } from "./forwarded.ts";
 import { serverSessionOptions, widenConnectionWindow, type WindowSizes } from "./http2-settings.ts";
 import { keepAlive } from "./keepalive.ts";
+import { ResetBudget } from "./reset-budget.ts";
 
 export interface SocketEnds {
   readonly local: { readonly ip: Ip; readonly port: number };
@@ -55,7 +57,7 @@ export interface HboneServerOptions {
   readonly certificate: () => WorkloadCertificate | Promise<WorkloadCertificate>;
   /** Answers with {@link acceptConnect} or {@link refuseConnect}, or resets the stream. */
   readonly onConnect: (connect: IncomingConnect) => void;
-  /** A connection that ended before it was a tunnel. */
+  /** A connection that ended before it was a tunnel, or a tunnel that was broken off for its client's behaviour. */
   readonly onRefused: (ends: SocketEnds, why: string) => void;
   /** A socket is gone, whatever it was. */
   readonly onClosed?: () => void;
@@ -170,7 +172,7 @@ export class HboneServer {
   }
 
   #serve(socket: TLSSocket, tunnel: ServerTunnel): void {
-    const { clock, windows, maxStreams, onConnect } = this.#options;
+    const { clock, windows, maxStreams, onConnect, onRefused } = this.#options;
     socket.on("error", () => {}); // the session hears of it too
     if (this.#state === "closed") {
       socket.destroy();
@@ -187,7 +189,15 @@ export class HboneServer {
     keepAlive(session, socket, clock, () => session.destroy());
     const cancelDeadline = clock.schedule(firstConnectDeadlineMs, () => session.close());
     session.once("stream", cancelDeadline);
+    const resets = new ResetBudget(clock);
+    const onStreamClosed = function (this: ServerHttp2Stream) {
+      const isTakenBack = !this.headersSent && this.rstCode !== constants.NGHTTP2_NO_ERROR;
+      if (!isTakenBack || session.destroyed || resets.take()) return;
+      session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+      onRefused(tunnel, "the client resets streams faster than it can be served");
+    };
     session.on("stream", (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, _flags: number, raw: string[]) => {
+      stream.once("close", onStreamClosed);
       onConnect(incomingConnect(stream, tunnel, headers, raw));
     });
     if (this.#state === "draining") session.close();

@@ -34,8 +34,11 @@ const floodBounds = {
   maxHeaderListPairs: 64,
 };
 
-/** Rapid reset (CVE-2023-44487): a burst of a second's worth of short connections, then this many a second. */
-const streamResets = { streamResetBurst: 2_000, streamResetRate: 500 };
+/**
+ * Resets of any stream, counted by nghttp2. A client's applications end their connections by resets as fast as they
+ * like, so this is above what one client can have served; floods that wait for no answer meet {@link ResetBudget} first.
+ */
+const streamResets = { streamResetBurst: 10_000, streamResetRate: 5_000 };
 
 /** The types omit the two bounds on resets. */
 type ServerOptions = ServerSessionOptions & typeof streamResets;

@@ -4,9 +4,11 @@ import { MeshError } from "#shared/errors/mesh-error.ts";
 import { inNamespace } from "#ztunnel/inpod/netns-sockets.ts";
 import { listeningPorts, type Observed } from "./capture-check.ts";
 import { addressesIn, procNet } from "./namespace-addresses.ts";
+import { endConnections, openConnections } from "./open-connections.ts";
 import {
   installScript,
   ownTables,
+  releaseScript,
   removeScript,
   routingBatches,
   routingListBatch,
@@ -25,15 +27,23 @@ export interface InstalledRules {
 /**
  * Puts all rules in place; a second time changes nothing that carries traffic.
  *
+ * @param joins whether the pod was outside of the mesh until now: connections of then are ended
  * @throws MeshError SYSTEM_CALL_FAILED saying what failed; rules may then be there in part
  */
-export async function installRules(netnsFd: number, wanted: RedirectFacts): Promise<InstalledRules> {
+export async function installRules(netnsFd: number, wanted: RedirectFacts, joins = false): Promise<InstalledRules> {
   const facts = { ...wanted, ipv6: wanted.ipv6 && hasIpv6(netnsFd) };
   const routing = routingBatches(facts);
   // Routes first: without them an answer to a redirected connection would have no way back.
   for (const { family, install } of routing) await tolerate(netnsFd, family, install, /File exists/);
+  const former = joins ? openConnections(netnsFd) : [];
   await mustRun(netnsFd, "nft", ["-f", "-"], installScript(facts));
+  await endConnections(netnsFd, former);
   return { tables: ownTables(await listRuleset(netnsFd)), routing };
+}
+
+/** Redirects nothing new; what is redirected already stays so until {@link removeRules}. */
+export async function releaseConnections(netnsFd: number): Promise<void> {
+  await mustRun(netnsFd, "nft", ["-f", "-"], releaseScript);
 }
 
 /** Takes out what {@link installRules} put in, as far as it is there. */

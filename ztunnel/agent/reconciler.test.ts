@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from "@jest/globals";
+import { pino } from "pino";
 import { FakeClock } from "#shared/clock/fake-clock.ts";
 import type { Ip } from "#shared/net/ip.ts";
-import { silentLogger } from "#shared/observe/logger.ts";
 import type { NetworkNamespace } from "#ztunnel/inpod/netns-sockets.ts";
 import { enablementDefault, parseEnablement } from "./enrolment.ts";
 import { redirectionAnnotation, type Labels, type PodFacts } from "./pod-facts.ts";
@@ -29,10 +29,16 @@ const tables = "table inet istio-ambient-nat {\n}\n";
 class FakeNode {
   readonly clock = new FakeClock();
   readonly log: string[] = [];
+  readonly warnings: string[] = [];
+  /** Of each installation of rules: whether connections of before were to end. */
+  readonly joins: boolean[] = [];
   readonly open = new Set<string>();
   readonly known = new Set<string>(["uid-cart"]);
+  /** Pods that ztunnel was told of. */
+  readonly told = new Set<string>();
   rulesStand = false;
   listens = true;
+  hasAddresses = true;
   ztunnel: SendOutcome = { ok: true };
   installError: string | undefined;
   statusError: string | undefined;
@@ -49,11 +55,16 @@ class FakeNode {
     redirect: { probeSources: probeSourcesDefault, ipv6: false, dnsCapture: false },
     actions: {
       find: (uid) => (this.known.has(uid) ? this.#namespace(uid) : undefined),
-      install: () => {
+      install: (_fd, _facts, joins) => {
         this.log.push("install");
+        this.joins.push(joins);
         if (this.installError !== undefined) return Promise.reject(new Error(this.installError));
         this.rulesStand = true;
         return Promise.resolve({ tables, routing });
+      },
+      release: () => {
+        this.log.push("release");
+        return Promise.resolve();
       },
       remove: () => {
         this.log.push("remove");
@@ -62,7 +73,7 @@ class FakeNode {
       },
       observe: () =>
         Promise.resolve({
-          ips: this.pod.ips,
+          ips: this.hasAddresses ? this.pod.ips : [],
           listening: new Set(this.listens ? [15_001, 15_006, 15_008] : []),
           ruleset: this.rulesStand ? tables : "",
           routing: { "-4": `${routing[0]?.expected.rule}\n${routing[0]?.expected.route}`, "-6": "" },
@@ -70,13 +81,17 @@ class FakeNode {
     },
     ztunnel: {
       isServed: true,
-      remember: ({ uid, netns }) => this.log.push(`remember ${uid} ${netns === undefined ? "keep" : "add"}`),
+      remember: ({ uid, netns }) => {
+        this.told.add(uid);
+        this.log.push(`remember ${uid} ${netns === undefined ? "keep" : "add"}`);
+      },
       add: ({ uid }) => {
+        this.told.add(uid);
         this.log.push(`zds add ${uid}`);
         return Promise.resolve(this.ztunnel);
       },
       remove: (uid) => {
-        this.log.push(`zds del ${uid}`);
+        if (this.told.delete(uid)) this.log.push(`zds del ${uid}`);
         return Promise.resolve();
       },
     },
@@ -105,7 +120,7 @@ class FakeNode {
       },
     },
     clock: this.clock,
-    log: silentLogger,
+    log: pino({ level: "warn" }, { write: (line) => void this.warnings.push(line) }),
     onReport: (_uid, report) => {
       this.last = report;
     },
@@ -163,11 +178,11 @@ describe("live enrolment", () => {
     expect(node.takeLog()).toEqual([]);
   });
 
-  test("without the label it leaves: annotation first, rules, probes, ztunnel last", async () => {
+  test("without the label it leaves: annotation first, then ztunnel, while its way back still stands, then rules and probes", async () => {
     await node.label(ambient);
     node.takeLog();
     await node.label({});
-    expect(node.takeLog()).toEqual(["annotation undefined", "remove", "unprobe", "zds del uid-cart"]);
+    expect(node.takeLog()).toEqual(["annotation undefined", "release", "zds del uid-cart", "remove", "unprobe"]);
     expect(node.open.size).toBe(0);
     expect(node.condition).toMatchObject({ status: "False", reason: "NotSelected" });
   });
@@ -183,10 +198,27 @@ describe("live enrolment", () => {
       "remember uid-cart add",
       "probe 10.0.0.5",
       "annotation undefined",
+      "release",
+      "zds del uid-cart",
       "remove",
       "unprobe",
-      "zds del uid-cart",
     ]);
+  });
+
+  test("connections of before end when it joins, and not when its rules are mended or a new agent comes", async () => {
+    await node.label(ambient);
+    node.rulesStand = false;
+    node.reconciler.checkAll();
+    await node.reconciler.settled();
+    expect(node.joins).toEqual([true, false]);
+    const successor = new FakeNode();
+    const pod = { ...cart, annotations: { [redirectionAnnotation]: "enabled" } };
+    successor.pod = pod;
+    successor.reconciler.namespaceChanged("shop", ambient);
+    successor.reconciler.restore([pod]);
+    successor.reconciler.podChanged(pod);
+    await successor.reconciler.settled();
+    expect(successor.joins).toEqual([false]);
   });
 
   test("a deleted pod is forgotten, its namespace left to the kernel", async () => {
@@ -327,6 +359,19 @@ describe("proof", () => {
     expect(node.last).toMatchObject({ captured: true });
   });
 
+  test.each([
+    [false, 1, "stays"],
+    [true, 0, "is ending, which takes its addresses first"],
+  ])("lost addresses of a pod (ending: %s) are worth %i warnings, when it %s", async (isTerminating, warnings) => {
+    await node.label(ambient);
+    node.hasAddresses = false;
+    node.change({ isTerminating });
+    node.reconciler.checkAll();
+    await node.reconciler.settled();
+    expect(node.last).toMatchObject({ captured: false, reason: "WrongNamespace" });
+    expect(node.warnings.filter((line) => line.includes("mending"))).toHaveLength(warnings);
+  });
+
   test("missing listeners are told, and ztunnel asked again", async () => {
     await node.label(ambient);
     node.takeLog();
@@ -356,6 +401,6 @@ describe("the end of the agent", () => {
     await node.label(ambient);
     node.takeLog();
     await node.reconciler.cleanUp();
-    expect(node.takeLog()).toEqual(["annotation undefined", "remove", "unprobe", "zds del uid-cart"]);
+    expect(node.takeLog()).toEqual(["annotation undefined", "release", "zds del uid-cart", "remove", "unprobe"]);
   });
 });

@@ -20,7 +20,10 @@ import type { SendOutcome, ServedPod } from "./zds-session.ts";
 interface CaptureActions {
   /** The caller closes it. */
   find(uid: string, ips: readonly Ip[]): NetworkNamespace | undefined;
-  install(netnsFd: number, facts: RedirectFacts): Promise<InstalledRules>;
+  /** `joins`: the pod was outside of the mesh until now. */
+  install(netnsFd: number, facts: RedirectFacts, joins: boolean): Promise<InstalledRules>;
+  /** Redirects nothing new from here on. */
+  release(netnsFd: number): Promise<void>;
   remove(netnsFd: number): Promise<void>;
   observe(netnsFd: number, routing: readonly RoutingBatch[]): Promise<Observed>;
 }
@@ -245,7 +248,7 @@ export class Reconciler {
     tracked.isServed = served.ok;
     // Before the rules: the node's probes must not be captured, nor fail for want of a ztunnel.
     await this.#probe(pod, tracked);
-    await this.#install(tracked, netns, wanted);
+    await this.#install(pod, tracked, netns, wanted);
     if (!served.ok) {
       await this.#writePending(pod);
       throw new NotCaptured("ZtunnelPending", served.why);
@@ -276,11 +279,15 @@ export class Reconciler {
     }
   }
 
-  async #install(tracked: Tracked, netns: NetworkNamespace, wanted: RedirectFacts): Promise<void> {
+  async #install(pod: PodFacts, tracked: Tracked, netns: NetworkNamespace, wanted: RedirectFacts): Promise<void> {
     const wantedKey = JSON.stringify(wanted);
     if (tracked.rules !== undefined && tracked.rulesFor === wantedKey) return;
+    // Rules of a former agent, or that somebody removed, carry connections that are to live on.
+    const joins =
+      tracked.rulesFor === undefined &&
+      (this.#pods.get(pod.uid) ?? pod).annotations[redirectionAnnotation] === undefined;
     try {
-      tracked.rules = await this.#deps.actions.install(netns.fd, wanted);
+      tracked.rules = await this.#deps.actions.install(netns.fd, wanted, joins);
       tracked.rulesFor = wantedKey;
     } catch (error) {
       throw new NotCaptured("RulesFailed", explain(error));
@@ -298,11 +305,15 @@ export class Reconciler {
   async #prove(pod: PodFacts, tracked: Tracked, netns: NetworkNamespace, wanted: RedirectFacts): Promise<void> {
     const first = await this.#look(pod, tracked, netns);
     if (first.length === 0) return;
-    this.#deps.log.warn({ ...nameOf(pod), problems: first }, "pod is not captured as it should be: mending");
+    // What ends loses its addresses before it is gone: an agent that starts meanwhile finds it so.
+    this.#deps.log[pod.isTerminating ? "debug" : "warn"](
+      { ...nameOf(pod), problems: first },
+      "pod is not captured as it should be: mending",
+    );
     if (first.some(({ reason }) => reason === "WrongNamespace")) this.#forgetNamespace(pod, tracked);
     else if (first.some(({ reason }) => reason === "RulesMissing" || reason === "RoutingMissing")) {
       delete tracked.rules;
-      await this.#install(tracked, netns, wanted);
+      await this.#install(pod, tracked, netns, wanted);
     }
     if (first.some(({ reason }) => reason === "ListenersMissing")) tracked.isServed = false;
     const [problem] = tracked.netns === undefined ? first : await this.#look(pod, tracked, netns);
@@ -332,12 +343,18 @@ export class Reconciler {
     await this.#report(pod, { captured: false, why }, condition, hasCondition);
   }
 
-  /** The annotation first, so that peers stop tunnelling to it; then what redirects; ztunnel last. */
+  /**
+   * The annotation first, so that peers stop tunnelling to it. Then nothing new is redirected, ztunnel ends what it
+   * carries, and only then does the way go by which both ends of those connections hear of it: were the rules gone
+   * first, whoever waits for an answer would wait for ever.
+   */
   async #leave(pod: PodFacts, tracked: Tracked, why: string): Promise<void> {
     await this.#writeRedirection(pod, undefined);
     // A pod that has ended takes its namespace, and the rules in it, with it.
     if (!isTerminal(pod)) {
       const netns = this.#namespaceOf(pod, tracked);
+      await this.#deps.actions.release(netns.fd);
+      await this.#deps.ztunnel.remove(pod.uid);
       await this.#deps.actions.remove(netns.fd);
     }
     await this.#forget(pod.uid);

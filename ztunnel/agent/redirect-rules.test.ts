@@ -3,6 +3,7 @@ import {
   installScript,
   ownTables,
   probeSourcesDefault,
+  releaseScript,
   removeScript,
   routingBatches,
   wishesOf,
@@ -110,6 +111,10 @@ test("removal names every table that installing may make", () => {
   for (const [, name] of installScript(everything).matchAll(/^table inet (\S+) \{/gm)) {
     expect(removeScript).toContain(`delete table inet ${name}`);
   }
+});
+
+test("release empties the table that redirects and keeps it, so that connections keep their way", () => {
+  expect(releaseScript).toBe("table inet istio-ambient-nat\nflush table inet istio-ambient-nat\n");
 });
 
 test("routing for each family", () => {

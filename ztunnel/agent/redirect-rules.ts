@@ -72,6 +72,12 @@ export function installScript(facts: RedirectFacts): string {
 /** Declaring a table before deleting it makes deletion succeed where there is none. */
 export const removeScript: string = allTables.map((name) => `table inet ${name}\ndelete table inet ${name}\n`).join("");
 
+/**
+ * New connections go as if there were no redirection; those that stand keep their way through ztunnel, so that when it
+ * ends them both ends hear of it. Without any table the kernel would forget whose packets it had redirected.
+ */
+export const releaseScript = `table inet ${natTable}\nflush table inet ${natTable}\n`;
+
 /** What `nft -s list ruleset inet` prints of our tables, in a fixed order; other people's tables are left out. */
 export function ownTables(ruleset: string): string {
   return allTables

@@ -1,4 +1,4 @@
-/** Runs `nft` and `ip`, in a pod's network namespace or our own, with a deadline and bounded output. */
+/** Runs `nft`, `ip` and `ss`, in a pod's network namespace or our own, with a deadline and bounded output. */
 import { spawn } from "node:child_process";
 import { MeshError } from "#shared/errors/mesh-error.ts";
 import { inNamespace } from "#ztunnel/inpod/netns-sockets.ts";
@@ -10,10 +10,10 @@ export interface ProgramResult {
 }
 
 /** Debian packages of the programs we call, for who lacks one. */
-const packages = { nft: "nftables", ip: "iproute2" } as const;
+const packages = { nft: "nftables", ip: "iproute2", ss: "iproute2" } as const;
 export type Program = keyof typeof packages;
 
-/** Both answer within milliseconds; one that hangs must not hold up other pods. */
+/** All answer within milliseconds; one that hangs must not hold up other pods. */
 const deadlineMs = 10_000;
 const maxOutputBytes = 4 * 1024 * 1024;
 

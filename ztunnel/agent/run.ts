@@ -12,7 +12,7 @@ import { HostProbes } from "./host-probes.ts";
 import { isUninstalled, openKubeConfig, openStatusWriter, watchCluster } from "./kubernetes-pods.ts";
 import { NamespaceFinder } from "./netns-finder.ts";
 import type { PodFacts } from "./pod-facts.ts";
-import { installRules, observe, removeRules } from "./pod-rules.ts";
+import { installRules, observe, releaseConnections, removeRules } from "./pod-rules.ts";
 import { Reconciler } from "./reconciler.ts";
 import { ztunnelMark } from "./redirect-rules.ts";
 import { mustRun } from "./run-program.ts";
@@ -49,6 +49,7 @@ export async function runAgent(
     actions: {
       find: (uid, ips) => finder.find(uid, ips),
       install: installRules,
+      release: releaseConnections,
       remove: removeRules,
       observe,
     },
