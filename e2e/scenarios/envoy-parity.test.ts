@@ -42,7 +42,16 @@ const tables: Readonly<Record<string, readonly Case[]>> = {
 };
 
 /** An answer, and what it took, in lines that can be told apart. */
-const comparable = ({ status, interim, headers, body, trailers, isWhole, received, logged }: Outcome): readonly string[] => [
+const comparable = ({
+  status,
+  interim,
+  headers,
+  body,
+  trailers,
+  isWhole,
+  received,
+  logged,
+}: Outcome): readonly string[] => [
   `status ${[...interim, status].join(" ")}`,
   ...headers.map((header) => `header ${header}`),
   `body ${JSON.stringify(body)}`,
