@@ -59,7 +59,7 @@ describe("what an author is told", () => {
     ["two members of a key",          limit("key: [{header: {name: a}, method: {}}]"),                           "spec.limits[0].key[0]: names several things: header, method: set exactly one of"],
     ["no member of a key",            limit("key: [{onMissing: Skip}]"),                                         "spec.limits[0].key[0]: names nothing"],
     ["brackets that do not close",    limit("key: [{jwtClaim: {name: '[a'}}]"),                                  "spec.limits[0].key[0].jwtClaim.name"],
-    ["a path template",               limit("match: [{paths: ['/a/{**}/b']}]"),                                  'spec.limits[0].match[0].paths[0]: "/a/{**}/b" is not a path template: it has "{**}" before its end'],
+    ["a path template",               limit("match: [{paths: ['/a/{**}/{*}']}]"),                                'spec.limits[0].match[0].paths[0]: "/a/{**}/{*}" is not a path template: it has "{*}" behind "{**}"'],
     ["nothing in a match",            limit("match: [{}]"),                                                      "spec.limits[0].match[0]"],
     ["two limits of one name",        `${service}, limits: [{name: l, ${rates}}, {name: l, ${rates}}]`,          "spec.limits[1]"],
     ["two windows of one length",     `${service}, limits: [{name: l, rates: [{requests: 1, per: 1m}, {requests: 2, per: 1m}]}]`, "spec.limits[0].rates[1]"],

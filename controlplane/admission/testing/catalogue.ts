@@ -101,7 +101,7 @@ export const mistakes: readonly Mistake[] = [
   mistake("AP030",  "schema",   "a provider for nobody",            "AuthorizationPolicy",    ap({}, { provider: { name: "x" } }), "provider", "is only valid with action CUSTOM"),
   mistake("-",      "warned",   "a provider that there is not",     "AuthorizationPolicy",    ap({}, { action: "CUSTOM", provider: { name: "nobody" } }), 'no extension provider "nobody"'),
   mistake("AP040",  "refused",  "a trust domain with two stars",    "AuthorizationPolicy",    ap({ from: [{ source: { trustDomains: ["a*b*"] } }] }), "trustDomains[0]", "more than one wildcard"),
-  mistake("-",      "refused",  "a template that goes on",          "AuthorizationPolicy",    ap({ to: [{ operation: { paths: ["/a/{**}/b"] } }] }), "paths[0]", "is not a path template"),
+  mistake("-",      "refused",  "a template that goes on",          "AuthorizationPolicy",    ap({ to: [{ operation: { paths: ["/a/{**}/{*}"] } }] }), "paths[0]", "is not a path template"),
   mistake("-",      "refused",  "identities for an authorizer",     "AuthorizationPolicy",    ap({ from: [{ source: { requestPrincipals: ["a/b"] } }] }, { action: "CUSTOM", provider: { name: "x" } }), "requestPrincipals: is not known yet"),
   mistake("AP050",  "warned",   "requests at the node proxy",       "AuthorizationPolicy",    { selector: { matchLabels: { app: "nobody" } }, rules: [{ to: [{ operation: { paths: ["/a"] } }] }] }, "paths", "waypoint"),
   mistake("AP051",  "warned",   "labels behind a waypoint",         "AuthorizationPolicy",    { selector: { matchLabels: { tier: "web" } }, action: "DENY", rules: [{ from: [{ source: { principals: ["nobody"] } }] }] }, "spec.selector", "ignores policies with a selector", "targetRefs"),
