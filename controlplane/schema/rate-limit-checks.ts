@@ -2,8 +2,8 @@
 import { parseDurationMs } from "#shared/config/env-reader.ts";
 import { expressionProblem, type Wanted } from "#shared/expressions/check-expression.ts";
 import {
-  allAttributes,
   connectionAttributes,
+  exchangeAttributes,
   requestAttributes,
   type Vocabulary,
 } from "#shared/expressions/vocabularies.ts";
@@ -97,7 +97,7 @@ function checkLimit(limitField: Field, isGlobal: boolean, isEarly: boolean): voi
   const costField = limitField.at("cost");
   costField.atMostOne(["value", "request", "response"]);
   checkCost(costField.at("request"), attributesOf(isEarly));
-  checkCost(costField.at("response"), allAttributes);
+  checkCost(costField.at("response"), exchangeAttributes);
   if (isGlobal) {
     for (const name of ["maxKeys", "shareReplicas"] as const) {
       if (limitField.has(name)) limitField.at(name).error("is for scope: Local", "leave it out");

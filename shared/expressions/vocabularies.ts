@@ -62,8 +62,12 @@ const connection = {
 
 const destination = objectOf({ address: string, port: int, ip: string });
 const node = objectOf({ id: string, cluster: string, metadata: mapOf(any) });
-const listener = { filter_chain_name: string, listener_direction: int };
-const route = { cluster_name: string, route_name: string, route_metadata: mapOf(any), virtual_host_name: string };
+const route = {
+  listener_direction: int,
+  route_name: string,
+  route_metadata: mapOf(any),
+  virtual_host_name: string,
+};
 
 /** Of the connection alone: before anything that a request says is looked at. */
 export const connectionAttributes: Vocabulary = {
@@ -78,13 +82,15 @@ export const connectionAttributes: Vocabulary = {
 export const requestAttributes: Vocabulary = {
   ...connectionAttributes,
   request: objectOf(requestHead),
-  xds: objectOf({ ...listener, ...route }),
+  xds: objectOf(route),
   metadata: objectOf({ filter_metadata: mapOf(any) }),
   filter_state: mapOf(any),
 };
 
-/** Of a request and its answer, or of a connection, when it is over. */
-export const allAttributes: Vocabulary = {
+const ended = { ...route, cluster_name: string, cluster_metadata: mapOf(any), upstream_host_metadata: mapOf(any) };
+
+/** Of a request and its answer, when it is over. */
+export const exchangeAttributes: Vocabulary = {
   ...requestAttributes,
   request: objectOf({ ...requestHead, duration, size: int, total_size: int }),
   response: objectOf({
@@ -106,6 +112,12 @@ export const allAttributes: Vocabulary = {
     transport_failure_reason: string,
     request_attempt_count: int,
   }),
-  xds: objectOf({ ...listener, ...route, cluster_metadata: mapOf(any), upstream_host_metadata: mapOf(any) }),
+  xds: objectOf(ended),
   upstream_peer: peer,
+};
+
+/** Of requests and connections alike, when they are over: what telemetry may ask for. */
+export const allAttributes: Vocabulary = {
+  ...exchangeAttributes,
+  xds: objectOf({ ...ended, filter_chain_name: string }),
 };

@@ -1,5 +1,5 @@
 /** What one request takes from its limits. */
-import { allAttributes } from "#shared/expressions/vocabularies.ts";
+import { exchangeAttributes } from "#shared/expressions/vocabularies.ts";
 import type { Cost } from "#shared/proto/gen/ambit/policy/v1alpha1/rate_limit_filter_pb.js";
 import { compileExpression } from "#waypoint/expressions/compile-expression.ts";
 import type { Value } from "#waypoint/expressions/values.ts";
@@ -44,7 +44,7 @@ export function compileCost({ cost }: Cost, path: string, facts: ProxyFacts, pro
     }
     case "responseExpression": {
       const { node, peers } = facts;
-      const place = { node, vocabulary: allAttributes, wanted: "int" as const };
+      const place = { node, vocabulary: exchangeAttributes, wanted: "int" as const };
       const read = compileExpression(cost.value, place, `${path}.response_expression`, problem);
       return {
         before: () => 0,
