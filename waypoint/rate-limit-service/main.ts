@@ -2,11 +2,10 @@
  * A rate limit service, for limits that several waypoints count together. It counts in memory, or in Redis or Valkey
  * where several replicas of it count together.
  */
-import { readdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
 import process from "node:process";
+import { systemClock } from "#shared/clock/clock.ts";
 import { EnvReader } from "#shared/config/env-reader.ts";
-import { explain, MeshError } from "#shared/errors/mesh-error.ts";
+import { explain } from "#shared/errors/mesh-error.ts";
 import { assertNodeVersion } from "#shared/lifecycle/node-version.ts";
 import { Readiness } from "#shared/lifecycle/readiness.ts";
 import { awaitShutdown } from "#shared/lifecycle/shutdown.ts";
@@ -17,6 +16,7 @@ import { readinessRoutes } from "#shared/observe/http-servers/readiness-routes.t
 import { Logging, openStdoutSink, parseFilter } from "#shared/observe/logging.ts";
 import { MetricsRegistry } from "#shared/observe/metrics.ts";
 import { MemoryCounters, RedisCounters } from "./counters.ts";
+import { LimitFolder } from "./limit-folder.ts";
 import { Limits } from "./limits.ts";
 import { serveRateLimits } from "./serve.ts";
 
@@ -26,7 +26,8 @@ Answers envoy.service.ratelimit.v3.RateLimitService. Settings come from the envi
   PORT                8081   gRPC
   HTTP_PORT           8080   /healthz/ready, /metrics
   REDIS_URL                  such as redis://redis:6379; counts in memory if empty, which is right for one replica only
-  RATE_LIMIT_CONFIG          folder of YAML files with limits; those of a RateLimitPolicy need none
+  RATE_LIMIT_CONFIG          folder of YAML files with limits, read again when they change; those
+                             of a RateLimitPolicy need none
   LOG_LEVEL           info
 `;
 
@@ -53,26 +54,12 @@ function readConfig(env: NodeJS.ProcessEnv): Config {
   return config;
 }
 
-/** @throws MeshError CONFIG_INVALID */
-async function readLimits(folder: string): Promise<Limits> {
-  const limits = new Limits();
-  if (folder === "") return limits;
-  const names = await readdir(folder).catch((error: unknown) => {
-    throw new MeshError("CONFIG_INVALID", `Cannot read RATE_LIMIT_CONFIG="${folder}": ${explain(error)}`);
-  });
-  for (const name of names.filter((each) => /\.ya?ml$/.test(each)).sort()) {
-    limits.add(name, await readFile(join(folder, name), "utf8"));
-  }
-  return limits;
-}
-
 async function serve(config: Config): Promise<void> {
   const sink = openStdoutSink();
   const logging = new Logging("plain", parseFilter(config.level) ?? { fallback: "info", scopes: new Map() }, sink);
   const log = logging.scope("rate-limit-service");
   surviveMistakes(process, log, Date.now);
   using shutdown = awaitShutdown(process);
-  const limits = await readLimits(config.folder);
   const registry = new MetricsRegistry();
   const answers = registry.counter({
     name: "ambit_rate_limit_service_answers",
@@ -88,6 +75,9 @@ async function serve(config: Config): Promise<void> {
   const starting = readiness.block("the listener");
   try {
     await using stack = new AsyncDisposableStack();
+    const folder =
+      config.folder === "" ? undefined : stack.use(await LimitFolder.open(config.folder, systemClock, log));
+    const none = new Limits();
     stack.use(
       await openHttpServer(
         { host: "::", port: config.httpPort },
@@ -102,7 +92,7 @@ async function serve(config: Config): Promise<void> {
         host: "[::]",
         port: config.port,
         counters,
-        limits: () => limits,
+        limits: () => folder?.limits ?? none,
         log,
         onAnswer: (outcome) => void series[outcome].value++,
       }),
