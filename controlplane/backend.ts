@@ -38,10 +38,10 @@ export interface Backend extends AsyncDisposable {
   /** Brings trust anchors and revocations to where clients look for them, now and when they change. Disposed of with the backend. */
   distributeRoots(authority: CertificateAuthority): Promise<void>;
   /**
-   * Has whoever stores objects ask our webhook first, and trust it. Resolves once it knows how, or a few seconds later.
-   * Disposed of with the backend.
+   * Has whoever stores objects ask our webhook first, and trust it. Resolves once it knows how, or a few seconds later,
+   * with what is to be called when it has asked. Disposed of with the backend.
    */
-  announceAdmission(authority: CertificateAuthority, configuration: string, signal: AbortSignal): Promise<void>;
+  announceAdmission(authority: CertificateAuthority, configuration: string, signal: AbortSignal): Promise<() => void>;
 }
 
 interface BackendDeps {
@@ -88,7 +88,7 @@ async function openFolderBackend(
         write().catch((error: unknown) => log.error({ path, error: explain(error) }, "cannot write the roots"));
       });
     },
-    announceAdmission: async () => {},
+    announceAdmission: async () => () => {},
     [Symbol.asyncDispose]: async () => {},
   };
 }
@@ -188,7 +188,6 @@ async function openKubernetesBackend(
       const keeper = new WebhookKeeper({
         client,
         name,
-        namespace: rootNamespace,
         bundle: () => authority.rootBundle,
         clock,
         log: logging.scope("admission"),
@@ -196,6 +195,7 @@ async function openKubernetesBackend(
       authority.onChanged(() => keeper.changed());
       running.push(keeper.run(abort.signal));
       await keeper.installed(signal);
+      return () => keeper.asked();
     },
     [Symbol.asyncDispose]: async () => {
       abort.abort();

@@ -254,6 +254,7 @@ export async function startDiscovery(
       onEvent: (event) => metrics.onCertificate(event),
     });
   };
+  let wasAsked = (): void => {};
   /** The mesh works without it: a port that is taken keeps nothing else from serving. */
   const openAdmission = async (address: ListenAddress, certificate: ServingPair) => {
     const admissionLog = logging.scope("admission");
@@ -263,7 +264,10 @@ export async function startDiscovery(
         certificate,
         scene: sceneOf(world.view, config.translate),
         log: admissionLog,
-        onReviewed: ({ resource }, isAllowed) => metrics.onReviewed(resource, isAllowed),
+        onReviewed: ({ resource }, isAllowed) => {
+          metrics.onReviewed(resource, isAllowed);
+          wasAsked();
+        },
       });
     } catch (error) {
       admissionLog.error({ ...address, error: explain(error) }, "no webhook: objects are not checked when written");
@@ -304,7 +308,7 @@ export async function startDiscovery(
   // Streams end before the listeners wait for calls to finish.
   stack.use(discoveryServer);
   if (config.admission !== undefined && admission !== undefined) {
-    await backend.announceAdmission(authority, config.admission.configuration, abort.signal);
+    wasAsked = await backend.announceAdmission(authority, config.admission.configuration, abort.signal);
   }
   notServing[Symbol.dispose]();
   const ports = {

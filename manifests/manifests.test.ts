@@ -262,7 +262,6 @@ describe("rights", () => {
     expect(rightsOf("istiod", "Role")).toEqual([
       "create /secrets",
       "create coordination.k8s.io/leases",
-      "create telemetry.istio.io/telemetries",
       "get /secrets istio-ca-secret",
       "get coordination.k8s.io/leases istio-status-leader",
       "update /secrets istio-ca-secret",

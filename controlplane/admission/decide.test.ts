@@ -166,6 +166,7 @@ describe("what only the surroundings show", () => {
     ["no waypoint",          "VirtualService", { ...good, hosts: ["alone.plain.svc.cluster.local"] }, "has no waypoint to do what is written here"],
     ["no such target",       "AuthorizationPolicy", { ...targets("nobody"), rules: [{}] }, "Service shop/nobody was not found (WaypointAccepted: TargetNotFound)"],
     ["no such authorizer",   "AuthorizationPolicy", { ...targets("quiet"), action: "CUSTOM", provider: { name: "x" }, rules: [{}] }, 'no extension provider "x"'],
+    ["a rule for nobody",    "DestinationRule", { host: "nobody" },               'spec.host: there is no service "nobody.shop.svc.cluster.local"; the rule holds for nothing'],
     ["no target for tokens", "RequestAuthentication", jwt("nobody"),              "Service shop/nobody was not found"],
     ["tokens for nobody",    "RequestAuthentication", { jwtRules: jwt("quiet").jwtRules }, "Tokens are looked at by waypoints"],
     ["no such parent",       "HTTPRoute", parent("nobody"),                       "nobody"],

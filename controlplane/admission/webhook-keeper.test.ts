@@ -30,35 +30,27 @@ afterEach(async () => {
   for (const close of open.splice(0).toReversed()) await close();
 });
 
-/** An API server that reaches the webhook, or does not. */
-async function start({ exists = true, isReached = true } = {}) {
+async function start(first: Written | "nothing" = configuration) {
   const server = await FakeApiServer.start();
   open.push(() => server[Symbol.asyncDispose]());
   server.install(collection);
-  if (exists) server.put(collection, configuration);
-  const state = { isReached, bundle: "first root" };
-  server.override = (method, path, body) => {
-    if (path.endsWith("/telemetries")) {
-      const message = 'admission webhook "validation.istio.io" denied the request: no value';
-      return state.isReached
-        ? { status: 400, body: { kind: "Status", reason: "BadRequest", message } }
-        : { status: 201, body };
-    }
+  if (first !== "nothing") server.put(collection, first);
+  const state = { bundle: "first root" };
+  server.override = (method, _path, body) => {
     if (method !== "PATCH") return undefined;
-    const found = webhooks(server);
+    const now = server.get(collection, "", name);
     const patches = (body as { webhooks: readonly Webhook[] }).webhooks;
-    const merged = found.map((each) => {
+    const merged = webhooks(server).map((each) => {
       const patch = patches.find((one) => one.name === each.name);
       return { ...each, ...patch, clientConfig: { ...each.clientConfig, ...patch?.clientConfig } };
     });
-    return { status: 200, body: server.put(collection, { ...configuration, webhooks: merged }) };
+    return { status: 200, body: server.put(collection, { ...configuration, ...now, webhooks: merged }) };
   };
   const client = server.client();
   open.push(() => client[Symbol.dispose]());
   const keeper = new WebhookKeeper({
     client,
     name,
-    namespace: "istio-system",
     bundle: () => state.bundle,
     clock: systemClock,
     log: silentLogger,
@@ -77,53 +69,62 @@ const webhooks = (server: FakeApiServer): readonly Webhook[] =>
 const policies = (server: FakeApiServer) => webhooks(server).map(({ failurePolicy }) => failurePolicy);
 const bundles = (server: FakeApiServer) => webhooks(server).map(({ clientConfig }) => clientConfig.caBundle);
 
-test("the roots come first; the policy turns to Fail once we are reached, for our own kinds alone", async () => {
-  const { server, keeper, state } = await start({ isReached: false });
+const hasRoots = (server: FakeApiServer, roots = "first root") =>
+  bundles(server).length === 2 && bundles(server).every((each) => each === base64(roots));
+
+test("the roots are written, and nothing else; only the one object is asked for", async () => {
+  const { server, keeper } = await start();
   await keeper.installed(new AbortController().signal);
-  expect(bundles(server)).toEqual([base64("first root"), base64("first root")]);
-  const tries = () => server.requests.filter((line) => line.startsWith("POST ")).length;
-  await server.until(() => tries() >= 2);
+  expect(hasRoots(server)).toBe(true);
+  keeper.asked();
   expect(policies(server)).toEqual(["Ignore", "Ignore"]);
-  state.isReached = true;
-  await server.until(() => policies(server)[0] === "Fail");
-  expect(policies(server)).toEqual(["Fail", "Ignore"]);
-  expect(server.requests.filter((line) => line.startsWith("POST ")).every((line) => line.includes("dryRun=All"))).toBe(
-    true,
-  );
-  // Nothing is asked for without need: rights may be limited to the one object.
-  const asked = server.requests.filter((line) => line.includes("webhookconfigurations") && line.startsWith("GET"));
+  const asked = server.requests.filter((line) => line.startsWith("GET"));
   expect(asked.every((line) => line.includes(`fieldSelector=metadata.name%3D${name}`))).toBe(true);
 });
 
 test("new roots are written at once", async () => {
   const { server, keeper, state } = await start();
-  await server.until(() => policies(server)[0] === "Fail");
+  await server.until(() => hasRoots(server));
   state.bundle = "second root";
   keeper.changed();
-  await server.until(() => bundles(server).every((each) => each === base64("second root")));
-  expect(policies(server)).toEqual(["Fail", "Ignore"]);
+  await server.until(() => hasRoots(server, "second root"));
+  expect(policies(server)).toEqual(["Ignore", "Ignore"]);
 });
 
 test("what is applied anew is mended", async () => {
   const { server } = await start();
-  await server.until(() => policies(server)[0] === "Fail");
+  await server.until(() => hasRoots(server));
   server.put(collection, configuration);
-  await server.until(() => policies(server)[0] === "Fail" && bundles(server).every((each) => each !== undefined));
+  await server.until(() => hasRoots(server));
   server.delete(collection, "", name);
   server.put(collection, configuration);
+  await server.until(() => hasRoots(server));
+  expect(policies(server)).toEqual(["Ignore", "Ignore"]);
+});
+
+test("who asks for it gets Fail, once an API server has asked us, for our own kinds alone", async () => {
+  const annotations = { "ambit.dev/failure-policy": "Fail" };
+  const strict = { ...configuration, metadata: { ...configuration.metadata, annotations } };
+  const { server, keeper } = await start(strict);
+  await server.until(() => hasRoots(server));
+  expect(policies(server)).toEqual(["Ignore", "Ignore"]);
+  keeper.asked();
   await server.until(() => policies(server)[0] === "Fail");
+  expect(policies(server)).toEqual(["Fail", "Ignore"]);
+  server.put(collection, strict);
+  await server.until(() => policies(server)[0] === "Fail" && hasRoots(server));
 });
 
 test("a cluster without the configuration is not waited for", async () => {
-  const { server, keeper } = await start({ exists: false });
+  const { server, keeper } = await start("nothing");
   await keeper.installed(new AbortController().signal);
   expect(server.requests.filter((line) => !line.startsWith("GET"))).toEqual([]);
   server.put(collection, configuration);
-  await server.until(() => policies(server)[0] === "Fail");
+  await server.until(() => hasRoots(server));
 });
 
 test("waiting ends with who waits", async () => {
-  const { keeper, server } = await start({ exists: false });
+  const { keeper, server } = await start("nothing");
   server.override = () => ({ status: 500, body: {} });
   const abort = new AbortController();
   const waiting = keeper.installed(abort.signal);

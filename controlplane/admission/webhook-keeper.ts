@@ -2,23 +2,23 @@ import { sleep, type Clock } from "#shared/clock/clock.ts";
 import { explain } from "#shared/errors/mesh-error.ts";
 import type { Logger } from "#shared/observe/logger.ts";
 import { Backoff } from "#controlplane/sources/kubernetes/backoff.ts";
-import { collectionPath, objectPath, type Collection } from "#controlplane/sources/kubernetes/collection.ts";
-import { isStatus, KubeError, type KubeClient } from "#controlplane/sources/kubernetes/kube-client.ts";
+import { objectPath, type Collection } from "#controlplane/sources/kubernetes/collection.ts";
+import type { KubeClient } from "#controlplane/sources/kubernetes/kube-client.ts";
 import { Reflector } from "#controlplane/sources/kubernetes/reflector.ts";
 
 export interface WebhookKeeperOptions {
   readonly client: KubeClient;
   /** Of the ValidatingWebhookConfiguration, in manifests/base. */
   readonly name: string;
-  /** Where the question of {@link WebhookKeeper} is asked: the control plane's own namespace. */
-  readonly namespace: string;
   /** Trust anchors of our certificate, PEM. */
   readonly bundle: () => string;
   readonly clock: Clock;
   readonly log: Logger;
 }
 
-/** Refuses where we cannot be reached, once we could. Others, for kinds that other controllers share, never do. */
+/** On the configuration: what shall hold while we cannot be asked. */
+const policyAnnotation = "ambit.dev/failure-policy";
+/** The one that the annotation is about. Others, for kinds that other controllers share, stay as they are. */
 const strictWebhook = "validation.istio.io";
 
 const configurations: Collection = {
@@ -34,19 +34,23 @@ interface Webhook {
   readonly clientConfig?: { readonly caBundle?: string };
 }
 
-const expectedFailures = 8;
 /** How long {@link WebhookKeeper.installed} waits at most: a cluster may have no such configuration. */
 const installTimeoutMs = 5_000;
 
 /**
- * Keeps the webhook's configuration in the cluster: writes the CA's roots into it, and once the API server has proved
- * that it reaches us, turns its failure policy from Ignore to Fail. The proof is an object that is wrong, written in a dry
- * run, and refused by us. Whoever applies the manifest anew undoes this, and it is done again.
+ * Keeps the webhook's configuration in the cluster: writes the CA's roots into it, again when they change or somebody
+ * applies the manifest anew.
+ *
+ * The failure policy is Ignore and stays so: what is wrong does not take force in any case, and without a control plane
+ * people can go on working. Who wants Istio's way annotates the configuration with `ambit.dev/failure-policy: Fail`: then
+ * the policy turns to Fail once an API server has asked us, which proves that it can.
  */
 export class WebhookKeeper {
   readonly #options: WebhookKeeperOptions;
   readonly #installed = Promise.withResolvers<void>();
   #webhooks: readonly Webhook[] | undefined;
+  #wantsFail = false;
+  #wasAsked = false;
   #isDue = false;
   #wake: (() => void) | undefined;
 
@@ -58,6 +62,13 @@ export class WebhookKeeper {
   changed(): void {
     this.#isDue = true;
     this.#wake?.();
+  }
+
+  /** To be called when an API server has asked us. */
+  asked(): void {
+    if (this.#wasAsked) return;
+    this.#wasAsked = true;
+    this.changed();
   }
 
   /**
@@ -80,6 +91,7 @@ export class WebhookKeeper {
       collection: { ...configurations, fieldSelector: `metadata.name=${name}` },
       listener: {
         upsert: (object) => {
+          this.#wantsFail = object.metadata.annotations?.[policyAnnotation] === "Fail";
           this.#webhooks = Array.isArray(object["webhooks"]) ? (object["webhooks"] as readonly Webhook[]) : [];
           this.changed();
         },
@@ -105,8 +117,7 @@ export class WebhookKeeper {
 
   async #work(signal: AbortSignal): Promise<void> {
     const { clock, log, name } = this.#options;
-    const backoff = new Backoff(100, 30_000);
-    let failures = 0;
+    const backoff = new Backoff(200, 30_000);
     while (!signal.aborted) {
       if (!this.#isDue) {
         await new Promise<void>((resolve) => (this.#wake = resolve));
@@ -117,12 +128,9 @@ export class WebhookKeeper {
       try {
         await this.#mend(signal);
         backoff.reset();
-        failures = 0;
       } catch (thrown) {
         if (signal.aborted) return;
-        // A control plane that has just become ready is not reached at once.
-        const level = ++failures > expectedFailures ? "warn" : "debug";
-        log[level]({ name, error: explain(thrown) }, "the webhook is not in force yet: trying again");
+        log.warn({ name, error: explain(thrown) }, "the webhook's configuration cannot be written: trying again");
         this.#isDue = true;
         await sleep(clock, backoff.nextMs(), signal).catch(() => undefined);
       }
@@ -143,11 +151,10 @@ export class WebhookKeeper {
       log.info({ name }, "the webhook's configuration has our roots");
     }
     this.#installed.resolve();
-    const lenient = webhooks.some((webhook) => webhook.name === strictWebhook && webhook.failurePolicy !== "Fail");
-    if (!lenient) return;
-    await this.#prove(signal);
+    const isLenient = webhooks.some((webhook) => webhook.name === strictWebhook && webhook.failurePolicy !== "Fail");
+    if (!this.#wantsFail || !this.#wasAsked || !isLenient) return;
     await this.#patch([{ name: strictWebhook, failurePolicy: "Fail" }], signal);
-    log.info({ name }, "the API server reaches the webhook: what it cannot ask us about is refused from now on");
+    log.info({ name }, "what the API server cannot ask us about is refused from now on");
   }
 
   async #patch(webhooks: readonly object[], signal: AbortSignal): Promise<void> {
@@ -161,36 +168,4 @@ export class WebhookKeeper {
       signal,
     });
   }
-
-  /** @throws Error where the API server takes what we would refuse: it does not reach us */
-  async #prove(signal: AbortSignal): Promise<void> {
-    const { client, namespace } = this.#options;
-    const path = collectionPath({ ...telemetries, namespace }, "v1");
-    try {
-      await client.request(path, { method: "POST", query: { dryRun: "All" }, body: wrongObject(namespace), signal });
-    } catch (thrown) {
-      const isRefused = thrown instanceof KubeError && thrown.message.includes(`"${strictWebhook}" denied the request`);
-      if (isRefused) return;
-      // Another control plane's Telemetry kind is not installed here: nothing can be proved, nothing needs to be.
-      if (isStatus(thrown, 404))
-        throw new Error("Cannot try the webhook: there is no kind Telemetry", { cause: thrown });
-      throw thrown;
-    }
-    throw new Error("The API server does not reach the webhook yet");
-  }
 }
-
-const telemetries: Collection = {
-  group: "telemetry.istio.io",
-  versions: ["v1"],
-  kind: "Telemetry",
-  plural: "telemetries",
-};
-
-/** Of the right form, and of no meaning: a tag without a value. Never stored. */
-const wrongObject = (namespace: string): object => ({
-  apiVersion: "telemetry.istio.io/v1",
-  kind: "Telemetry",
-  metadata: { name: "ambit-admission-is-in-force", namespace },
-  spec: { tracing: [{ customTags: { wrong: {} } }] },
-});

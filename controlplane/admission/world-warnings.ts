@@ -8,6 +8,7 @@ import { formatPath, type Problem } from "#controlplane/schema/problem.ts";
 import { groupByEntry, type CollectedMesh } from "#controlplane/translate/collect-mesh.ts";
 import type { Collected } from "#controlplane/translate/collected.ts";
 import { policyUpdate, serviceEntryUpdate, workloadEntryUpdate } from "#controlplane/translate/conditions.ts";
+import { fullHost, hostCovers } from "#controlplane/translate/envoy/hosts.ts";
 import { envoyFilterUpdates } from "#controlplane/translate/envoy-filter-status.ts";
 import { rateLimitUpdates } from "#controlplane/translate/rate-limit-status.ts";
 import { isOfRevision, isOwned } from "#controlplane/translate/revision.ts";
@@ -70,6 +71,12 @@ export function worldWarnings(candidate: Candidate, scene: Scene, known: readonl
       const hosts = groupByEntry(services).get(`${namespace}/${name}`) ?? [];
       return ofUpdates(candidate, [serviceEntryUpdate(world, candidate.resource, hosts, [])]);
     }
+    case "DestinationRule": {
+      const { host, meta } = candidate.resource;
+      const full = fullHost(host, meta.namespace, options.domain);
+      const isKnown = scene.mesh().services.some(({ hostname }) => hostCovers(full, hostname));
+      return isKnown ? [] : [`spec.host: there is no service "${full}"; the rule holds for nothing`];
+    }
     case "WorkloadEntry": {
       const { meta } = candidate.resource;
       const binding = scene.mesh().waypoints.forWorkload(meta.namespace, meta.labels);
@@ -81,7 +88,6 @@ export function worldWarnings(candidate: Candidate, scene: Scene, known: readonl
     case "Service":
     case "EndpointSlice":
     case "Secret":
-    case "DestinationRule":
     case "PeerAuthentication":
     case "Gateway":
     case "GatewayClass":

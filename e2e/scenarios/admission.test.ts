@@ -64,20 +64,19 @@ async function webhooks(): Promise<readonly Webhook[]> {
   return read["webhooks"] as readonly Webhook[];
 }
 
-const isStrict = async (): Promise<boolean> =>
-  (await webhooks()).every(
-    ({ name, failurePolicy, clientConfig }) =>
-      (clientConfig.caBundle ?? "") !== "" && failurePolicy === (name === "validation.istio.io" ? "Fail" : "Ignore"),
+/** The API server trusts the control plane. */
+const trusted = () =>
+  mesh.cluster.until("the control plane's roots", async () =>
+    (await webhooks()).every(({ clientConfig }) => (clientConfig.caBundle ?? "") !== ""),
   );
-
-const strict = () => mesh.cluster.until("the webhook to be in force", isStrict);
+const policies = async () => (await webhooks()).map(({ failurePolicy }) => failurePolicy);
 
 describe("kubectl", () => {
   const apply = async (object: object, ...more: readonly string[]) =>
     kubectl?.run(["apply", "-f", "-", ...more], { stdin: JSON.stringify(object) });
 
   test.each([[[]], [["--dry-run=server"]], [["--server-side"]]])("says what is wrong, %j", async (more) => {
-    await strict();
+    await trusted();
     const said = await apply(wrong("bad"), ...more);
     if (said === undefined) return;
     expect(said.code).toBe(1);
@@ -142,7 +141,7 @@ describe("what is there from a time without the webhook", () => {
       warnings: [],
     });
     await mesh.cluster.apply(manifest);
-    await strict();
+    await trusted();
   }, 60_000);
 
   test("can be labelled, with a warning; not be made wrong in another way; be put right", async () => {
@@ -207,8 +206,30 @@ describe("the control plane", () => {
   };
   const refused = async () => (await write(mesh.cluster, wrong("probe"))).refusal.startsWith(denied);
 
-  test("is away: kinds of the mesh wait for it, those of others and every deletion do not", async () => {
+  const annotate = (failurePolicy: string | null) =>
+    mesh.cluster.merge({
+      apiVersion: "admissionregistration.k8s.io/v1",
+      kind: "ValidatingWebhookConfiguration",
+      metadata: { name: configurationName, annotations: { "ambit.dev/failure-policy": failurePolicy } },
+    } as unknown as Manifest);
+
+  test("is away: nobody waits for it, and it tells what was wrong when it is back", async () => {
+    expect(await policies()).toEqual(["Ignore", "Ignore"]);
+    await scale(0);
+    expect(await write(mesh.cluster, wrong("unchecked"))).toEqual({ refusal: "", warnings: [] });
+    await scale(1);
+    await mesh.cluster.until("the complaint in its status", async () => {
+      const read = await mesh.cluster.get<Manifest>("networking.istio.io/v1", "VirtualService", "unchecked", "shop");
+      return JSON.stringify(read["status"] ?? {}).includes("The object has no effect");
+    });
+    await mesh.cluster.until("wrong objects to be refused", refused);
+    await mesh.cluster.delete("networking.istio.io/v1", "VirtualService", "unchecked", "shop");
+  }, 120_000);
+
+  test("is waited for where somebody asks for that; other people's kinds and every deletion are not held up", async () => {
     await mesh.cluster.apply(JSON.stringify(right("left")));
+    await annotate("Fail");
+    await mesh.cluster.until("the policy", async () => (await policies()).join() === "Fail,Ignore");
     await scale(0);
     expect((await write(mesh.cluster, right("waiting"))).refusal).toMatch(
       /^Internal error occurred: failed calling webhook "validation\.istio\.io": failed to call webhook: /,
@@ -222,20 +243,19 @@ describe("the control plane", () => {
     expect((await write(mesh.cluster, gateway)).refusal).toBe("");
     await mesh.cluster.delete("networking.istio.io/v1", "VirtualService", "left", "shop");
     expect(await exists("left")).toBe(false);
-  }, 90_000);
-
-  test("has never been there: nobody waits for it", async () => {
+    // A new one is not waited for before the first has answered.
     await withoutWebhook(mesh.cluster);
     await mesh.cluster.apply(manifest);
+    await annotate("Fail");
     expect(await write(mesh.cluster, right("early"))).toEqual({ refusal: "", warnings: [] });
     await scale(1);
-    await strict();
     await mesh.cluster.until("wrong objects to be refused", refused);
-  }, 90_000);
+    await mesh.cluster.until("the policy", async () => (await policies()).join() === "Fail,Ignore");
+  }, 120_000);
 
   test("renews its certificate under way", async () => {
     await renew({ name: "DEFAULT_WORKLOAD_CERT_TTL", value: "6s" });
-    await strict();
+    await trusted();
     const [pod] = await controlPlanes();
     if (pod === undefined) throw new Error("There is no control plane");
     const renewals = async () =>
