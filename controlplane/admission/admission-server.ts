@@ -29,6 +29,8 @@ const maxBodyBytes = 8 * 1024 * 1024;
 const maxConnections = 512;
 const requestTimeoutMs = 10_000;
 const headersTimeoutMs = 5_000;
+/** API servers close idle connections after 90 seconds; where we were first, a question could meet a closed door. */
+const keepAliveMs = 120_000;
 
 /**
  * 15017: `/validate`, which API servers ask before they store an object. Who asks is not checked, as nowhere in
@@ -41,6 +43,7 @@ export async function openAdmissionServer(options: AdmissionOptions): Promise<Ad
   const server = fastify({
     https: { ...contextOf(certificate), headersTimeout: headersTimeoutMs, connectionsCheckingInterval: 1_000 },
     requestTimeout: requestTimeoutMs,
+    keepAliveTimeout: keepAliveMs,
     handlerTimeout: requestTimeoutMs,
     bodyLimit: maxBodyBytes,
     exposeHeadRoutes: false,

@@ -123,11 +123,18 @@ test("a cluster without the configuration is not waited for", async () => {
   await server.until(() => hasRoots(server));
 });
 
-test("waiting ends with who waits", async () => {
+test("rights that are missing hold up nothing", async () => {
   const { keeper, server } = await start("nothing");
-  server.override = () => ({ status: 500, body: {} });
+  server.override = () => ({ status: 403, body: { kind: "Status", reason: "Forbidden", message: "no" } });
+  await expect(keeper.installed(new AbortController().signal)).resolves.toBeUndefined();
+});
+
+test("waiting ends with who waits", async () => {
+  await using server = await FakeApiServer.start();
+  using client = server.client();
+  const idle = new WebhookKeeper({ client, name, bundle: () => "", clock: systemClock, log: silentLogger });
   const abort = new AbortController();
-  const waiting = keeper.installed(abort.signal);
+  const waiting = idle.installed(abort.signal);
   abort.abort(new Error("over"));
   await expect(waiting).resolves.toBeUndefined();
 });

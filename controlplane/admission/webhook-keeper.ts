@@ -104,7 +104,10 @@ export class WebhookKeeper {
           this.#installed.resolve();
         },
         trouble: (why) => {
-          if (why !== undefined) log.warn({ name, error: why }, "the webhook's configuration cannot be read");
+          if (why === undefined) return;
+          log.warn({ name, error: why }, "the webhook's configuration cannot be read");
+          // Nobody's start waits for rights that may never be given.
+          this.#installed.resolve();
         },
       },
       clock,
