@@ -3,6 +3,7 @@ import { parseDurationMs } from "#shared/config/env-reader.ts";
 import type { Field } from "./field.ts";
 import { checkChangedName, checkMatchedName, checkWrittenName } from "./header-checks.ts";
 import { checkRegex } from "./regex.ts";
+import { httpFilterFields } from "./route-forms.ts";
 import { checkUnique, hostProblem } from "./scalars.ts";
 
 function checkParents(spec: Field): void {
@@ -50,26 +51,16 @@ function checkPath(path: Field): void {
   }
 }
 
-/** The field that each type of filter is told in. */
-const filterFields: Readonly<Record<string, string>> = {
-  RequestHeaderModifier: "requestHeaderModifier",
-  ResponseHeaderModifier: "responseHeaderModifier",
-  RequestMirror: "requestMirror",
-  RequestRedirect: "requestRedirect",
-  URLRewrite: "urlRewrite",
-  CORS: "cors",
-  ExternalAuth: "externalAuth",
-  ExtensionRef: "extensionRef",
-};
+const filterFields: ReadonlyMap<string, string> = new Map(Object.entries(httpFilterFields));
 
 function checkFilters(filters: Field, rule: Field | undefined): void {
   const items = filters.items();
   const types = items.map((filter) => filter.at("type").text ?? "");
   for (const [index, filter] of items.entries()) {
     const type = types[index] ?? "";
-    const field = filterFields[type];
+    const field = filterFields.get(type);
     if (field !== undefined && !filter.has(field)) filter.error(`type ${type} needs "${field}"`, "write it");
-    for (const other of filter.written(Object.values(filterFields))) {
+    for (const other of filter.written([...filterFields.values()])) {
       if (other !== field)
         filter.at(other).error(`does not belong to type ${type}`, "leave it out, or change the type");
     }
@@ -172,7 +163,8 @@ function checkPathChange(path: Field, rule: Field | undefined): void {
   if (wanted !== "replacePrefixMatch" || rule === undefined) return;
   const matches = rule.at("matches").items();
   const isPrefix = (match: Field): boolean => (match.at("path").at("type").text ?? "PathPrefix") === "PathPrefix";
-  if (matches.length !== 1 || !matches.every(isPrefix)) {
+  // Without a match a rule takes every path: it has the prefix "/".
+  if (matches.length > 1 || !matches.every(isPrefix)) {
     path.error(
       "ReplacePrefixMatch requires exactly one PathPrefix match in the rule",
       "write one, or use ReplaceFullPath",

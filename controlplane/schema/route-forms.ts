@@ -1,5 +1,21 @@
 /** The form of Gateway API's routes. */
 import { z } from "zod";
+import {
+  backendRules,
+  filterListRules,
+  filterRules,
+  fractionRules,
+  grpcMethodRules,
+  httpRuleRules,
+  l4RuleListRules,
+  mirrorRules,
+  parentRules,
+  pathChangeRules,
+  pathRules,
+  ruleListRules,
+  starRules,
+  timeoutRules,
+} from "./route-rules.ts";
 import { anything, filled, gatewayDuration, port } from "./scalars.ts";
 
 const name = z.string().min(1).max(253);
@@ -16,7 +32,7 @@ const parentRefs = z
     }),
   )
   .max(32)
-  .describe("What the route is attached to");
+  .meta({ description: "What the route is attached to", ...parentRules });
 
 const backend = {
   group: z.string().max(253).optional().default(""),
@@ -37,70 +53,96 @@ const headerModifier = z.strictObject({
   add: headerChange,
   remove: z.array(z.string()).max(16).optional(),
 });
-const pathChange = z.strictObject({
-  type: z.enum(["ReplaceFullPath", "ReplacePrefixMatch"]),
-  replaceFullPath: z.string().max(1024).optional(),
-  replacePrefixMatch: z.string().max(1024).optional(),
-});
-const requestMirror = z.strictObject({
-  backendRef: z.strictObject(backend),
-  percent: z.int().min(0).max(100).optional(),
-  fraction: z
-    .strictObject({ numerator: z.int().min(0), denominator: z.int().min(1).optional().default(100) })
-    .optional(),
-});
+const pathChange = z
+  .strictObject({
+    type: z.enum(["ReplaceFullPath", "ReplacePrefixMatch"]),
+    replaceFullPath: z.string().max(1024).optional(),
+    replacePrefixMatch: z.string().max(1024).optional(),
+  })
+  .meta(pathChangeRules);
+const requestMirror = z
+  .strictObject({
+    backendRef: z.strictObject(backend).meta(backendRules),
+    percent: z.int().min(0).max(100).optional(),
+    fraction: z
+      .strictObject({ numerator: z.int().min(0), denominator: z.int().min(1).optional().default(100) })
+      .meta(fractionRules)
+      .optional(),
+  })
+  .meta(mirrorRules);
 const extensionRef = z.strictObject({ group: z.string(), kind: filled, name: filled });
 
-const httpFilter = z.strictObject({
-  type: z.enum([
-    "RequestHeaderModifier",
-    "ResponseHeaderModifier",
-    "RequestMirror",
-    "RequestRedirect",
-    "URLRewrite",
-    "ExtensionRef",
-    "CORS",
-    "ExternalAuth",
-  ]),
-  requestHeaderModifier: headerModifier.optional(),
-  responseHeaderModifier: headerModifier.optional(),
-  requestMirror: requestMirror.optional(),
-  requestRedirect: z
-    .strictObject({
-      scheme: z.enum(["http", "https"]).optional(),
-      hostname: z.string().min(1).max(253).optional(),
-      path: pathChange.optional(),
-      port: port.optional(),
-      statusCode: z
-        .int()
-        .optional()
-        .meta({ enum: [301, 302, 303, 307, 308] }),
-    })
-    .optional(),
-  urlRewrite: z
-    .strictObject({ hostname: z.string().min(1).max(253).optional(), path: pathChange.optional() })
-    .optional(),
-  cors: z
-    .strictObject({
-      allowOrigins: z.array(z.string().min(1).max(253)).max(64).optional(),
-      allowMethods: z.array(z.string()).max(9).optional(),
-      allowHeaders: z.array(z.string().min(1).max(256)).max(64).optional(),
-      exposeHeaders: z.array(z.string().min(1).max(256)).max(64).optional(),
-      allowCredentials: z.boolean().optional(),
-      maxAge: z.int().min(1).optional().default(5),
-    })
-    .optional(),
-  externalAuth: anything.optional(),
-  extensionRef: extensionRef.optional(),
-});
+/** The field that each type of filter is told in. */
+export const grpcFilterFields = {
+  RequestHeaderModifier: "requestHeaderModifier",
+  ResponseHeaderModifier: "responseHeaderModifier",
+  RequestMirror: "requestMirror",
+  ExtensionRef: "extensionRef",
+} as const;
+export const httpFilterFields = {
+  ...grpcFilterFields,
+  RequestRedirect: "requestRedirect",
+  URLRewrite: "urlRewrite",
+  CORS: "cors",
+  ExternalAuth: "externalAuth",
+} as const;
 
-const grpcFilter = z.strictObject({
-  type: z.enum(["RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror", "ExtensionRef"]),
-  requestHeaderModifier: headerModifier.optional(),
-  responseHeaderModifier: headerModifier.optional(),
-  requestMirror: requestMirror.optional(),
-  extensionRef: extensionRef.optional(),
-});
+const httpFilter = z
+  .strictObject({
+    type: z.enum([
+      "RequestHeaderModifier",
+      "ResponseHeaderModifier",
+      "RequestMirror",
+      "RequestRedirect",
+      "URLRewrite",
+      "ExtensionRef",
+      "CORS",
+      "ExternalAuth",
+    ]),
+    requestHeaderModifier: headerModifier.optional(),
+    responseHeaderModifier: headerModifier.optional(),
+    requestMirror: requestMirror.optional(),
+    requestRedirect: z
+      .strictObject({
+        scheme: z.enum(["http", "https"]).optional(),
+        hostname: z.string().min(1).max(253).optional(),
+        path: pathChange.optional(),
+        port: port.optional(),
+        statusCode: z
+          .int()
+          .optional()
+          .meta({ enum: [301, 302, 303, 307, 308] }),
+      })
+      .optional(),
+    urlRewrite: z
+      .strictObject({ hostname: z.string().min(1).max(253).optional(), path: pathChange.optional() })
+      .optional(),
+    cors: z
+      .strictObject({
+        allowOrigins: z.array(z.string().min(1).max(253)).max(64).meta(starRules).optional(),
+        allowMethods: z.array(z.string()).max(9).meta(starRules).optional(),
+        allowHeaders: z.array(z.string().min(1).max(256)).max(64).meta(starRules).optional(),
+        exposeHeaders: z.array(z.string().min(1).max(256)).max(64).optional(),
+        allowCredentials: z.boolean().optional(),
+        maxAge: z.int().min(1).optional().default(5),
+      })
+      .optional(),
+    externalAuth: anything.optional(),
+    extensionRef: extensionRef.optional(),
+  })
+  .meta(filterRules(httpFilterFields));
+const httpFilters = z.array(httpFilter).max(16).meta(filterListRules).optional();
+
+const grpcFilter = z
+  .strictObject({
+    type: z.enum(["RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror", "ExtensionRef"]),
+    requestHeaderModifier: headerModifier.optional(),
+    responseHeaderModifier: headerModifier.optional(),
+    requestMirror: requestMirror.optional(),
+    extensionRef: extensionRef.optional(),
+  })
+  .meta(filterRules(grpcFilterFields));
+const grpcFilters = z.array(grpcFilter).max(16).meta(filterListRules).optional();
 
 const matchType = z.enum(["Exact", "RegularExpression"]).optional().default("Exact");
 const headerMatch = z.array(
@@ -113,49 +155,54 @@ export const httpSpec = z.strictObject({
   useDefaultGateways: z.string().optional(),
   rules: z
     .array(
-      z.strictObject({
-        name: name.optional(),
-        matches: z
-          .array(
-            z.strictObject({
-              path: z
-                .strictObject({
-                  type: z.enum(["Exact", "PathPrefix", "RegularExpression"]).optional().default("PathPrefix"),
-                  value: z.string().max(1024).optional().default("/"),
-                })
-                .optional(),
-              headers: headerMatch.max(16).optional(),
-              queryParams: z
-                .array(z.strictObject({ type: matchType, name: filled.max(256), value: z.string().min(1).max(1024) }))
-                .max(16)
-                .optional(),
-              method: z
-                .enum(["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"])
-                .optional(),
-            }),
-          )
-          .max(64)
-          .optional(),
-        filters: z.array(httpFilter).max(16).optional(),
-        backendRefs: z
-          .array(z.strictObject({ ...backend, weight, filters: z.array(httpFilter).max(16).optional() }))
-          .max(16)
-          .optional(),
-        timeouts: z
-          .strictObject({ request: gatewayDuration.optional(), backendRequest: gatewayDuration.optional() })
-          .optional(),
-        retry: z
-          .strictObject({
-            codes: z.array(z.int().min(400).max(599)).optional(),
-            attempts: z.int().min(0).optional(),
-            backoff: gatewayDuration.optional(),
-          })
-          .optional(),
-        sessionPersistence: anything.optional(),
-      }),
+      z
+        .strictObject({
+          name: name.optional(),
+          matches: z
+            .array(
+              z.strictObject({
+                path: z
+                  .strictObject({
+                    type: z.enum(["Exact", "PathPrefix", "RegularExpression"]).optional().default("PathPrefix"),
+                    value: z.string().max(1024).optional().default("/"),
+                  })
+                  .meta(pathRules)
+                  .optional(),
+                headers: headerMatch.max(16).optional(),
+                queryParams: z
+                  .array(z.strictObject({ type: matchType, name: filled.max(256), value: z.string().min(1).max(1024) }))
+                  .max(16)
+                  .optional(),
+                method: z
+                  .enum(["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"])
+                  .optional(),
+              }),
+            )
+            .max(64)
+            .optional(),
+          filters: httpFilters,
+          backendRefs: z
+            .array(z.strictObject({ ...backend, weight, filters: httpFilters }).meta(backendRules))
+            .max(16)
+            .optional(),
+          timeouts: z
+            .strictObject({ request: gatewayDuration.optional(), backendRequest: gatewayDuration.optional() })
+            .meta(timeoutRules)
+            .optional(),
+          retry: z
+            .strictObject({
+              codes: z.array(z.int().min(400).max(599)).optional(),
+              attempts: z.int().min(0).optional(),
+              backoff: gatewayDuration.optional(),
+            })
+            .optional(),
+          sessionPersistence: anything.optional(),
+        })
+        .meta(httpRuleRules),
     )
     .min(1)
     .max(16)
+    .meta(ruleListRules)
     .optional(),
 });
 
@@ -176,21 +223,23 @@ export const grpcSpec = z.strictObject({
                   service: z.string().max(1024).optional(),
                   method: z.string().max(1024).optional(),
                 })
+                .meta(grpcMethodRules)
                 .optional(),
               headers: headerMatch.max(16).optional(),
             }),
           )
           .max(64)
           .optional(),
-        filters: z.array(grpcFilter).max(16).optional(),
+        filters: grpcFilters,
         backendRefs: z
-          .array(z.strictObject({ ...backend, weight, filters: z.array(grpcFilter).max(16).optional() }))
+          .array(z.strictObject({ ...backend, weight, filters: grpcFilters }).meta(backendRules))
           .max(16)
           .optional(),
         sessionPersistence: anything.optional(),
       }),
     )
     .max(16)
+    .meta(ruleListRules)
     .optional(),
 });
 
@@ -199,13 +248,14 @@ const l4Rules = z
     z.strictObject({
       name: name.optional(),
       backendRefs: z
-        .array(z.strictObject({ ...backend, weight }))
+        .array(z.strictObject({ ...backend, weight }).meta(backendRules))
         .min(1)
         .max(16),
     }),
   )
   .min(1)
-  .max(1);
+  .max(1)
+  .meta(l4RuleListRules);
 
 export const tcpSpec = z.strictObject({
   parentRefs: parentRefs.optional(),

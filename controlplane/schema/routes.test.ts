@@ -45,6 +45,7 @@ test.each<[Kind, string]>([
   ["HTTPRoute", "{matches: [{path: {type: RegularExpression, value: '/a/[0-9]+'}, method: GET}], backendRefs: [{name: a, port: 1}]}"],
   ["HTTPRoute", "{filters: [{type: CORS, cors: {allowOrigins: ['https://*.a.example:8443', 'http://localhost:3000']}}], backendRefs: [{name: a, port: 1}]}"],
   ["HTTPRoute", "{filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: Host, value: a.example}], remove: [x]}}], backendRefs: [{name: a, port: 1}]}"],
+  ["HTTPRoute", "{filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /a}}}], backendRefs: [{name: a, port: 1}]}"],
   ["GRPCRoute", "{matches: [{method: {service: shop.Cart, method: Add_Item}}, {method: {type: RegularExpression, service: '.*'}}], backendRefs: [{name: a, port: 1}]}"],
 ])("%s: %s is fine", (kind, rule) => {
   expect(told(kind, rule)).toEqual([]);

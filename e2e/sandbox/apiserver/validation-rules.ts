@@ -104,7 +104,7 @@ function checkRule(
   const field = rule.fieldPath === undefined ? path : `${path}${rule.fieldPath}`;
   try {
     if (program(names, budget) === true) return;
-    const text = rule.message ?? textOf(message, names, budget) ?? `failed rule: ${rule.rule.trim()}`;
+    const text = textOf(message, names, budget) ?? rule.message ?? `failed rule: ${rule.rule.trim()}`;
     errors.push({ reason: "FieldValueInvalid", field, message: `Invalid value: ${show(value)}: ${text.trim()}` });
   } catch (error) {
     if (!(error instanceof CelError)) throw error;
@@ -116,13 +116,19 @@ function checkRule(
   }
 }
 
+/** The expression goes before the plain message, where it gives one line of text. */
 function textOf(
   message: CelProgram | undefined,
   names: ReadonlyMap<string, unknown>,
   budget: { steps: number },
 ): string | undefined {
-  const text = message?.(names, budget);
-  return typeof text === "string" ? text : undefined;
+  try {
+    const text = message?.(names, budget);
+    return typeof text === "string" && text.trim() !== "" && !text.includes("\n") ? text : undefined;
+  } catch (error) {
+    if (!(error instanceof CelError)) throw error;
+    return undefined;
+  }
 }
 
 /** Objects and lists are shown by their type: their text would bury the message. */
