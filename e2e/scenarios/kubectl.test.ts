@@ -254,6 +254,14 @@ describe.each(drivers)("the API server, by %s", (_name, openDriver) => {
       "should be greater than or equal to 1",
     );
     expect(await client.list(thing)).toEqual(["one"]);
+    const color = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/color";
+    await client.patch(
+      { apiVersion: "apiextensions.k8s.io/v1", kind: "CustomResourceDefinition", name: "things.demo.ambit.dev" },
+      "json",
+      [{ op: "remove", path: color }],
+    );
+    await client.apply(thingOf({ size: 5 }));
+    expect((await client.get(thing))["spec"]).toEqual({ size: 5 });
     await client.delete(
       { apiVersion: "apiextensions.k8s.io/v1", kind: "CustomResourceDefinition", name: "things.demo.ambit.dev" },
       "Background",

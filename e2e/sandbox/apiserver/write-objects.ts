@@ -2,6 +2,7 @@ import type { AdmissionWebhooks } from "./admission-webhooks.ts";
 import { ApiError, conflict, notFound } from "./api-error.ts";
 import type { Clock } from "#shared/clock/clock.ts";
 import { decodeBody, readFieldValidation, type FieldValidation } from "./content.ts";
+import { decodeObject } from "./decode-object.ts";
 import { applyJsonPatch, applyMergePatch } from "./json-patch.ts";
 import {
   type DeleteOptions,
@@ -345,7 +346,7 @@ async function patchOnce(
     const scale = version.scale === undefined ? undefined : toScale(current, version.scale);
     return writeScale(request, current, applyPatch(scale, patch, type, {}), dependencies);
   }
-  const shown = present(current, info, version);
+  const shown = presentKnown(current, request);
   const patched = applyPatch(shown, patch, type, version);
   if (!isObject(patched)) throw new ApiError("BadRequest", "the patch does not leave an object");
   checkIdentity(patched, shown, request);
@@ -361,6 +362,14 @@ async function patchOnce(
   }
   const stored = await storeNext(request, current, next, dependencies);
   return { code: 200, object: stored.object, warnings: [...warnings, ...stored.warnings] };
+}
+
+/** Without what a custom resource's definition has ceased to know since it was stored. */
+function presentKnown(stored: KubeObject, { info, version }: WriteRequest): KubeObject {
+  const shown = present(stored, info, version);
+  if (info.builtIn) return shown;
+  return decodeObject(shown as unknown as JsonObject, version.schema, { builtIn: false })
+    .object as unknown as KubeObject;
 }
 
 function applyPatch(
@@ -427,7 +436,7 @@ async function applyOnce(request: WriteRequest, patch: unknown, dependencies: Wr
       "uid mismatch: the provided object specified uid, and no existing object was found",
     );
   }
-  const live = current === undefined ? undefined : present(current, info, version);
+  const live = current === undefined ? undefined : presentKnown(current, request);
   const force = readFlag(query, "force");
   const applied = applyConfiguration(live, wanted, version.schema, manager, force);
   const next = toStored(applied.object as unknown as KubeObject, info);
