@@ -64,21 +64,16 @@ export interface MeshTelemetry {
   readonly customTags: ReadonlyMap<string, TagSource>;
 }
 
-const standardOutput: FileLogProvider = {
-  kind: "file-log",
-  path: "/dev/stdout",
-  format: { kind: "default" },
-  omitEmptyValues: false,
-};
+const ownFileLog = "envoy";
 
 /** There without being written, as in Istio. */
-const builtIn: readonly (readonly [string, TelemetryProvider])[] = [
-  ["envoy", standardOutput],
+const builtIn = (format: LogFormat): readonly (readonly [string, TelemetryProvider])[] => [
+  [ownFileLog, { kind: "file-log", path: "/dev/stdout", format, omitEmptyValues: false }],
   ["prometheus", { kind: "prometheus" }],
 ];
 
 export const defaultMeshTelemetry: MeshTelemetry = {
-  providers: new Map(builtIn),
+  providers: new Map(builtIn({ kind: "default" })),
   defaults: { tracing: [], metrics: undefined, accessLogging: [] },
   accessLog: undefined,
   sampling: 1,
@@ -91,35 +86,41 @@ export function readMeshTelemetry(mesh: Field): MeshTelemetry {
   const names = (field: Field) => field.texts().map((name) => name.toLowerCase());
   const tracing = mesh.at("defaultConfig").at("tracing");
   const tags = tracing.at("customTags");
-  const maxLength = tracing.at("maxPathTagLength");
+  const usual = readUsualFormat(mesh);
   return {
-    providers: new Map([...builtIn, ...mesh.at("extensionProviders").list().flatMap(readProvider)]),
+    providers: new Map([
+      ...builtIn(usual),
+      ...mesh
+        .at("extensionProviders")
+        .list()
+        .flatMap((each) => readProvider(each, usual)),
+    ]),
     defaults: {
       tracing: names(defaults.at("tracing")),
       metrics: defaults.at("metrics").isPresent ? names(defaults.at("metrics")) : undefined,
       accessLogging: names(defaults.at("accessLogging")),
     },
-    accessLog: readAccessLog(mesh),
+    accessLog: readAccessLog(mesh, usual),
     sampling: tracing.at("sampling").decimal() ?? defaultMeshTelemetry.sampling,
-    maxPathTagLength: maxLength.isPresent ? maxLength.uint32() : undefined,
+    maxPathTagLength: readMaxLength(tracing.at("maxPathTagLength")),
     customTags: tags.isPresent ? readCustomTags(tags) : new Map<string, TagSource>(),
   };
 }
 
-function readAccessLog(mesh: Field): FileLogProvider | undefined {
+/** Zero says nothing. */
+const readMaxLength = (field: Field): number | undefined => (field.isPresent && field.uint32()) || undefined;
+
+function readAccessLog(mesh: Field, format: LogFormat): FileLogProvider | undefined {
   const path = mesh.at("accessLogFile").text();
-  if (path === "") return undefined;
+  return path === "" ? undefined : { kind: "file-log", path, format, omitEmptyValues: false };
+}
+
+/** That of the older settings, which Istio's own provider has, too. */
+function readUsualFormat(mesh: Field): LogFormat {
   const text = mesh.at("accessLogFormat").text();
   const isJson = mesh.at("accessLogEncoding").text() === "JSON";
-  const format: LogFormat =
-    text === ""
-      ? isJson
-        ? { kind: "json", labels: new Map() }
-        : { kind: "default" }
-      : isJson
-        ? { kind: "json", labels: parsedLabels(text) }
-        : { kind: "text", text };
-  return { kind: "file-log", path, format, omitEmptyValues: false };
+  if (isJson) return { kind: "json", labels: text === "" ? new Map() : parsedLabels(text) };
+  return text === "" ? { kind: "default" } : { kind: "text", text };
 }
 
 /** What is no JSON object is left to the default, as Istio does. */
@@ -146,10 +147,14 @@ const unsupportedTypes = [
   "sds",
 ] as const;
 
-function readProvider(provider: Field): readonly (readonly [string, TelemetryProvider])[] {
+function readProvider(provider: Field, usual: LogFormat): readonly (readonly [string, TelemetryProvider])[] {
   const name = provider.at("name").text().toLowerCase();
   const file = provider.at("envoyFileAccessLog");
-  if (file.isPresent) return [[name, readFileLog(file)]];
+  if (file.isPresent) {
+    const log = readFileLog(file);
+    const asUsual = name === ownFileLog && !file.at("logFormat").isPresent && !log.omitEmptyValues;
+    return [[name, asUsual ? { ...log, format: usual } : log]];
+  }
   const opentelemetry = provider.at("opentelemetry");
   if (opentelemetry.isPresent) return [[name, readOpenTelemetry(opentelemetry)]];
   if (provider.at("prometheus").isPresent) return [[name, { kind: "prometheus" }]];
@@ -184,12 +189,11 @@ function readOpenTelemetry(field: Field): OpenTelemetryProvider {
   const http = field.at("http");
   const grpc = field.at("grpc");
   const detectors = field.at("resourceDetectors");
-  const maxTagLength = field.at("maxTagLength");
   return {
     kind: "opentelemetry",
     service: field.at("service").text(),
     port: field.at("port").port(),
-    maxTagLength: maxTagLength.isPresent ? maxTagLength.uint32() : undefined,
+    maxTagLength: readMaxLength(field.at("maxTagLength")),
     http: http.isPresent
       ? {
           path: http.at("path").text("/"),
@@ -203,6 +207,9 @@ function readOpenTelemetry(field: Field): OpenTelemetryProvider {
     unsupported: [
       ...(detectors.at("dynatrace").isPresent ? ["resourceDetectors.dynatrace"] : []),
       ...(field.at("dynatraceSampler").isPresent ? ["dynatraceSampler"] : []),
+      ...(field.at("serviceAttributeEnrichment").text() === "OTEL_SEMANTIC_CONVENTIONS"
+        ? ["serviceAttributeEnrichment"]
+        : []),
     ],
   };
 }

@@ -146,6 +146,8 @@ export class World implements WorldView {
 
   remove(object: KubeObject): void {
     if (meshConfigFrom(object, this.place) !== undefined) {
+      const { namespace, name } = nameOf(object);
+      this.broken.delete(`MeshConfig/${keyOf(namespace, name)}`);
       this.setMeshConfig(defaultMeshConfig);
       return;
     }

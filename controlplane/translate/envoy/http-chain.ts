@@ -183,9 +183,8 @@ const forwardProxy = filter(
 /** Asked for on the Gateway. */
 function tellsIdentity({ world, waypoint }: EnvoyContext): boolean {
   const gateway = world.get("Gateway", waypoint.namespace, waypoint.name);
-  return (
-    gateway?.infrastructure?.annotations.get(identityAnnotation) === "true" ||
-    gateway?.meta.annotations.get(identityAnnotation) === "true"
+  return [gateway?.infrastructure?.annotations, gateway?.meta.annotations].some(
+    (annotations) => annotations?.get(identityAnnotation)?.toLowerCase() === "true",
   );
 }
 

@@ -58,7 +58,12 @@ function mergeLogs(telemetries: readonly Telemetry[], usual: readonly string[]):
   let parents = usual;
   for (const { providers, disabled, expression } of rules.flat()) {
     if (providers.length > 0) parents = providers;
-    for (const name of parents) if (inScope.has(name)) wanted.set(name, { disabled, expression });
+    for (const name of parents) {
+      if (!inScope.has(name)) continue;
+      // Who names no providers leaves what was filtered before.
+      const kept = providers.length > 0 ? "" : (wanted.get(name)?.expression ?? "");
+      wanted.set(name, { disabled, expression: expression === "" ? kept : expression });
+    }
   }
   return wanted;
 }

@@ -34,23 +34,23 @@ export function tracingInForce(
   const rule = mergedRule(telemetries);
   const chosen = chosenProvider(telemetry, rule, report);
   if (chosen === undefined) return undefined;
+  // What a client says of its trace passes untouched, whether it is sampled or not.
+  if (rule.disableSpanReporting === true) return undefined;
   const { name, provider } = chosen;
   const collector = collectorOf(context, name, provider, report);
   if (collector === undefined) return undefined;
-  const share = rule.disableSpanReporting === true ? 0 : 100;
-  const random = rule.disableSpanReporting === true ? 0 : (rule.randomSampling ?? telemetry.sampling);
   const maxPathTagLength = provider.maxTagLength ?? telemetry.maxPathTagLength;
   return {
     collector,
     ignoresRequestId: rule.useRequestIdForTraceSampling === false,
     tracing: {
-      clientSampling: { value: share },
-      randomSampling: { value: random },
-      overallSampling: { value: share },
+      clientSampling: { value: 100 },
+      randomSampling: { value: rule.randomSampling ?? telemetry.sampling },
+      overallSampling: { value: 100 },
       ...(maxPathTagLength === undefined ? {} : { maxPathTagLength }),
       customTags: [
         ...(rule.enableIstioTags === false ? [] : istioTags(context)),
-        ...userTags(rule.customTags ?? telemetry.customTags, report),
+        ...userTags(customTagsOf(rule) ?? telemetry.customTags, report),
       ],
       provider: {
         name: "envoy.tracers.opentelemetry",
@@ -63,6 +63,10 @@ export function tracingInForce(
     },
   };
 }
+
+/** None at all leave those of the mesh. */
+const customTagsOf = ({ customTags }: Merged): Merged["customTags"] =>
+  customTags?.size === 0 ? undefined : customTags;
 
 const mergedRule = (telemetries: readonly Telemetry[]): Merged =>
   telemetries.flatMap(({ tracing }) => tracing.filter(concernsServers)).reduce<Merged>(narrowed, unset);
@@ -230,8 +234,30 @@ function istioTags({ waypoint, proxy, options, meshConfig }: EnvoyContext): read
       },
     })),
   );
-  return [...own, ...peers];
+  return [...own, ...dryRuns, ...peers];
 }
+
+/** What policies would have done that are only tried; left out where there are none. */
+const dryRuns = (["allow", "deny"] as const).flatMap((action) =>
+  (
+    [
+      ["name", "effective_policy_id"],
+      ["result", "engine_result"],
+    ] as const
+  ).map(([tag, key]): TagInit => ({
+    tag: `istio.authorization.dry_run.${action}_policy.${tag}`,
+    type: {
+      case: "metadata",
+      value: {
+        kind: { kind: { case: "request", value: {} } },
+        metadataKey: {
+          key: "envoy.filters.http.rbac",
+          path: [{ segment: { case: "key", value: `istio_dry_run_${action}_shadow_${key}` } }],
+        },
+      },
+    },
+  })),
+);
 
 function userTags(tags: ReadonlyMap<string, TagSource>, report: (problem: string) => void): readonly TagInit[] {
   return [...tags]
