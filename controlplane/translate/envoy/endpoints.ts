@@ -117,7 +117,8 @@ function lbEndpoint(endpoint: MeshEndpoint, isProxyless: boolean): LbEndpointIni
   const { workload, targetPort, weight } = endpoint;
   const address = workload.addresses[0] === undefined ? undefined : ipFromBytes(workload.addresses[0]);
   const host = address ?? workload.hostname;
-  if (host === "") return [];
+  // Sockets of files are on some machine, which is not the proxy's.
+  if (host === "" || host.startsWith("unix:")) return [];
   const isTunnelled = endpoint.isTunnelled && !isProxyless;
   const local = hostPort(host, targetPort);
   return [

@@ -2,7 +2,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { ipFromBytes } from "#shared/net/ip.ts";
 import { TrafficDirection } from "#shared/proto/gen/envoy/config/core/v3/base_pb.js";
-import type { CidrRangeSchema } from "#shared/proto/gen/envoy/config/core/v3/address_pb.js";
 import type { ListenerSchema } from "#shared/proto/gen/envoy/config/listener/v3/listener_pb.js";
 import type {
   FilterChainSchema,
@@ -29,7 +28,10 @@ import { telemetryFor } from "./telemetry.ts";
 
 export type ListenerInit = Exclude<MessageInitShape<typeof ListenerSchema>, { $typeName: string }>;
 type ChainInit = MessageInitShape<typeof FilterChainSchema>;
-type CidrInit = MessageInitShape<typeof CidrRangeSchema>;
+interface Range {
+  readonly addressPrefix: string;
+  readonly prefixLen: number;
+}
 type ListenerFilterInit = MessageInitShape<typeof ListenerFilterSchema>;
 
 export const listenerName = "main_internal";
@@ -119,9 +121,9 @@ class ChainBuilder {
     return inspection(port.protocol) !== "http" && port.protocol !== "tls" && port.protocol !== "https";
   }
 
-  #claim(service: ServiceInfo, { port }: PortInfo, ranges: readonly CidrInit[]): readonly CidrInit[] {
-    return ranges.filter(({ addressPrefix = "", prefixLen }) => {
-      const key = `${addressPrefix}/${prefixLen ?? 0}|${port}`;
+  #claim(service: ServiceInfo, { port }: PortInfo, ranges: readonly Range[]): readonly Range[] {
+    return ranges.filter((each) => {
+      const key = `${textOf(each)}|${port}`;
       const owner = this.#taken.get(key);
       if (owner === undefined) {
         this.#taken.set(key, service);
@@ -130,14 +132,14 @@ class ChainBuilder {
       // A port that is declared twice, for TCP and UDP for example, is one port.
       if (owner !== service) {
         this.problems.push(
-          `${service.key}: port ${port} at ${addressPrefix} belongs to the older ${owner.key}; it stays without traffic`,
+          `${service.key}: port ${port} at ${each.addressPrefix} belongs to the older ${owner.key}; it stays without traffic`,
         );
       }
       return false;
     });
   }
 
-  #addHttp(service: ServiceInfo, port: PortInfo, prefixRanges: readonly CidrInit[], isSniffed: boolean): void {
+  #addHttp(service: ServiceInfo, port: PortInfo, prefixRanges: readonly Range[], isSniffed: boolean): void {
     const context = this.#context;
     const own: Destination = { service, port, subset: "", protocol: "http" };
     const { routes, leavesRest, destinations } = httpRoutesFor(context, service, port);
@@ -172,7 +174,7 @@ class ChainBuilder {
     this.problems.push(...problems);
   }
 
-  #addTcp(service: ServiceInfo, port: PortInfo, prefixRanges: readonly CidrInit[]): void {
+  #addTcp(service: ServiceInfo, port: PortInfo, prefixRanges: readonly Range[]): void {
     const context = this.#context;
     const own: Destination = { service, port, subset: "", protocol: "tcp" };
     const { clusters, destinations } = tcpRoutesFor(context, service, port);
@@ -215,10 +217,13 @@ class ChainBuilder {
    */
   addDirect(): void {
     const context = this.#context;
-    const prefixRanges = context.attached.flatMap(({ workload }) =>
-      workload.addresses.flatMap((bytes) => range(bytes)),
+    // Pods in a node's network share its address, and Envoy takes no two chains for one.
+    const ranges = new Map(
+      context.attached
+        .flatMap(({ workload }) => workload.addresses.flatMap((bytes) => range(bytes)))
+        .map((each) => [textOf(each), each]),
     );
-    if (prefixRanges.length === 0) return;
+    if (ranges.size === 0) return;
     this.destinations.push(
       ...securityDestinations(context, { service: undefined }),
       ...rateLimitDestinations(context, undefined),
@@ -227,6 +232,11 @@ class ChainBuilder {
     const routes = [defaultRoute(context, encapCluster)];
     for (const port of [undefined, ...this.ports]) {
       const suffix = port === undefined ? "" : `|${port}`;
+      // What is a service's too is the service's.
+      const prefixRanges = [...ranges].flatMap(([text, each]) =>
+        port !== undefined && this.#taken.has(`${text}|${port}`) ? [] : [each],
+      );
+      if (prefixRanges.length === 0) continue;
       const match = { prefixRanges, ...(port === undefined ? {} : { destinationPort: port }) };
       const http = `direct-http${suffix}`;
       const tcp = `direct-tcp${suffix}`;
@@ -275,13 +285,15 @@ function isDynamic({ world }: EnvoyContext, { source, meta }: ServiceInfo): bool
   );
 }
 
-function serviceRanges({ collected }: EnvoyContext, { message }: ServiceInfo): readonly CidrInit[] {
+function serviceRanges({ collected }: EnvoyContext, { message }: ServiceInfo): readonly Range[] {
   return (message.addresses ?? []).flatMap(({ address, network, length }) =>
     address === undefined || (network ?? "") !== collected.network ? [] : range(address, length),
   );
 }
 
-function range(bytes: Uint8Array, length?: number): CidrInit[] {
+const textOf = ({ addressPrefix, prefixLen }: Range): string => `${addressPrefix}/${prefixLen}`;
+
+function range(bytes: Uint8Array, length?: number): Range[] {
   const addressPrefix = ipFromBytes(bytes);
   return addressPrefix === undefined ? [] : [{ addressPrefix, prefixLen: length ?? bytes.length * 8 }];
 }
