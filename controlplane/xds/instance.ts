@@ -3,7 +3,7 @@ import type { ProxyNode } from "#shared/xds/node-id.ts";
 import type { Instance } from "#controlplane/translate/envoy/view.ts";
 
 /** A client as it introduced itself. */
-export function instanceOf({ namespace, podName, nodeName = "", ips, metadata }: ProxyNode): Instance {
+export function instanceOf({ namespace, podName, nodeName = "", ips, metadata, program }: ProxyNode): Instance {
   const suffix = `.${namespace}`;
   const idle = metadata["IDLE_TIMEOUT"];
   return {
@@ -12,6 +12,7 @@ export function instanceOf({ namespace, podName, nodeName = "", ips, metadata }:
     node: nodeName,
     ips,
     acceptsHttp10: metadata["HTTP10"] === "1" || metadata["HTTP10"] === "true",
+    isEnvoy: program === "envoy",
     idleTimeoutMs: typeof idle === "string" ? parseDurationMs(idle) : undefined,
   };
 }

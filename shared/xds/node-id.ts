@@ -17,6 +17,8 @@ export interface ProxyNode {
   readonly serviceAccount?: string;
   readonly nodeName?: string;
   readonly metadata: JsonObject;
+  /** The program, as `user_agent_name` says. */
+  readonly program?: string;
 }
 
 /** Pod name and namespace have at most 253 and 63 characters, and the namespace stands in it twice. */
@@ -29,7 +31,7 @@ const longestMetadata = 512 * 1_024;
  *
  * @throws MeshError RESOURCE_MALFORMED naming the part that is wrong
  */
-export function parseProxyNode(id: string, metadata: JsonObject = {}): ProxyNode {
+export function parseProxyNode(id: string, metadata: JsonObject = {}, program = ""): ProxyNode {
   const refuse = (why: string) =>
     new MeshError("RESOURCE_MALFORMED", `Cannot use node id ${JSON.stringify(id.slice(0, 200))}: ${why}`);
   if (id === "") throw refuse("it is empty");
@@ -56,6 +58,7 @@ export function parseProxyNode(id: string, metadata: JsonObject = {}): ProxyNode
     ...(nodeName === undefined ? {} : { nodeName }),
     ...(serviceAccount === undefined ? {} : { serviceAccount }),
     metadata,
+    ...(program === "" ? {} : { program }),
   };
 }
 

@@ -188,7 +188,7 @@ export class ServedStream<R extends AnyRequest> implements AnyStream {
     if (request.node === undefined) {
       throw new Refusal(status.INVALID_ARGUMENT, "The first request carries no node: send one with its id");
     }
-    const node = parseProxyNode(request.node.id, request.node.metadata);
+    const node = parseProxyNode(request.node.id, request.node.metadata, request.node.userAgentName);
     const { admission, options } = this.#deps;
     if (admission.checked && !admission.identities.some((identity) => mayActAs(identity, node))) {
       const account = node.serviceAccount === undefined ? "" : ` and service account "${node.serviceAccount}"`;

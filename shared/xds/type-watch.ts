@@ -9,7 +9,8 @@ export type Outcome = "acked" | "nacked" | "stale" | "changed" | "nothing";
 export interface AnyRequest {
   readonly typeUrl: string;
   readonly responseNonce: string;
-  readonly node?: { readonly id: string; readonly metadata?: JsonObject | undefined } | undefined;
+  readonly node?:
+    { readonly id: string; readonly metadata?: JsonObject | undefined; readonly userAgentName?: string } | undefined;
   readonly errorDetail?: { readonly message: string } | undefined;
 }
 

@@ -22,6 +22,8 @@ export interface ProxyFacts {
   readonly idleTimeoutMs: number | undefined;
   /** It has proven that it runs as the waypoint: private keys may be told to it. */
   readonly mayHoldKeys: boolean;
+  /** It is Envoy itself, which leaves some of its own settings unread. */
+  readonly isEnvoy: boolean;
 }
 
 export interface EnvoyContext {

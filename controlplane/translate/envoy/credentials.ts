@@ -15,16 +15,24 @@ export function credentialsFor(context: EnvoyContext, tls: ClientTls): Credentia
   return {
     certificate: isMutual ? file(tls.clientCertificate) : undefined,
     privateKey: isMutual ? file(tls.privateKey) : undefined,
-    trusted: tls.caCertificates === "system" ? undefined : file(tls.caCertificates),
+    trusted:
+      tls.caCertificates === "system" || tls.caCertificates === "" ? ofSystem(context) : file(tls.caCertificates),
     crl: file(tls.caCrl),
   };
 }
 
+/**
+ * What the operating system trusts is asked for with `system_root_certs`. Envoy knows that field and trusts everything
+ * with it, so it is told the file.
+ */
+const ofSystem = ({ proxy }: EnvoyContext) => (proxy.isEnvoy ? file("/etc/ssl/certs/ca-certificates.crt") : undefined);
+
 /** Keys of a Secret by either of the two conventions. */
 function fromSecret(
-  { world, waypoint, proxy }: EnvoyContext,
+  context: EnvoyContext,
   { credentialName, mode, insecureSkipVerify }: ClientTls,
 ): Credentials | string {
+  const { world, waypoint, proxy } = context;
   const where = `Secret ${waypoint.namespace}/${credentialName}`;
   const data = world.get("Secret", waypoint.namespace, credentialName)?.data;
   if (data === undefined) return `${where}, which tls.credentialName names, does not exist`;
@@ -44,7 +52,7 @@ function fromSecret(
   return {
     certificate: mode === "MUTUAL" ? inline(certificate) : undefined,
     privateKey: mode === "MUTUAL" ? inline(privateKey) : undefined,
-    trusted: inline(ca),
+    trusted: inline(ca) ?? ofSystem(context),
     crl: inline(data.get("ca.crl")),
   };
 }

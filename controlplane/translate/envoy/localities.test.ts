@@ -18,6 +18,7 @@ const proxy: ProxyFacts = {
   acceptsHttp10: false,
   idleTimeoutMs: undefined,
   mayHoldKeys: false,
+  isEnvoy: false,
 };
 
 /** `region/zone/subzone@node`, with labels and a network besides. */

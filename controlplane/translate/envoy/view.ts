@@ -52,6 +52,7 @@ export interface Instance {
   readonly acceptsHttp10?: boolean;
   readonly idleTimeoutMs?: number | undefined;
   readonly mayHoldKeys?: boolean;
+  readonly isEnvoy?: boolean;
 }
 
 /** Where an instance runs: its pod tells, where there is one. */
@@ -71,6 +72,7 @@ export function proxyFacts(world: WorldView, network: string, instance: Instance
     acceptsHttp10: instance.acceptsHttp10 ?? false,
     idleTimeoutMs: instance.idleTimeoutMs,
     mayHoldKeys: instance.mayHoldKeys ?? false,
+    isEnvoy: instance.isEnvoy ?? false,
   };
 }
 
