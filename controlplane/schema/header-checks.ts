@@ -43,7 +43,8 @@ export function checkHeaderOperations(operations: Field, side: "request" | "resp
   for (const kind of ["set", "add"]) {
     for (const [name, value] of operations.at(kind).entries()) {
       const isHost = side === "request" && (name.toLowerCase() === "host" || name === ":authority");
-      if (!isHost) checkWrittenName(value, name);
+      if (isHost) checkHostValue(value);
+      else checkWrittenName(value, name);
       checkHeaderValue(value);
     }
   }
@@ -64,6 +65,11 @@ export function checkChangedName(at: Field, name: string): void {
 export function checkWrittenName(at: Field, name: string): void {
   if (isFraming(name)) at.error(`"${name}" belongs to the connection`, "leave it out: proxies write it themselves");
   else checkChangedName(at, name);
+}
+
+export function checkHostValue(value: Field): void {
+  if (value.text !== undefined && /\s/.test(value.text))
+    value.error(`${value.quoted} is no host`, "write it without blanks");
 }
 
 export function checkHeaderValue(value: Field): void {

@@ -1,7 +1,7 @@
 /** What Gateway API's routes must be beyond their form. */
 import { parseDurationMs } from "#shared/config/env-reader.ts";
 import type { Field } from "./field.ts";
-import { checkChangedName, checkMatchedName, checkWrittenName } from "./header-checks.ts";
+import { checkChangedName, checkHostValue, checkMatchedName, checkWrittenName } from "./header-checks.ts";
 import { checkRegex } from "./regex.ts";
 import { httpFilterFields } from "./route-forms.ts";
 import { checkUnique, hostProblem } from "./scalars.ts";
@@ -96,8 +96,8 @@ function checkModifier(modifier: Field): void {
     checkUnique(items, (item) => item.at("name"));
     for (const item of items) {
       const name = item.at("name");
-      if (name.text !== undefined && name.text !== "" && name.text.toLowerCase() !== "host")
-        checkWrittenName(name, name.text);
+      if (name.text?.toLowerCase() === "host") checkHostValue(item.at("value"));
+      else if (name.text !== undefined && name.text !== "") checkWrittenName(name, name.text);
     }
   }
   for (const item of modifier.at("remove").items()) if (item.text !== undefined) checkChangedName(item, item.text);

@@ -123,6 +123,7 @@ describe("a mistake is told with its field and its remedy", () => {
     ["VirtualService",      "{hosts: [a], http: [{timeout: 5x, route: [{destination: {host: b}}]}]}", 'spec.http[0].timeout: "5x" is not a duration: write a number with a unit, such as "250ms", "10s" or "1h30m"'],
     ["DestinationRule",     "{host: a, trafficPolicy: {}}",                       "spec.trafficPolicy: is empty: write a setting, or leave it out"],
     ["DestinationRule",     "{host: a, trafficPolicy: {tls: {mode: MUTUAL}}}",    "spec.trafficPolicy.tls: mode MUTUAL has no certificate: write clientCertificate and privateKey, or credentialName"],
+    ["DestinationRule",     "{host: a, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true, ringHash: {minimumRingSize: 8388609}}}}}", "spec.trafficPolicy.loadBalancer.consistentHash.ringHash.minimumRingSize: 8388609 is more than a ring can have: write up to 8388608"],
     ["DestinationRule",     "{host: a, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true, maglev: {tableSize: 65536}}}}}", "spec.trafficPolicy.loadBalancer.consistentHash.maglev.tableSize: 65536 is not a prime below 5000011: write one, such as 65537"],
     ["Telemetry",           "{tracing: [{randomSamplingPercentage: 101}]}",       "spec.tracing[0].randomSamplingPercentage: 101 is out of range: write at most 100"],
     ["Gateway",             "{gatewayClassName: a, listeners: [{name: a, port: 1, protocol: HTTP}, {name: a, port: 2, protocol: HTTP}]}", 'spec.listeners[1].name: "a" repeats that of entry 0: give each entry its own'],

@@ -41,6 +41,7 @@ test.each([ // spec, the whole message
   [rule("rewrite: {}"),                                             "spec.http[0].rewrite: is empty: write uri, uriRegexRewrite or authority"],
   [rule("rewrite: {uri: /a, uriRegexRewrite: {match: a, rewrite: b}}"), 'spec.http[0].rewrite.uriRegexRewrite: excludes "uri", which is written too: keep one of them'],
   [rule("rewrite: {uriRegexRewrite: {match: '(', rewrite: b}}"),    'spec.http[0].rewrite.uriRegexRewrite.match: "(" is not RE2: missing closing ): `(`: RE2 has no look-around and no back-references'],
+  [rule("headers: {request: {set: {Host: 'a b'}}}"), 'spec.http[0].headers.request.set.Host: "a b" is no host: write it without blanks'],
   [rule("rewrite: {authority: b}, headers: {request: {set: {Host: c}}}"), "spec.http[0].headers.request.set.Host: the host is changed elsewhere in this rule: keep one of them"],
   [rule("retries: {attempts: 1, retryOn: '5xx, reset'}"),           'spec.http[0].retries.retryOn: unknown condition " reset": write no spaces around commas'],
   [rule("retries: {attempts: 1, retryOn: '999'}"),                  expect.stringContaining('unknown condition "999"')],

@@ -15,6 +15,8 @@ import { duration, optionalDuration, pack } from "./messages.ts";
 export type ClusterInit = Exclude<MessageInitShape<typeof ClusterSchema>, { $typeName: string }>;
 
 const unlimited = 0xffff_ffff;
+/** Envoy refuses a cluster with more. */
+const largestRing = 8_388_608;
 
 /** Without a rule the one with the fewest requests of two is taken. */
 export function balancing(balancer: LoadBalancer | undefined): Pick<ClusterInit, "lbPolicy" | "lbConfig"> {
@@ -26,7 +28,8 @@ export function balancing(balancer: LoadBalancer | undefined): Pick<ClusterInit,
     };
   }
   if (hash !== undefined) {
-    const minimumRingSize = BigInt(hash.algorithm.kind === "ring" ? (hash.algorithm.minimumRingSize ?? 1024) : 1024);
+    const wanted = hash.algorithm.kind === "ring" ? (hash.algorithm.minimumRingSize ?? 1024) : 1024;
+    const minimumRingSize = BigInt(Math.min(wanted, largestRing));
     return { lbPolicy: LbPolicy.RING_HASH, lbConfig: { case: "ringHashLbConfig", value: { minimumRingSize } } };
   }
   const slowStartConfig = slowStart(balancer);

@@ -35,7 +35,9 @@ export function authorityOf(operations: readonly HeaderOperations[]): string | u
 
 const isAuthority = (name: string): boolean => [":authority", "host"].includes(name.toLowerCase());
 
-const authorityIn = (headers: Labels): string | undefined => [...headers].find(([name]) => isAuthority(name))?.[1];
+/** One that is none would take the whole listener with it. */
+const authorityIn = (headers: Labels): string | undefined =>
+  [...headers].find(([name, value]) => isAuthority(name) && !/[\s\0]/.test(value))?.[1];
 
 function additions(
   { set, add }: HeaderChanges,
