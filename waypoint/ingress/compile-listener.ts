@@ -12,7 +12,10 @@ import {
   type FilterChainMatch,
 } from "#shared/proto/gen/envoy/config/listener/v3/listener_components_pb.js";
 import type { Listener } from "#shared/proto/gen/envoy/config/listener/v3/listener_pb.js";
-import { HttpConnectionManagerSchema } from "#shared/proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import {
+  HttpConnectionManager_TracingSchema,
+  HttpConnectionManagerSchema,
+} from "#shared/proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import { TcpProxySchema } from "#shared/proto/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
 import { tryCidr, type Cidr } from "#shared/net/cidr.ts";
 import { tryIp } from "#shared/net/ip.ts";
@@ -20,6 +23,7 @@ import { configType } from "#waypoint/layers/config-type.ts";
 import type { NetworkLayer } from "#waypoint/layers/network-layer.ts";
 import { reportUnknownFields } from "#waypoint/matching/unknown-fields.ts";
 import { readMs } from "#waypoint/routing/durations.ts";
+import { noPropagationField } from "#waypoint/telemetry/trace/tracers.ts";
 import { chainStats } from "#waypoint/telemetry/metrics/stats-config.ts";
 import { ChainMatcher, type ChainCriteria } from "./chain-match.ts";
 import { compileMatcherTree } from "./matcher-tree.ts";
@@ -172,7 +176,7 @@ function compileChain(
     const manager = anyUnpack(any, HttpConnectionManagerSchema);
     const proxy = manager === undefined ? anyUnpack(any, TcpProxySchema) : undefined;
     if (manager !== undefined) {
-      reportUnknownFields(manager, own.problem);
+      reportUnknownFields(manager, own.problem, isNewerField);
       chain = compileHttpChain(manager, { name, networkLayers, bufferLimitBytes }, own);
     } else if (proxy !== undefined) {
       reportUnknownFields(proxy, own.problem);
@@ -189,6 +193,10 @@ function compileChain(
   else if (chain === undefined) problem("filters", "neither a connection manager nor a TCP proxy ends it");
   return chain;
 }
+
+/** Fields that are younger than the schema here, and known. */
+const isNewerField = (typeName: string, field: number): boolean =>
+  typeName === HttpConnectionManager_TracingSchema.typeName && field === noPropagationField;
 
 function criteriaOf(match: FilterChainMatch | undefined, { problem }: ListenerContext): ChainCriteria {
   const path = "filter_chain_match";

@@ -324,3 +324,71 @@ test("without luck nothing is kept, unless a request asks for it; draining sends
   expect(seen[0]?.["traceparent"]).toMatch(/-00$/);
   expect(seen[1]?.["x-request-id"]).toBe("5a0b2a4e-0d6c-bb3f-9c1d-2e3f4a5b6c7d");
 });
+
+const zipkin = (fields: JsonObject): JsonObject => ({
+  provider: {
+    name: "envoy.tracers.zipkin",
+    typed_config: {
+      "@type": "type.googleapis.com/envoy.config.trace.v3.ZipkinConfig",
+      collector_endpoint_version: "HTTP_JSON",
+      trace_id_128bit: true,
+      shared_span_context: false,
+      ...fields,
+    },
+  },
+});
+
+/** A collector that takes Zipkin's spans, and a waypoint that sends it some. */
+async function serveZipkin(fields: JsonObject, requests: { readonly path: string; readonly body: JsonObject[] }[]) {
+  const server = createServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request.on("data", (chunk: Buffer) => chunks.push(chunk));
+    request.on("end", () => {
+      const path = `${request.headers.host ?? ""}${request.url ?? ""} ${request.headers["content-type"] ?? ""}`;
+      requests.push({ path, body: JSON.parse(Buffer.concat(chunks).toString()) as JsonObject[] });
+      response.writeHead(202).end();
+    });
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  scope.defer(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return serveHttp(tracing(zipkin(fields)), (xds) => {
+    xds.put("cluster", edsCluster("collector"));
+    xds.put("endpoints", endpoints("collector", (server.address() as AddressInfo).port));
+  });
+}
+
+test("a collector of Zipkin's gets spans in its own form, and applications B3's headers", async () => {
+  const requests: { readonly path: string; readonly body: JsonObject[] }[] = [];
+  const fields = {
+    collector_cluster: "collector",
+    collector_endpoint: "/api/v2/spans",
+    collector_hostname: "zipkin.observe",
+  };
+  const { port, seen } = await serveZipkin(fields, requests);
+  await call(port, "/first");
+  await call(port, "/second", { traceparent: `00-${parentTrace}-${parentSpan}-01` });
+  await until(() => requests.flatMap(({ body }) => body).length === 2, "two spans");
+  expect(requests[0]?.path).toBe("zipkin.observe/api/v2/spans application/json");
+  const [first, second] = requests.flatMap(({ body }) => body);
+  expect(first).toMatchObject({
+    kind: "SERVER",
+    name: "orders:80/*",
+    localEndpoint: { serviceName: "waypoint.shop", ipv4: "127.0.0.1" },
+    tags: { "http.url": "http://orders/first", "http.status_code": "200", color: "blue" },
+  });
+  expect(first).not.toHaveProperty("parentId");
+  expect(Number(first?.["timestamp"])).toBeGreaterThan(1_600_000_000_000_000);
+  expect(Number(first?.["duration"])).toBeGreaterThan(0);
+  expect(seen[0]).toMatchObject({
+    "x-b3-traceid": first?.["traceId"],
+    "x-b3-spanid": first?.["id"],
+    "x-b3-sampled": "1",
+  });
+  expect(second).toMatchObject({ traceId: parentTrace, parentId: parentSpan });
+  expect(seen[1]).toMatchObject({ "x-b3-traceid": parentTrace, "x-b3-parentspanid": parentSpan });
+  expect(seen[1]?.["traceparent"]).toMatch(new RegExp(`^00-${parentTrace}-`));
+});

@@ -1,11 +1,8 @@
 /** Sends spans to a collector in batches. Bounded: what a collector does not take is dropped and counted, requests never wait. */
-import { create, toBinary } from "@bufbuild/protobuf";
 import type { Clock } from "#shared/clock/clock.ts";
 import { explain } from "#shared/errors/mesh-error.ts";
 import type { Logger } from "#shared/observe/logger.ts";
 import type { Series } from "#shared/observe/metrics.ts";
-import { ExportTraceServiceRequestSchema } from "#shared/proto/gen/opentelemetry/proto/collector/trace/v1/trace_service_pb.js";
-import type { KeyValue } from "#shared/proto/gen/opentelemetry/proto/common/v1/common_pb.js";
 import type { Span } from "#shared/proto/gen/opentelemetry/proto/trace/v1/trace_pb.js";
 
 /** As the batch processor of OpenTelemetry's SDKs, with a shorter wait: traces are looked for right after a request. */
@@ -16,7 +13,8 @@ const gatherMs = 1_000;
 export interface SpanExporterParts {
   readonly clock: Clock;
   readonly log: Logger;
-  readonly resource: readonly KeyValue[];
+  /** Makes the request that carries a batch. */
+  readonly encode: (spans: Span[]) => Uint8Array;
   /** Delivers one encoded request. */
   readonly send: (message: Uint8Array) => Promise<void>;
   readonly exported: Series;
@@ -68,13 +66,9 @@ export class SpanExporter {
   }
 
   async #send(spans: Span[]): Promise<void> {
-    const { resource, send, exported, dropped, log } = this.#parts;
+    const { encode, send, exported, dropped, log } = this.#parts;
     try {
-      const scope = { name: "ambit", version: "" };
-      const request = create(ExportTraceServiceRequestSchema, {
-        resourceSpans: [{ resource: { attributes: [...resource] }, scopeSpans: [{ scope, spans }] }],
-      });
-      await send(toBinary(ExportTraceServiceRequestSchema, request));
+      await send(encode(spans));
       exported.value += spans.length;
       this.#hasFailed = false;
     } catch (error) {

@@ -24,6 +24,8 @@ export interface TracerParts {
   readonly sampling: Sampling;
   readonly requestId: RequestIdRules;
   readonly samplesAll: boolean;
+  /** In which headers a trace that began here is told to the next; one of a caller's goes on in the caller's, too. */
+  readonly handsOn: "w3c" | "b3" | "nothing";
   readonly tags: readonly Tag[];
   readonly maxPathLength: number;
   /** A span for the upstream's side too. */
@@ -60,8 +62,12 @@ export class Tracer implements ExchangeObserver {
     const spanId = newSpanId();
     const upstreamSpanId = this.#parts.hasUpstreamSpan ? newSpanId() : undefined;
     exchange.trace = { traceId, spanId, isSampled, parent: found, upstreamSpanId, path: exchange.originalPath };
+    const { handsOn } = this.#parts;
+    if (handsOn === "nothing") return;
     const told = { traceId, spanId: upstreamSpanId ?? spanId, isSampled };
-    inject(headers, told, found?.style ?? "w3c", upstreamSpanId === undefined ? found?.spanId : spanId);
+    const usual = handsOn === "b3" ? "b3-multi" : "w3c";
+    const style = found === undefined || found.style === "w3c" ? usual : found.style;
+    inject(headers, told, style, upstreamSpanId === undefined ? found?.spanId : spanId);
   }
 
   #decide(exchange: Exchange): boolean {

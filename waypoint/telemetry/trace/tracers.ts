@@ -1,8 +1,10 @@
 /** The tracers of a process: chains that name the same collector share one exporter. */
 import process from "node:process";
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import type { Clock } from "#shared/clock/clock.ts";
 import type { MetricsRegistry, NumberFamily } from "#shared/observe/metrics.ts";
+import { ExportTraceServiceRequestSchema } from "#shared/proto/gen/opentelemetry/proto/collector/trace/v1/trace_service_pb.js";
+import type { Span } from "#shared/proto/gen/opentelemetry/proto/trace/v1/trace_pb.js";
 import { KeyValueSchema, type KeyValue } from "#shared/proto/gen/opentelemetry/proto/common/v1/common_pb.js";
 import type { HttpConnectionManager_Tracing } from "#shared/proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import type { UuidRequestIdConfig } from "#shared/proto/gen/envoy/extensions/request_id/uuid/v3/uuid_pb.js";
@@ -13,6 +15,8 @@ import type { Peers } from "#waypoint/telemetry/peers.ts";
 import { compileCollector, type Collector } from "./collector.ts";
 import { compileTags } from "./custom-tags.ts";
 import { routeTracings } from "./route-tracing.ts";
+import { newerFlag } from "#waypoint/upstream/compile/set-fields.ts";
+import { zipkinSpans } from "./zipkin-spans.ts";
 import { SpanExporter } from "./span-exporter.ts";
 import { Tracer } from "./tracer.ts";
 
@@ -70,6 +74,7 @@ export class Tracers {
         isNoted: requestId?.packTraceReason ?? true,
       },
       samplesAll: collector.samplesAll,
+      handsOn: newerFlag(tracing, noPropagationField) ? "nothing" : collector.format === "zipkin" ? "b3" : "w3c",
       tags,
       maxPathLength: maxPathTagLength ?? maxPathLengthDefault,
       hasUpstreamSpan: tracing.spawnUpstreamSpan === true,
@@ -90,7 +95,7 @@ export class Tracers {
   }
 
   #exporter(collector: Collector, { log }: LayerContext): SpanExporter {
-    const key = `${collector.key} ${collector.serviceName} ${String(collector.usesEnvironment)}`;
+    const key = `${collector.key} ${collector.serviceName ?? ""} ${String(collector.usesEnvironment)}`;
     const known = this.#exporters.get(key);
     if (known !== undefined) return known;
     const [oldest] = this.#exporters;
@@ -101,7 +106,7 @@ export class Tracers {
     const exporter = new SpanExporter({
       clock: this.#options.clock,
       log,
-      resource: resourceOf(collector),
+      encode: encoderFor(collector, this.#options.node),
       send: collector.send,
       exported: this.#spans.series("exported"),
       dropped: this.#spans.series("dropped"),
@@ -116,9 +121,26 @@ const share = (percent: Percent | undefined): number => (percent === undefined ?
 const attribute = (key: string, value: string): KeyValue =>
   create(KeyValueSchema, { key, value: { value: { case: "stringValue", value } } });
 
-function resourceOf({ serviceName, usesEnvironment }: Collector): readonly KeyValue[] {
+/** `no_context_propagation`, newer than the schema. */
+export const noPropagationField = 13;
+
+function encoderFor(collector: Collector, node: NodeFacts): (spans: Span[]) => Uint8Array {
+  if (collector.format === "zipkin") {
+    const [, ip] = node.id.split("~");
+    const endpoint = { serviceName: collector.serviceName ?? node.cluster, ip: ip === "" ? undefined : ip };
+    return (spans) => Buffer.from(zipkinSpans(spans, endpoint));
+  }
+  const attributes = [...resourceOf(collector, node)];
+  const scope = { name: "ambit", version: "" };
+  return (spans) => {
+    const resourceSpans = [{ resource: { attributes }, scopeSpans: [{ scope, spans }] }];
+    return toBinary(ExportTraceServiceRequestSchema, create(ExportTraceServiceRequestSchema, { resourceSpans }));
+  };
+}
+
+function resourceOf({ serviceName, usesEnvironment }: Collector, { cluster }: NodeFacts): readonly KeyValue[] {
   const own = [
-    attribute("service.name", serviceName),
+    attribute("service.name", serviceName ?? cluster),
     attribute("telemetry.sdk.language", "nodejs"),
     attribute("telemetry.sdk.name", "ambit"),
   ];

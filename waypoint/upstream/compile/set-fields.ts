@@ -34,7 +34,7 @@ export function newerFlag(message: { readonly $unknown?: readonly NewerField[] |
 }
 
 /** The bytes of a newer message field, without their length. */
-function newerMessage(
+export function newerMessage(
   message: { readonly $unknown?: readonly NewerField[] | undefined },
   no: number,
 ): Uint8Array | undefined {
