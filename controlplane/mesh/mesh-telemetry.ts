@@ -23,12 +23,25 @@ export interface NamedValue {
   readonly environment: string;
 }
 
-export interface OpenTelemetryProvider {
-  readonly kind: "opentelemetry";
+/** Where spans go. */
+interface TraceCollector {
   /** `hostname` or `namespace/hostname`. */
   readonly service: string;
   readonly port: number;
   readonly maxTagLength: number | undefined;
+  /** What is asked for and not supported, by name. */
+  readonly unsupported: readonly string[];
+}
+
+export interface ZipkinProvider extends TraceCollector {
+  readonly kind: "zipkin";
+  readonly path: string;
+}
+
+export type TracingProvider = OpenTelemetryProvider | ZipkinProvider;
+
+export interface OpenTelemetryProvider extends TraceCollector {
+  readonly kind: "opentelemetry";
   /** undefined: over gRPC. */
   readonly http:
     | { readonly path: string; readonly timeoutMs: number | undefined; readonly headers: readonly NamedValue[] }
@@ -36,13 +49,11 @@ export interface OpenTelemetryProvider {
   readonly grpcTimeoutMs: number | undefined;
   readonly grpcMetadata: readonly NamedValue[];
   readonly detectsEnvironment: boolean;
-  /** What is asked for and not supported, by name. */
-  readonly unsupported: readonly string[];
 }
 
 export type TelemetryProvider =
   | FileLogProvider
-  | OpenTelemetryProvider
+  | TracingProvider
   | { readonly kind: "prometheus" }
   /** Known to Istio, not supported here. */
   | { readonly kind: "unsupported"; readonly type: string };
@@ -135,7 +146,6 @@ function parsedLabels(text: string): ReadonlyMap<string, unknown> {
 
 /** Istio's others. Authorizers are read elsewhere. */
 const unsupportedTypes = [
-  "zipkin",
   "lightstep",
   "datadog",
   "stackdriver",
@@ -157,6 +167,8 @@ function readProvider(provider: Field, usual: LogFormat): readonly (readonly [st
   }
   const opentelemetry = provider.at("opentelemetry");
   if (opentelemetry.isPresent) return [[name, readOpenTelemetry(opentelemetry)]];
+  const zipkin = provider.at("zipkin");
+  if (zipkin.isPresent) return [[name, readZipkin(zipkin)]];
   if (provider.at("prometheus").isPresent) return [[name, { kind: "prometheus" }]];
   const type = unsupportedTypes.find((each) => provider.at(each).isPresent);
   return type === undefined ? [] : [[name, { kind: "unsupported", type }]];
@@ -184,6 +196,19 @@ const named = (list: Field): readonly NamedValue[] =>
     value: item.at("value").text(),
     environment: item.at("envName").text(),
   }));
+
+/** Ids always have 128 bits, and traces are handed on in both ways: options about that change nothing. */
+function readZipkin(field: Field): ZipkinProvider {
+  const maxTagLength = field.at("maxTagLength");
+  return {
+    kind: "zipkin",
+    service: field.at("service").text(),
+    port: field.at("port").port(),
+    path: field.at("path").text("/api/v2/spans"),
+    maxTagLength: maxTagLength.isPresent ? maxTagLength.uint32() : undefined,
+    unsupported: ["timeout", "headers"].filter((name) => field.at(name).isPresent),
+  };
+}
 
 function readOpenTelemetry(field: Field): OpenTelemetryProvider {
   const http = field.at("http");

@@ -145,7 +145,7 @@ const spec = z.strictObject({
   workloadSelector: workloadSelector.optional(),
 });
 
-/** Envoy's. */
+/** Envoy's bound of a ring. */
 const largestRing = 8_388_608;
 
 function checkLoadBalancer(balancer: Field): void {
@@ -173,9 +173,6 @@ function checkWarmup(balancer: Field): void {
   }
 }
 
-/** Envoy's bound of a ring. */
-const largestRing = 8_388_608;
-
 function checkHash(hash: Field): void {
   const keys = ["httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName"];
   hash.atMostOne(keys);
@@ -183,12 +180,6 @@ function checkHash(hash: Field): void {
   checkHashKey(hash);
   checkRing(hash);
   if (hash.written(keys).length === 0) hash.error("has no key", `write one of ${keys.join(", ")}`);
-  for (const ring of [hash, hash.at("ringHash")]) {
-    const size = ring.at("minimumRingSize");
-    if ((size.number ?? 0) > largestRing) {
-      size.error(`${size.quoted} is more than a ring can have`, `write up to ${largestRing}`);
-    }
-  }
   const size = hash.at("maglev").at("tableSize");
   if (hash.has("maglev") && (size.number === undefined || size.number >= 5_000_011 || !isPrime(size.number))) {
     size.error(`${size.isSet ? size.quoted : "no number"} is not a prime below 5000011`, "write one, such as 65537");
@@ -220,7 +211,7 @@ function checkRing(hash: Field): void {
   }
   for (const each of [former, size]) {
     if ((each.number ?? 0) > largestRing)
-      each.error(`${each.quoted} is more than a ring can have`, `write at most ${largestRing}`);
+      each.error(`${each.quoted} is more than a ring can have`, `write up to ${largestRing}`);
   }
 }
 

@@ -2,10 +2,20 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { HeaderValueOption_HeaderAppendAction as AppendAction } from "#shared/proto/gen/envoy/config/core/v3/base_pb.js";
 import { OpenTelemetryConfigSchema } from "#shared/proto/gen/envoy/config/trace/v3/opentelemetry_pb.js";
+import {
+  ZipkinConfig_CollectorEndpointVersion as EndpointVersion,
+  ZipkinConfigSchema,
+} from "#shared/proto/gen/envoy/config/trace/v3/zipkin_pb.js";
 import { EnvironmentResourceDetectorConfigSchema } from "#shared/proto/gen/envoy/extensions/tracers/opentelemetry/resource_detectors/v3/environment_resource_detector_pb.js";
 import type { HttpConnectionManager_TracingSchema } from "#shared/proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import type { CustomTagSchema } from "#shared/proto/gen/envoy/type/tracing/v3/custom_tag_pb.js";
-import type { MeshTelemetry, NamedValue, OpenTelemetryProvider } from "#controlplane/mesh/mesh-telemetry.ts";
+import type {
+  MeshTelemetry,
+  NamedValue,
+  OpenTelemetryProvider,
+  TracingProvider,
+  ZipkinProvider,
+} from "#controlplane/mesh/mesh-telemetry.ts";
 import type { Telemetry } from "#controlplane/mesh/objects.ts";
 import type { TagSource, TracingRule } from "#controlplane/mesh/telemetry.ts";
 import { clusterOf } from "../cluster-names.ts";
@@ -53,10 +63,13 @@ export function tracingInForce(
         ...userTags(customTagsOf(rule) ?? telemetry.customTags, report),
       ],
       provider: {
-        name: "envoy.tracers.opentelemetry",
+        name: `envoy.tracers.${provider.kind}`,
         configType: {
           case: "typedConfig",
-          value: pack(OpenTelemetryConfigSchema, openTelemetry(context, provider, collector, report)),
+          value:
+            provider.kind === "zipkin"
+              ? pack(ZipkinConfigSchema, zipkin(context, provider, collector))
+              : pack(OpenTelemetryConfigSchema, openTelemetry(context, provider, collector, report)),
         },
       },
       spawnUpstreamSpan: false,
@@ -76,15 +89,15 @@ function chosenProvider(
   { defaults, providers }: MeshTelemetry,
   rule: Merged,
   report: (problem: string) => void,
-): { readonly name: string; readonly provider: OpenTelemetryProvider } | undefined {
+): { readonly name: string; readonly provider: TracingProvider } | undefined {
   const [name] = rule.providers.length > 0 ? rule.providers : defaults.tracing;
   if (name === undefined) return undefined;
   const provider = providers.get(name);
-  if (provider?.kind !== "opentelemetry") {
+  if (provider?.kind !== "opentelemetry" && provider?.kind !== "zipkin") {
     report(
       provider === undefined
         ? `the mesh has no extension provider "${name}": add it to extensionProviders`
-        : `extension provider "${name}" is not of a kind that traces here: use an opentelemetry one`,
+        : `extension provider "${name}" is not of a kind that traces here: use an opentelemetry or zipkin one`,
     );
     return undefined;
   }
@@ -124,7 +137,7 @@ const narrowed = (broad: Merged, narrow: Merged): Merged => ({
 function collectorOf(
   context: EnvoyContext,
   name: string,
-  provider: OpenTelemetryProvider,
+  provider: TracingProvider,
   report: (problem: string) => void,
 ): Destination | undefined {
   const slash = provider.service.indexOf("/");
@@ -136,6 +149,21 @@ function collectorOf(
     return undefined;
   }
   return { service, port, subset: "", protocol: "http" };
+}
+
+function zipkin(
+  context: EnvoyContext,
+  { path }: ZipkinProvider,
+  { service, port, protocol, subset }: Destination,
+): Exclude<MessageInitShape<typeof ZipkinConfigSchema>, { $typeName: string }> {
+  return {
+    collectorCluster: clusterOf(context, service, port, protocol, subset),
+    collectorEndpoint: path,
+    collectorHostname: service.hostname,
+    collectorEndpointVersion: EndpointVersion.HTTP_JSON,
+    traceId128bit: true,
+    sharedSpanContext: false,
+  };
 }
 
 function openTelemetry(
