@@ -292,6 +292,28 @@ describe("with configuration in the shape of Istio's control plane, a waypoint",
     await expect(tunnel(waypoint, "shop.example:81")).rejects.toThrow("400");
   });
 
+  test("serves on where loggers or tracers are of kinds that it does not know, and names them", async () => {
+    const unknown = (name: string) =>
+      typed(name, "xds.type.v3.TypedStruct", { type_url: "type.googleapis.com/example.Unknown" });
+    const logger = unknown("envoy.access_loggers.open_telemetry");
+    const listener = mainInternal([shop], [], { access_log: [logger] });
+    const chains = listener["filter_chains"] as { filters: { typed_config: JsonObject }[] }[];
+    Object.assign(chains[0]?.filters[0]?.typed_config ?? {}, {
+      access_log: [logger],
+      tracing: { provider: unknown("envoy.tracers.skywalking") },
+    });
+    const { waypoint, xds } = await start([shop], listener);
+    expect((await ask(await tunnel(waypoint, `${vip}:80`))).status).toBe(200);
+    expect(xds.refusal("listener")).toBeUndefined();
+    expect(JSON.parse(await fetchText(waypoint, "/config_dump"))).toMatchObject({
+      listeners: [
+        {
+          skipped_filters: ['tracer "envoy.tracers.skywalking"', 'access logger "envoy.access_loggers.open_telemetry"'],
+        },
+      ],
+    });
+  });
+
   test("leaves filters alone that only count", async () => {
     const type = "envoy.extensions.filters.network.mongo_proxy.v3.MongoProxy";
     const counting = (more: JsonObject): IstioService => ({

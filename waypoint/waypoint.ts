@@ -187,7 +187,7 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
         name,
         bound,
         chains: [...chains.keys()],
-        skipped_filters: skipped,
+        skipped_filters: [...new Set(skipped)],
       })),
       certificates: certificateStates(certificates),
       version: describeVersion(config.istioVersion),

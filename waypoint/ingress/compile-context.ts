@@ -10,7 +10,7 @@ export interface ListenerContext extends LayerContext {
   readonly telemetry: TelemetryKinds;
   /** [0, 1). */
   readonly random: () => number;
-  /** Told of filters that the configuration lets us leave out, and that we do leave out. */
+  /** Told of filters that the configuration lets us leave out, and of loggers and tracers, that we do leave out. */
   readonly skipped: (filter: string) => void;
 }
 

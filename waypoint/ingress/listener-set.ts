@@ -81,7 +81,7 @@ export class ListenerSet {
       this.#options.log.error({ listener: name, chain, mistakes }, `a filter chain cannot be used: ${serves}`);
     }
     const skipped = [...new Set(compiled.skipped)];
-    if (skipped.length > 0) this.#options.log.info({ listener: name, skipped }, "optional filters left out");
+    if (skipped.length > 0) this.#options.log.warn({ listener: name, skipped }, "left out: not known here");
     try {
       this.#putIntoForce(name, compiled);
       return inChains;

@@ -43,25 +43,25 @@ export function openTelemetry(options: TelemetryOptions): Telemetry {
       : compileOverrides(stats, node, (path, message) => problem(`istio.stats ${path}`, message));
   return {
     http({ accessLog, tracing, requestId, stats }, chain, context) {
-      const { clusters, problem } = context;
+      const { clusters, problem, skipped } = context;
       const observers: ExchangeObserver[] = [];
       const tracer = tracing === undefined ? undefined : tracers.compile({ tracing, requestId }, chain, context);
       if (tracer !== undefined) observers.push(tracer);
       observers.push(new HttpMetrics({ families, peers, clusters, overrides: overridesOf(stats, context), chain }));
-      const loggers = compileLoggers(accessLog, sinks, { node, problem, random });
+      const loggers = compileLoggers(accessLog, sinks, { node, problem, skipped, random });
       if (loggers.length > 0) observers.push(httpLog(loggers, peers, chain));
       return observers;
     },
     tcp({ accessLog, stats }, _chain, context) {
-      const { clusters, problem } = context;
+      const { clusters, problem, skipped } = context;
       const overrides = overridesOf(stats, context);
       const observers: TcpObserver[] = [new TcpMetrics({ families, open, peers, clusters, overrides })];
-      const loggers = compileLoggers(accessLog, sinks, { node, problem, random });
+      const loggers = compileLoggers(accessLog, sinks, { node, problem, skipped, random });
       if (loggers.length > 0) observers.push(tcpLog(loggers, peers));
       return observers;
     },
-    refusals(accessLog, _listener, { problem }) {
-      const loggers = compileLoggers(accessLog, sinks, { node, problem, random });
+    refusals(accessLog, _listener, { problem, skipped }) {
+      const loggers = compileLoggers(accessLog, sinks, { node, problem, skipped, random });
       return loggers.length === 0 ? [] : [tcpLog(loggers, peers)];
     },
     async flush(deadlineMs) {

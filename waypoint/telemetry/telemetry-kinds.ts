@@ -20,12 +20,20 @@ export interface TcpTelemetrySettings {
   readonly stats: JsonObject | undefined;
 }
 
-/** What a process offers; every mistake, and every logger or tracer that it does not know, goes to `context.problem`. */
+export interface TelemetryContext extends LayerContext {
+  /**
+   * Told of kinds of loggers and tracers that are not known here: traffic does not stop because it could be told of less.
+   * Where it is missing, they are problems.
+   */
+  readonly skipped?: ((what: string) => void) | undefined;
+}
+
+/** What a process offers; every mistake goes to `context.problem`. */
 export interface TelemetryKinds {
-  http(settings: HttpTelemetrySettings, chain: string, context: LayerContext): readonly ExchangeObserver[];
-  tcp(settings: TcpTelemetrySettings, chain: string, context: LayerContext): readonly TcpObserver[];
+  http(settings: HttpTelemetrySettings, chain: string, context: TelemetryContext): readonly ExchangeObserver[];
+  tcp(settings: TcpTelemetrySettings, chain: string, context: TelemetryContext): readonly TcpObserver[];
   /** Of connections that no chain of a listener takes. */
-  refusals(accessLog: readonly AccessLog[], listener: string, context: LayerContext): readonly TcpObserver[];
+  refusals(accessLog: readonly AccessLog[], listener: string, context: TelemetryContext): readonly TcpObserver[];
 }
 
 /** Offers nothing: what is asked for is refused. */

@@ -44,12 +44,14 @@ export function logTo(loggers: readonly Logger[], subject: Subject): void {
 }
 
 function compileLogger(log: AccessLog, path: string, sinks: LogSinks, context: FilterContext): Logger | undefined {
-  const { problem } = context;
+  const { problem, skipped } = context;
   const test = log.filter === undefined ? undefined : compileFilter(log.filter, `${path}.filter`, context);
   const config = log.configType.value;
   const found = config === undefined ? undefined : targetOf(config, `${path}.typed_config`, context);
   if (found === undefined) {
-    problem(path, `no logger "${log.name}" is known here; files, standard output and standard error are`);
+    if (skipped === undefined)
+      problem(path, `no logger "${log.name}" is known here; files and the standard streams are`);
+    else skipped(`access logger "${log.name}"`);
     return undefined;
   }
   const sink = sinks.open(found.file);

@@ -26,6 +26,8 @@ export type LogTest = (subject: Subject) => boolean;
 export interface FilterContext {
   readonly node: NodeFacts;
   readonly problem: Problem;
+  /** Told of loggers that are not known and left out; missing: they are problems. */
+  readonly skipped?: ((what: string) => void) | undefined;
   /** [0, 1). */
   readonly random: () => number;
 }

@@ -9,34 +9,30 @@ import { ZipkinConfigSchema } from "#shared/proto/gen/envoy/config/trace/v3/zipk
 import type { Tracing_Http } from "#shared/proto/gen/envoy/config/trace/v3/http_tracer_pb.js";
 import { Headers } from "#waypoint/http/headers.ts";
 import type { LayerContext } from "#waypoint/layers/layer.ts";
+import type { TelemetryContext } from "#waypoint/telemetry/telemetry-kinds.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import { reportUnknownFields } from "#waypoint/matching/unknown-fields.ts";
 import { readMs } from "#waypoint/routing/durations.ts";
 import { callUnary } from "#waypoint/upstream/grpc-unary.ts";
-import { overHttp, timeoutMsDefault, type Send } from "./collector-http.ts";
+import { overHttp, timeoutMsDefault, type Collector, type Send } from "./span-collector.ts";
 import { compileZipkin } from "./zipkin-collector.ts";
-
-export interface Collector extends Send {
-  /** What it takes, and so in which headers traces are handed on. */
-  readonly format: "otlp" | "zipkin";
-  /** Undefined for the proxy's own name. */
-  readonly serviceName: string | undefined;
-  readonly usesEnvironment: boolean;
-  readonly samplesAll: boolean;
-}
 
 const exportMethod = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 const environmentDetector = "envoy.tracers.opentelemetry.resource_detectors.environment";
 const alwaysOn = "envoy.tracers.opentelemetry.samplers.always_on";
 
-export function compileCollector(provider: Tracing_Http, { clusters, problem }: LayerContext): Collector | undefined {
+export function compileCollector(
+  provider: Tracing_Http,
+  { clusters, problem, skipped }: TelemetryContext,
+): Collector | undefined {
   const any = provider.configType.value;
   const report: Problem = (path, message) => problem(`tracing.provider.${path}`, message);
   const zipkin = any === undefined ? undefined : anyUnpack(any, ZipkinConfigSchema);
   if (zipkin !== undefined) return compileZipkin(zipkin, clusters, report);
   const config = any === undefined ? undefined : anyUnpack(any, OpenTelemetryConfigSchema);
   if (config === undefined) {
-    problem("tracing.provider", `no tracer "${provider.name}" is known here; OpenTelemetry and Zipkin are`);
+    if (skipped !== undefined) skipped(`tracer "${provider.name}"`);
+    else problem("tracing.provider", `no tracer "${provider.name}" is known here; OpenTelemetry and Zipkin are`);
     return undefined;
   }
   reportUnknownFields(config, report);

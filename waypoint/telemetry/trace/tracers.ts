@@ -10,9 +10,11 @@ import type { HttpConnectionManager_Tracing } from "#shared/proto/gen/envoy/exte
 import type { UuidRequestIdConfig } from "#shared/proto/gen/envoy/extensions/request_id/uuid/v3/uuid_pb.js";
 import type { Percent } from "#shared/proto/gen/envoy/type/v3/percent_pb.js";
 import type { LayerContext } from "#waypoint/layers/layer.ts";
+import type { TelemetryContext } from "#waypoint/telemetry/telemetry-kinds.ts";
 import type { NodeFacts } from "#waypoint/expressions/attributes.ts";
 import type { Peers } from "#waypoint/telemetry/peers.ts";
-import { compileCollector, type Collector } from "./collector.ts";
+import { compileCollector } from "./collector.ts";
+import type { Collector } from "./span-collector.ts";
 import { compileTags } from "./custom-tags.ts";
 import { routeTracings } from "./route-tracing.ts";
 import { newerFlag } from "#waypoint/upstream/compile/set-fields.ts";
@@ -54,7 +56,7 @@ export class Tracers {
       requestId,
     }: { readonly tracing: HttpConnectionManager_Tracing; readonly requestId: UuidRequestIdConfig | undefined },
     chain: string,
-    context: LayerContext,
+    context: TelemetryContext,
   ): Tracer | undefined {
     const { provider, customTags, maxPathTagLength } = tracing;
     if (provider === undefined) return undefined;

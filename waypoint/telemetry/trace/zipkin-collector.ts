@@ -10,8 +10,7 @@ import { explain } from "#shared/errors/mesh-error.ts";
 import type { LayerContext } from "#waypoint/layers/layer.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import { checkFields, newerMessage } from "#waypoint/upstream/compile/set-fields.ts";
-import type { Collector } from "./collector.ts";
-import { overHttp } from "./collector-http.ts";
+import { overHttp, type Collector } from "./span-collector.ts";
 
 /** Newer than the schema: how traces are handed on (both ways, here), and the collector in another form. */
 const traceContextField = 8;

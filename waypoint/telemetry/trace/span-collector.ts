@@ -1,4 +1,4 @@
-/** Spans to a collector by HTTP, through a cluster. */
+/** A collector of spans, and the way to one by HTTP, through a cluster. */
 import { MeshError } from "#shared/errors/mesh-error.ts";
 import type { HttpService } from "#shared/proto/gen/envoy/config/core/v3/http_service_pb.js";
 import { Headers } from "#waypoint/http/headers.ts";
@@ -12,6 +12,15 @@ export interface Send {
   /** Equal for collectors that are one and the same. */
   readonly key: string;
   readonly send: (message: Uint8Array) => Promise<void>;
+}
+
+export interface Collector extends Send {
+  /** What it takes, and so in which headers traces are handed on. */
+  readonly format: "otlp" | "zipkin";
+  /** Undefined for the proxy's own name. */
+  readonly serviceName: string | undefined;
+  readonly usesEnvironment: boolean;
+  readonly samplesAll: boolean;
 }
 
 /** Where nothing is said. Milliseconds. */
