@@ -341,7 +341,7 @@ describe("with configuration in the shape of Istio's control plane, a waypoint",
   });
 
   test("answers CONNECT itself where a policy stands before it", async () => {
-    const { waypoint, xds } = await start([shop]);
+    const { waypoint, xds, lines } = await start([shop]);
     const policy = typed("envoy.filters.http.rbac", "envoy.extensions.filters.http.rbac.v3.RBAC", {
       rules: {
         action: "DENY",
@@ -353,11 +353,27 @@ describe("with configuration in the shape of Istio's control plane, a waypoint",
         },
       },
     });
-    xds.put("listener", connectTerminate([policy]));
+    const log = {
+      name: "envoy.access_loggers.file",
+      filter: { status_code_filter: { comparison: { op: "GE", value: { default_value: 400, runtime_key: "unset" } } } },
+      typed_config: {
+        "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+        path: "/dev/stdout",
+        log_format: {
+          text_format_source: {
+            inline_string: "%REQ(:METHOD)% %REQ(:AUTHORITY)% %RESPONSE_CODE% %RESPONSE_CODE_DETAILS%\n",
+          },
+        },
+      },
+    };
+    xds.put("listener", connectTerminate([policy], undefined, [log]));
     const own = { ...connectionFrom(client), destination: { ip: parseIp(vip), port: 80 } };
     await until(() => waypoint.listeners.tunnelEntry?.refusal(own) !== undefined, "the policy is in force");
     await expect(tunnel(waypoint, `${vip}:80`)).rejects.toThrow("403");
     expect((await ask(await tunnel(waypoint, `${vip}:80`, identity("other")))).status).toBe(200);
+    expect(lines.filter((line) => line.startsWith("CONNECT"))).toEqual([
+      `CONNECT ${vip}:80 403 rbac_access_denied_matched_policy[p]\n`,
+    ]);
   });
 
   test("opens TLS inside of the tunnel with secrets that come on the control plane's stream", async () => {

@@ -34,6 +34,11 @@ export interface HboneIngressOptions {
   readonly entry: () => TunnelEntry | undefined;
 }
 
+interface Refusal {
+  readonly status: Parameters<typeof refuseConnect>[1];
+  readonly why: string;
+}
+
 /** As Istio's waypoints. */
 const maxStreamsDefault = 100;
 
@@ -97,31 +102,31 @@ export class HboneIngress {
 
   #serve(connect: IncomingConnect): void {
     const { stream, tunnel, method, authority } = connect;
-    const { log, identity, listener, entry } = this.#options;
+    const { clock, log, identity, listener, entry } = this.#options;
     stream.on("error", onLateError);
     const runtime = listener();
     const takesNames = runtime?.listener.takesNames === true;
     const target = method === "CONNECT" ? this.#destinationOf(authority, takesNames) : undefined;
-    if (target === undefined || runtime === undefined) {
-      const status = method !== "CONNECT" ? 404 : runtime === undefined ? 503 : 400;
-      log.info({ method, authority, status, peer: tunnel.identity }, "request to the tunnel port refused");
-      refuseConnect(stream, status);
-      return;
-    }
     const connection = {
       source: tunnel.peer,
-      destination: target,
+      destination: target ?? tunnel.local,
       peerPrincipal: tunnel.identity,
       localPrincipal: identity,
     };
-    const refusal = entry()?.refusal({ ...connection, id: 0, serverName: undefined });
-    if (refusal !== undefined) {
-      log.info({ authority, ...refusal, peer: tunnel.identity }, "request to the tunnel port refused");
-      refuseConnect(stream, refusal.status);
-      return;
-    }
-    if (!acceptConnect(stream, undefined)) return;
+    const asked = { ...connection, id: 0, serverName: undefined };
+    const refuse = ({ status, why }: Refusal) => {
+      log.info({ method, authority, status, why, peer: tunnel.identity }, "request to the tunnel port refused");
+      entry()?.log({ connection: asked, method, authority, status, details: why, atMs: clock.now() });
+      refuseConnect(stream, status);
+    };
+    if (method !== "CONNECT") return refuse({ status: 404, why: "route_not_found" });
+    if (runtime === undefined) return refuse({ status: 503, why: "no_listener" });
+    if (target === undefined) return refuse({ status: 400, why: "no_address" });
+    const refusal = entry()?.refusal(asked);
+    if (refusal !== undefined) return refuse(refusal);
+    if (!acceptConnect(stream, undefined)) return undefined;
     runtime.accept({ ...connection, end: stream, authority });
+    return undefined;
   }
 
   /** An address and a port; or a service by its name, as clients in other networks know it. */

@@ -25,6 +25,7 @@ import { compileRules, enforce, newCounters } from "#waypoint/layers/rbac/enforc
 import { isPeerMetadata } from "#waypoint/layers/peer-metadata.ts";
 import { checkFilterState } from "#waypoint/layers/set-filter-state.ts";
 import { reportUnknownFields } from "#waypoint/matching/unknown-fields.ts";
+import type { RefusedConnect } from "#waypoint/telemetry/observers.ts";
 import { compileServedNames } from "#waypoint/upstream/compile/compile-tls.ts";
 import { checkFields } from "#waypoint/upstream/compile/set-fields.ts";
 import { below, type ListenerContext } from "./compile-context.ts";
@@ -41,6 +42,8 @@ export interface TunnelEntry {
   expects(principal: string): boolean;
   /** Why this client may not come; undefined: it may. */
   refusal(connection: DownstreamConnection): TunnelRefusal | undefined;
+  /** Writes what is to be written of one that was refused, here or before. */
+  log(refused: RefusedConnect): void;
 }
 
 export interface TunnelRefusal {
@@ -82,13 +85,12 @@ export function compileTunnelEntry(listener: Listener, context: ListenerContext)
   return compileChain(chain, below(context, `filter_chains[0] "${chain.name}"`));
 }
 
-/** Where nothing reads them: a request to CONNECT goes no further than here, and refused ones are told in the log. */
+/** Where nothing reads them: a request to CONNECT goes no further than here. */
 const withoutEffect = [
   "codecType",
   "statPrefix",
   "serverName",
   "serverHeaderTransformation",
-  "accessLog",
   "useRemoteAddress",
   "generateRequestId",
   "forwardClientCertDetails",
@@ -96,7 +98,14 @@ const withoutEffect = [
   // Tunnels may be silent for as long as what is inside may be.
   "streamIdleTimeout",
 ];
-const supported = ["routeConfig", "httpFilters", "http2ProtocolOptions", "upgradeConfigs", ...withoutEffect];
+const supported = [
+  "accessLog",
+  "routeConfig",
+  "httpFilters",
+  "http2ProtocolOptions",
+  "upgradeConfigs",
+  ...withoutEffect,
+];
 
 function compileChain(chain: FilterChain, context: ListenerContext): TunnelEntry | undefined {
   const { problem } = context;
@@ -124,6 +133,7 @@ function compileChain(chain: FilterChain, context: ListenerContext): TunnelEntry
     cluster,
     maxStreams: manager.http2ProtocolOptions?.maxConcurrentStreams,
     expects,
+    log: context.telemetry.connects(manager.accessLog, own),
     refusal(connection) {
       const { peerPrincipal = "" } = connection;
       if (!expects(peerPrincipal)) return { status: 401, why: `"${peerPrincipal}" is nobody of this mesh` };

@@ -45,3 +45,14 @@ export interface TcpObserver {
   onConnected?(facts: TcpConnectionFacts): void;
   onEnd(facts: TcpConnectionFacts, durationMs: number): void;
 }
+
+/** A request to CONNECT that was refused, so that there is no connection in a tunnel. */
+export interface RefusedConnect {
+  /** The client; its destination is our own port where none was asked for. */
+  readonly connection: DownstreamConnection;
+  readonly method: string;
+  readonly authority: string;
+  readonly status: number;
+  readonly details: string;
+  readonly atMs: number;
+}

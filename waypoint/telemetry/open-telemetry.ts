@@ -12,7 +12,7 @@ import { OpenConnections, TcpMetrics } from "./metrics/tcp-metrics.ts";
 import { TrafficFamilies } from "./metrics/traffic-families.ts";
 import type { ExchangeObserver, TcpObserver } from "./observers.ts";
 import type { Peers } from "./peers.ts";
-import { tcpSubject } from "./subject.ts";
+import { connectSubject, tcpSubject } from "./subject.ts";
 import type { TelemetryKinds } from "./telemetry-kinds.ts";
 import { Tracers } from "./trace/tracers.ts";
 
@@ -59,6 +59,10 @@ export function openTelemetry(options: TelemetryOptions): Telemetry {
       const loggers = compileLoggers(accessLog, sinks, { node, problem, skipped, random });
       if (loggers.length > 0) observers.push(tcpLog(loggers, peers));
       return observers;
+    },
+    connects(accessLog, { problem, skipped }) {
+      const loggers = compileLoggers(accessLog, sinks, { node, problem, skipped, random });
+      return (refused) => loggers.length > 0 && logTo(loggers, connectSubject(refused, peers));
     },
     refusals(accessLog, _listener, { problem, skipped }) {
       const loggers = compileLoggers(accessLog, sinks, { node, problem, skipped, random });

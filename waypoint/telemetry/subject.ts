@@ -3,7 +3,7 @@ import { Exchange } from "#waypoint/http/exchange.ts";
 import { Headers } from "#waypoint/http/headers.ts";
 import type { DownstreamStream, RequestHead } from "#waypoint/http/streams.ts";
 import type { FormatSubject } from "#waypoint/routing/format-subject.ts";
-import type { ExchangeEnd, TcpConnectionFacts } from "./observers.ts";
+import type { ExchangeEnd, RefusedConnect, TcpConnectionFacts } from "./observers.ts";
 import type { Peers } from "./peers.ts";
 
 export interface Subject extends FormatSubject {
@@ -28,4 +28,17 @@ export function tcpSubject(facts: TcpConnectionFacts, durationMs: number, peers:
   const { bytesReceived, bytesSent } = facts;
   const end: ExchangeEnd = { responseTrailers: undefined, bytesReceived, bytesSent, durationMs };
   return { exchange, response: undefined, end, peers, chain: facts.chain, isHttp: false };
+}
+
+/** A request for a tunnel, and the answer that it got. */
+export function connectSubject(refused: RefusedConnect, peers: Peers): Subject {
+  const { connection, method, authority, status, details, atMs } = refused;
+  const request: RequestHead = { method, scheme: "https", authority, path: "", headers: new Headers() };
+  const stream = { protocol: "HTTP/2", request, endsWithHead: true } as DownstreamStream;
+  const exchange = new Exchange(connection, stream, 0, atMs);
+  const response = { status, headers: new Headers() };
+  exchange.response = response;
+  exchange.responseCodeDetails = details;
+  const end: ExchangeEnd = { responseTrailers: undefined, bytesReceived: 0, bytesSent: 0, durationMs: 0 };
+  return { exchange, response, end, peers, chain: "", isHttp: true };
 }

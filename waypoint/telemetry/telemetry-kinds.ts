@@ -4,7 +4,7 @@ import type { AccessLog } from "#shared/proto/gen/envoy/config/accesslog/v3/acce
 import type { HttpConnectionManager_Tracing } from "#shared/proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import type { UuidRequestIdConfig } from "#shared/proto/gen/envoy/extensions/request_id/uuid/v3/uuid_pb.js";
 import type { LayerContext } from "#waypoint/layers/layer.ts";
-import type { ExchangeObserver, TcpObserver } from "./observers.ts";
+import type { ExchangeObserver, RefusedConnect, TcpObserver } from "./observers.ts";
 
 export interface HttpTelemetrySettings {
   readonly accessLog: readonly AccessLog[];
@@ -32,6 +32,8 @@ export interface TelemetryContext extends LayerContext {
 export interface TelemetryKinds {
   http(settings: HttpTelemetrySettings, chain: string, context: TelemetryContext): readonly ExchangeObserver[];
   tcp(settings: TcpTelemetrySettings, chain: string, context: TelemetryContext): readonly TcpObserver[];
+  /** Of requests for tunnels that are refused. */
+  connects(accessLog: readonly AccessLog[], context: TelemetryContext): (refused: RefusedConnect) => void;
   /** Of connections that no chain of a listener takes. */
   refusals(accessLog: readonly AccessLog[], listener: string, context: TelemetryContext): readonly TcpObserver[];
 }
@@ -46,6 +48,10 @@ export const noTelemetry: TelemetryKinds = {
   tcp({ accessLog }, _chain, { problem }) {
     refuseLogs(accessLog, problem);
     return [];
+  },
+  connects(accessLog, { problem }) {
+    refuseLogs(accessLog, problem);
+    return () => {};
   },
   refusals(accessLog, _listener, { problem }) {
     refuseLogs(accessLog, problem);

@@ -85,6 +85,7 @@ const connectFilters: readonly JsonObject[] = [
 export const connectTerminate = (
   filters: readonly JsonObject[] = [],
   trustDomains?: readonly string[],
+  accessLog: readonly JsonObject[] = [],
 ): JsonObject => ({
   name: "connect_terminate",
   address: { socket_address: { address: "0.0.0.0", port_value: 15_008 } },
@@ -102,6 +103,7 @@ export const connectTerminate = (
           "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
           {
             stat_prefix: "connect_terminate",
+            access_log: [...accessLog],
             route_config: {
               name: "default",
               virtual_hosts: [
