@@ -11,6 +11,7 @@ import { authorizationCases } from "./envoy-parity/authorization.ts";
 import type { Case, Difference } from "./envoy-parity/case.ts";
 import { differences } from "./envoy-parity/differences.ts";
 import { editCases } from "./envoy-parity/edit-routes.ts";
+import { frameCases } from "./envoy-parity/frames.ts";
 import { matchCases } from "./envoy-parity/match-routes.ts";
 import { corsCases, faultCases, limitCases, tokenCases } from "./envoy-parity/policies.ts";
 import { pathCases, protocolCases } from "./envoy-parity/protocol-cases.ts";
@@ -32,6 +33,7 @@ const tables: Readonly<Record<string, readonly Case[]>> = {
   "what is changed on the way": editCases,
   "paths and their corners": pathCases,
   "requests as they come": protocolCases,
+  "HTTP/2 as it comes": frameCases,
   "answers as they come": answerCases,
   "timeouts, retries, nobody there": resilienceCases,
   authorization: authorizationCases,
@@ -49,6 +51,7 @@ const comparable = ({
   body,
   trailers,
   isWhole,
+  ending,
   received,
   logged,
 }: Outcome): readonly string[] => [
@@ -57,6 +60,7 @@ const comparable = ({
   `body ${JSON.stringify(body)}`,
   ...trailers.map((trailer) => `trailer ${trailer}`),
   `whole ${isWhole}`,
+  ...(ending === "" ? [] : [`ending ${ending}`]),
   `attempts ${received.length}`,
   ...received.flatMap((each, index) =>
     [each.line, ...each.headers, `body ${JSON.stringify(each.body)}`].map((line) => `backend ${index + 1} ${line}`),

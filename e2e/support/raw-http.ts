@@ -1,6 +1,9 @@
 /** HTTP with nothing in between: bytes out as written, and the answer taken apart without mending anything. */
 import { connect as connectHttp2, constants, type IncomingHttpHeaders } from "node:http2";
 import { connect } from "node:net";
+import { setTimeout as pause } from "node:timers/promises";
+import { errorName, frameTypes } from "#waypoint/http/http2-frames.ts";
+import { flag, hello, RawPeer } from "#waypoint/http/testing/raw-http2.ts";
 
 export interface RawAnswer {
   /** 0 where there was none. */
@@ -12,6 +15,8 @@ export interface RawAnswer {
   readonly trailers: readonly (readonly [name: string, value: string])[];
   /** False where it ended before its end. */
   readonly isWhole: boolean;
+  /** How it was ended where that was told in frames: the name of an error, and of what it ended. */
+  readonly ending?: string;
 }
 
 const none: Omit<RawAnswer, "isWhole"> = { status: 0, interim: [], headers: [], body: "", trailers: [] };
@@ -143,6 +148,40 @@ export async function sendHttp2(port: number, { headers, body }: Http2Request): 
     session.destroy();
   }
 }
+
+/** A connection of HTTP/2, frame by frame after the preface; the answer is that on stream 1. */
+export async function sendFrames(port: number, frames: Uint8Array, patienceMs = 8_000): Promise<RawAnswer> {
+  const peer = new RawPeer(connect({ port, host: "127.0.0.1" }));
+  peer.write(hello(), frames);
+  const on = (type: number) => peer.of(type, 1);
+  const hasEnd = () => [...on(frameTypes.headers), ...on(frameTypes.data)].some(({ flags }) => flags & flag.endStream);
+  const isOver = () =>
+    hasEnd() || on(frameTypes.reset).length > 0 || peer.of(frameTypes.goaway).length > 0 || peer.isOver;
+  const latestMs = Date.now() + patienceMs;
+  while (!isOver() && Date.now() < latestMs) await pause(1);
+  const sections: { status: string; pairs: readonly string[] }[] = [];
+  for (const [index] of on(frameTypes.headers).entries()) sections.push({ ...(await peer.section(1, index)) });
+  const final = sections.findIndex(({ status }) => /^[2-5]/.test(status));
+  const [reset] = on(frameTypes.reset);
+  const [goaway] = peer.of(frameTypes.goaway);
+  const ending = [
+    ...(goaway === undefined ? [] : [`goaway ${errorName(goaway.body.readUInt32BE(4))}`]),
+    ...(reset === undefined ? [] : [`reset ${errorName(reset.body.readUInt32BE(0))}`]),
+  ];
+  peer.duplex.destroy();
+  return {
+    status: Number(sections[final]?.status ?? 0),
+    interim: sections.slice(0, Math.max(0, final)).map(({ status }) => Number(status)),
+    headers: paired(sections[final]?.pairs ?? []),
+    body: peer.dataOf(1).toString("latin1"),
+    trailers: final < 0 ? [] : paired(sections[final + 1]?.pairs ?? []),
+    isWhole: hasEnd(),
+    ending: ending.join(", "),
+  };
+}
+
+const paired = (list: readonly string[]): (readonly [string, string])[] =>
+  list.flatMap((name, index) => (index % 2 === 0 ? [[name, list[index + 1] ?? ""] as const] : []));
 
 const pairs = (headers: Readonly<Record<string, unknown>>): (readonly [string, string])[] =>
   Object.entries(headers)

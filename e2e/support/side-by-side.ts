@@ -12,7 +12,7 @@ import { TestControlPlane } from "#waypoint/testing/control-plane.ts";
 import { endpoints } from "#waypoint/testing/resources.ts";
 import { startTestWaypoint } from "#waypoint/testing/waypoint-fixture.ts";
 import { Envoy } from "./envoy.ts";
-import { sendHttp2, sendRaw, type Http2Request, type RawAnswer } from "./raw-http.ts";
+import { sendFrames, sendHttp2, sendRaw, type Http2Request, type RawAnswer } from "./raw-http.ts";
 
 /** What a backend was sent; header names in lower case, sorted, each value apart. */
 export interface Received {
@@ -28,6 +28,7 @@ export interface Outcome {
   readonly body: string;
   readonly trailers: readonly string[];
   readonly isWhole: boolean;
+  readonly ending: string;
   /** Each attempt. */
   readonly received: readonly Received[];
   /** Lines of the access log. */
@@ -41,8 +42,8 @@ export interface Resources {
 
 export interface Asking {
   readonly listener: string;
-  /** HTTP/1 as it goes on the wire, or a request of HTTP/2. */
-  readonly request: string | Http2Request;
+  /** HTTP/1 as it goes on the wire, a request of HTTP/2, or its frames. */
+  readonly request: string | Uint8Array | Http2Request;
 }
 
 /** Names of clusters whose endpoints are the backends. */
@@ -78,7 +79,7 @@ class Side implements AsyncDisposable {
   async ask({ listener, request }: Asking): Promise<Outcome> {
     const port = this.#ports.get(listener) ?? 0;
     this.#backend.begin();
-    const answer = typeof request === "string" ? await sendRaw(port, request) : await sendHttp2(port, request);
+    const answer = await send(port, request);
     const received = [...this.#backend.received];
     return outcome(answer, received, await this.#logged());
   }
@@ -103,6 +104,11 @@ class Side implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#proxy[Symbol.asyncDispose]();
   }
+}
+
+function send(port: number, request: Asking["request"]): Promise<RawAnswer> {
+  if (typeof request === "string") return sendRaw(port, request);
+  return request instanceof Uint8Array ? sendFrames(port, request) : sendHttp2(port, request);
 }
 
 export class SideBySide implements AsyncDisposable {
@@ -193,6 +199,7 @@ const outcome = (answer: RawAnswer, received: readonly Received[], logged: reado
   body: answer.body,
   trailers: listed(answer.trailers),
   isWhole: answer.isWhole,
+  ending: answer.ending ?? "",
   received,
   logged,
 });

@@ -66,12 +66,13 @@ export function readRequest(section: HpackDecoder, endsStream: boolean): ReadReq
       remove(pairs, "expect");
     }
   }
+  if (authority === "") return "no authority";
   if (isExtended) return { head: upgradeOf(section, new Headers(pairs)), expectedBytes: -1, expectsContinue: false };
   const head: RequestHead = {
     method,
     scheme: isConnect ? "http" : section.scheme,
     authority,
-    path: isConnect ? "" : section.path,
+    path: isConnect ? "" : escaped(section.path),
     headers: new Headers(pairs),
   };
   return { head, expectedBytes, expectsContinue };
@@ -84,7 +85,14 @@ function upgradeOf(section: HpackDecoder, headers: Headers): RequestHead {
   if (upgrade === "websocket" && !headers.has("sec-websocket-key")) {
     headers.append("sec-websocket-key", randomBytes(16).toString("base64"));
   }
-  return { method: "GET", scheme: section.scheme, authority: section.authority, path: section.path, headers, upgrade };
+  return {
+    method: "GET",
+    scheme: section.scheme,
+    authority: section.authority,
+    path: escaped(section.path),
+    headers,
+    upgrade,
+  };
 }
 
 export interface ReadResponse {
@@ -129,6 +137,12 @@ function isTarget(path: string, method: string): boolean {
   if (path === "*") return method === "OPTIONS";
   return path.startsWith("/") && /^[^\s#\x7f]*$/.test(path);
 }
+
+/** HTTP/1 and URIs have nothing beyond ASCII (RFC 3986 §2.1). */
+const escaped = (path: string): string =>
+  /[\x80-\xff]/.test(path)
+    ? path.replace(/[\x80-\xff]/g, (byte) => `%${byte.charCodeAt(0).toString(16).toUpperCase()}`)
+    : path;
 
 function every(pairs: readonly string[], name: string, value: string): boolean {
   for (let i = 0; i < pairs.length; i += 2) {

@@ -36,13 +36,25 @@ export const http2ServerDefaults: Http2ServerOptions = {
   ownFields: new Headers(),
 };
 
+/** Status 0: without an answer, by a reset of its stream. */
+export interface Http2Refusal {
+  readonly protocol: "HTTP/2";
+  readonly status: number;
+  /** For `RESPONSE_CODE_DETAILS`. */
+  readonly details: string;
+}
+
 /** What becomes of a connection's requests. One object for many connections: no closures for each. */
 export interface Http2ServerOwner {
   /** A request. Its body waits until {@link DownstreamStream.read}. */
   onRequest(stream: DownstreamStream, connection: Http2ServerConnection): void;
+  /** A request of which nothing could be made: no {@link DownstreamStream} came about. */
+  onRefused?(refusal: Http2Refusal): void;
   /** Once, last; every stream has been reset before. The error tells what the client did wrong, or what broke. */
   onClosed?(connection: Http2ServerConnection, error: Error | undefined): void;
 }
+
+const detailsOf = (why: string): string => `http2.${why.replaceAll(/\W+/g, "_").replace(/^_/, "")}`;
 
 /** How long a client that was told to go away may take to acknowledge, before it is told which stream was the last. */
 const drainNoticeMs = 1_000;
@@ -138,10 +150,12 @@ export class Http2ServerConnection extends Http2Connection<Http2ServerStream, Re
     const request = readRequest(this.decoder, endsStream);
     if (typeof request === "string") {
       this.refuse(id, errorCodes.protocolError);
+      this.#owner.onRefused?.({ protocol: "HTTP/2", status: 0, details: detailsOf(request) });
       return;
     }
     if (this.decoder.isTooLarge) {
       this.spendBroken();
+      this.#owner.onRefused?.({ protocol: "HTTP/2", status: 431, details: "http2.headers_too_large" });
       this.#refuseTooLarge(id, request, endsStream);
       return;
     }

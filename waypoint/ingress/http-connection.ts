@@ -4,7 +4,7 @@ import { explain } from "#shared/errors/mesh-error.ts";
 import type { DownstreamConnection } from "#waypoint/http/exchange.ts";
 import { Http1ServerConnection } from "#waypoint/http/http1-server.ts";
 import type { Http1Failure } from "#waypoint/http/http1-syntax.ts";
-import { Http2ServerConnection } from "#waypoint/http/http2-server.ts";
+import { Http2ServerConnection, type Http2Refusal } from "#waypoint/http/http2-server.ts";
 import type { DownstreamStream } from "#waypoint/http/streams.ts";
 import type { Sweeper } from "#waypoint/http/sweeper.ts";
 import type { ConnectionRefusal } from "#waypoint/layers/network-layer.ts";
@@ -104,8 +104,8 @@ export class HttpConnection implements ServedConnection {
     runExchange(chain, this.connection, stream);
   }
 
-  onRefused(failure: Http1Failure, _codec: unknown, wasRequest: boolean): void {
-    if (!wasRequest) reportRefused(this.#current, this.connection, failure);
+  onRefused(refusal: Http1Failure | Http2Refusal, _codec?: unknown, wasRequest = false): void {
+    if (!wasRequest) reportRefused(this.#current, this.connection, { protocol: "HTTP/1.1", ...refusal });
   }
 
   onClosed(_codec: unknown, error: Error | undefined): void {

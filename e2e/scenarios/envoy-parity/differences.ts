@@ -167,6 +167,50 @@ export const differences: readonly (Difference & { readonly names: readonly (str
     because: "what Connection names belongs to that connection (RFC 9110 §7.6.1)",
   },
   {
+    names: [
+      /^frames: (a name in capitals|an empty (name|path)|a (blank|colon) in a|a zero in|a line break in)/,
+      /^frames: (connection|keep-alive|transfer-encoding|upgrade|te of more|no |a pseudo-field|an unknown|a status)/,
+      /^frames: (a path (twice|without)|an absolute path|user information|a method with|a length (without|that)|two lengths)/,
+    ],
+    in: /^(ending|log) /,
+    because: "a message that is none ends its stream, not what else its connection carries; the log says why",
+  },
+  {
+    names: ["frames: blanks around a value", "frames: only blanks"],
+    status: 0,
+    because: "such a message is malformed (RFC 9113 §8.2.1)",
+  },
+  {
+    names: ["frames: another host beside"],
+    status: 0,
+    because: "two readers may choose differently",
+  },
+  {
+    names: ["frames: a star"],
+    in: /^log 404 /,
+    because: "it is a path that no route has",
+  },
+  {
+    names: ["frames: a fragment"],
+    status: 0,
+    because: "a fragment is no part of what is sent (RFC 9113 §8.3.1)",
+  },
+  {
+    names: ["frames: a head that is too large", "frames: many fields"],
+    status: 431,
+    because: "the client is told which limit it was, on a connection that goes on",
+  },
+  {
+    names: [/^frames: a body that is (shorter|longer)/],
+    in: /^log /,
+    because: "the log says what was wrong, and what came of the body",
+  },
+  {
+    names: [/^frames: trailers (with|that)/, "frames: data after the end"],
+    in: /^(ending|log|attempts|backend) /,
+    because: "the same, and what had not been sent on is not sent any more",
+  },
+  {
     names: ["HTTP/1 to gRPC"],
     in: /^trailer /,
     because: "trailers are passed on to HTTP/1.1 too: the outcome of the call is in them",
