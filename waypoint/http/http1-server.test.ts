@@ -287,6 +287,31 @@ describe("answers", () => {
 describe("the connection", () => {
   const closeLine = /\r\nconnection: close\r\n/;
 
+  test("an answer that does not wait for its request says that it is the last", async () => {
+    const { duplex } = serve({}, (stream) => {
+      stream.respond(ok("content-length", "2"), false);
+      stream.write(Buffer.from("ok"));
+      stream.end();
+    });
+    duplex.feed(`${request("POST / HTTP/1.1", "Content-Length: 9")}abc`);
+    await turns();
+    expect(duplex.written).toMatch(closeLine);
+    expect(duplex.isEnded).toBe(true);
+  });
+
+  test("bytes of a request are its own, whatever came right behind it", async () => {
+    const sent: number[] = [];
+    const { duplex } = serve({}, (stream) => {
+      stream.respond(ok("content-length", String(stream.request.path.length)), false);
+      stream.write(Buffer.from(stream.request.path));
+      stream.end();
+      sent.push(stream.bytesWritten);
+    });
+    duplex.feed(`${request("GET /one HTTP/1.1")}${request("GET / HTTP/1.1")}junk\r\n\r\n`);
+    await turns();
+    expect(sent.toSorted((a, b) => a - b)).toEqual([1, 4]);
+  });
+
   test.each<[string, string, boolean]>([
     ["HTTP/1.1 stays", get(), true],
     ["HTTP/1.1 with close does not", get("Connection: close"), false],

@@ -211,8 +211,8 @@ export class Http1ServerConnection extends Http1Wire implements Swept {
     if (upgrade !== undefined && status === 101)
       return this.#switch(head, `connection: upgrade\r\nupgrade: ${upgrade}\r\n`, 2);
     if (method === "CONNECT" && status >= 200 && status < 300) return this.#switch(head, "", 0);
-    // Whoever was refused a switch may have begun to speak the other protocol already.
-    if (!stream.isRead && (endsWithHead || upgrade !== undefined || method === "CONNECT")) this.#keepsAlive = false;
+    // Nobody waits for the rest of a request that has its answer; and who was refused a switch may speak the other protocol.
+    if (!stream.isRead) this.#keepsAlive = false;
 
     const isOld = stream.protocol === "HTTP/1.0";
     let text = isOld ? statusLine10(status) : (statusLines[status] as string);
@@ -299,7 +299,7 @@ export class Http1ServerConnection extends Http1Wire implements Swept {
   }
 
   #answered(stream: Http1ServerStream): void {
-    stream.isDone = true;
+    stream.settle();
     this.#stream = undefined;
     if (!stream.isRead || !this.#keepsAlive) {
       this.#finish();
@@ -357,6 +357,9 @@ class Http1ServerStream implements DownstreamStream {
   readonly acceptsTrailers: boolean;
   readonly #connection: Http1ServerConnection;
   #wantsContinue: boolean;
+  /** Negative while the connection counts for this request. */
+  #settledRead = -1;
+  #settledWritten = 0;
 
   constructor(connection: Http1ServerConnection, request: RequestHead, endsWithHead: boolean, head: Facts) {
     this.#connection = connection;
@@ -369,11 +372,18 @@ class Http1ServerStream implements DownstreamStream {
   }
 
   get bytesRead(): number {
-    return this.#connection.inputBytes;
+    return this.#settledRead < 0 ? this.#connection.inputBytes : this.#settledRead;
   }
 
   get bytesWritten(): number {
-    return this.#connection.output.bytesWritten;
+    return this.#settledRead < 0 ? this.#connection.output.bytesWritten : this.#settledWritten;
+  }
+
+  /** The connection counts for the next request from now on. */
+  settle(): void {
+    this.isDone = true;
+    this.#settledRead = this.#connection.inputBytes;
+    this.#settledWritten = this.#connection.output.bytesWritten;
   }
 
   read(reader: BodyReader): void {
