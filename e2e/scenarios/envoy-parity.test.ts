@@ -8,6 +8,7 @@ import { envoyPath } from "#e2e/support/envoy.ts";
 import { SideBySide, type Outcome } from "#e2e/support/side-by-side.ts";
 import { answerCases } from "./envoy-parity/answers.ts";
 import { authorizationCases } from "./envoy-parity/authorization.ts";
+import { authorizerCases } from "./envoy-parity/authorizers.ts";
 import type { Case, Difference } from "./envoy-parity/case.ts";
 import { differences } from "./envoy-parity/differences.ts";
 import { editCases } from "./envoy-parity/edit-routes.ts";
@@ -37,6 +38,7 @@ const tables: Readonly<Record<string, readonly Case[]>> = {
   "answers as they come": answerCases,
   "timeouts, retries, nobody there": resilienceCases,
   authorization: authorizationCases,
+  authorizers: authorizerCases,
   CORS: corsCases,
   faults: faultCases,
   "rate limits": limitCases,

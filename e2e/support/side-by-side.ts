@@ -205,8 +205,9 @@ const outcome = (answer: RawAnswer, received: readonly Received[], logged: reado
 });
 
 /**
- * Answers as headers of the request say: `x-answer` the status, `x-answer-with` further headers as JSON, `x-fail` how
- * many attempts get 503 before, `x-hang` never, `x-cut` by closing the connection.
+ * Answers as headers of the request say, or those of the same names with `-check` where the path begins with `/check`, as
+ * an authorizer's does: `x-answer` the status, `x-answer-with` further headers as JSON, `x-hang` never; `x-fail` how
+ * many attempts get 503 before, `x-cut` by closing the connection.
  */
 class Backend implements Disposable {
   received: Received[] = [];
@@ -259,18 +260,20 @@ class Backend implements Disposable {
     );
     const entry = { line: `${request.method} ${request.url}`, headers: listed(headers), body: "" };
     this.received.push(entry);
-    if (request.headers["x-hang"] !== undefined) return;
+    const isCheck = request.url?.startsWith("/check") === true;
+    const told = (name: string) => request.headers[isCheck ? `${name}-check` : name];
+    if (told("x-hang") !== undefined) return;
     if (request.headers["x-cut"] !== undefined) {
       request.socket.destroy();
       return;
     }
     const failures = Number(request.headers["x-fail"] ?? 0);
-    const status = this.received.length <= failures ? 503 : Number(request.headers["x-answer"] ?? 200);
+    const status = this.received.length <= failures ? 503 : Number(told("x-answer") ?? 200);
     const chunks: Buffer[] = [];
     request.on("data", (chunk: Buffer) => chunks.push(chunk));
     request.on("end", () => {
       entry.body = Buffer.concat(chunks).toString("latin1");
-      const more = String(request.headers["x-answer-with"] ?? "{}");
+      const more = String(told("x-answer-with") ?? "{}");
       for (const [name, value] of Object.entries(JSON.parse(more) as Record<string, string | string[]>)) {
         response.setHeader(name, value);
       }

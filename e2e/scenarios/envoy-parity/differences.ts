@@ -211,6 +211,31 @@ export const differences: readonly (Difference & { readonly names: readonly (str
     because: "the same, and what had not been sent on is not sent any more",
   },
   {
+    names: [/^authorizer: (?!.*(there is none))/],
+    in: /^backend 1 x-(envoy-expected-rq-timeout-ms|envoy-internal): /,
+    because: "an authorizer is told of the request, not of who else asks in which mesh and how long we wait",
+  },
+  {
+    names: ["authorizer: what it is told"],
+    in: /^backend 1 x-told: /,
+    because: "fields that came apart are told apart",
+  },
+  {
+    names: ["authorizer: what it adds for the upstream"],
+    in: /^backend 2 x-up-two: /,
+    because: "each value of a field goes on, not only its last",
+  },
+  {
+    names: ["authorizer: HEAD"],
+    in: /^header transfer-encoding: chunked$/,
+    because: "what has no body has no coding",
+  },
+  {
+    names: ["authorizer: a body that is too large"],
+    in: /^header connection: close$/,
+    because: "the request was read to its end, so nothing makes the connection useless",
+  },
+  {
     names: ["HTTP/1 to gRPC"],
     in: /^trailer /,
     because: "trailers are passed on to HTTP/1.1 too: the outcome of the call is in them",

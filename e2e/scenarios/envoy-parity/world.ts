@@ -4,6 +4,7 @@ import { backendClusters, type Resources } from "#e2e/support/side-by-side.ts";
 import { edsCluster, httpFilter, listener, router, typed } from "#waypoint/testing/resources.ts";
 import { answerRoutes } from "./answers.ts";
 import { authorizationHost, authorizationRoutes } from "./authorization.ts";
+import { authorizerListeners } from "./authorizers.ts";
 import { editRoutes } from "./edit-routes.ts";
 import { matchRoutes } from "./match-routes.ts";
 import { jwtFilter, policyHosts } from "./policies.ts";
@@ -118,6 +119,7 @@ const entrances: readonly Entrance[] = [
   }),
   paths("stripping", { strip_any_host_port: true, strip_trailing_host_dot: true }),
   paths("passing-server", { server_header_transformation: "PASS_THROUGH" }),
+  ...Object.entries(authorizerListeners).map(([name, more]) => paths(name, more)),
   paths("small-heads", { max_request_headers_kb: 8, common_http_protocol_options: { max_headers_count: 20 } }),
 ];
 

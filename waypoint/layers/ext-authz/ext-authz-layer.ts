@@ -101,10 +101,8 @@ class ExtAuthzLayer implements Layer {
   async #check(exchange: Exchange, body: RequestBody, own: RouteConfig | undefined): Promise<LayerResult> {
     const wanted = own?.body ?? this.#body;
     let told: Check["body"];
-    if (wanted !== undefined && wanted !== false) {
-      told = exchange.stream.endsWithHead
-        ? { bytes: Buffer.alloc(0), isComplete: true }
-        : await body.peek(wanted.maxRequestBytes);
+    if (wanted !== undefined && wanted !== false && !exchange.stream.endsWithHead) {
+      told = await body.peek(wanted.maxRequestBytes);
       if (!told.isComplete && !wanted.allowPartialMessage) {
         return { status: 413, body: "Payload Too Large", details: "request_payload_too_large" };
       }
