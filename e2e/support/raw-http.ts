@@ -150,7 +150,7 @@ export async function sendHttp2(port: number, { headers, body }: Http2Request): 
 }
 
 /** A connection of HTTP/2, frame by frame after the preface; the answer is that on stream 1. */
-export async function sendFrames(port: number, frames: Uint8Array, patienceMs = 8_000): Promise<RawAnswer> {
+export async function sendFrames(port: number, frames: Uint8Array, patienceMs = 3_000): Promise<RawAnswer> {
   const peer = new RawPeer(connect({ port, host: "127.0.0.1" }));
   peer.write(hello(), frames);
   const on = (type: number) => peer.of(type, 1);

@@ -62,7 +62,8 @@ const paths = (name: string, more: JsonObject): Entrance => ({
 
 const chain = (more: JsonObject, logFile: string): JsonObject => ({
   name: "all",
-  filters: [httpFilter([], { access_log: [accessLog(logFile)], ...more })],
+  // Whoever sent what cannot be read is not waited for.
+  filters: [httpFilter([], { access_log: [accessLog(logFile)], delayed_close_timeout: "0.05s", ...more })],
 });
 
 const http2Options = {
