@@ -236,6 +236,26 @@ export const differences: readonly (Difference & { readonly names: readonly (str
     because: "the request was read to its end, so nothing makes the connection useless",
   },
   {
+    names: ["a token in a cookie", "a token in quotes in a cookie"],
+    in: /^backend 1 cookie: /,
+    because: "a token that is not to be forwarded is not, wherever it came from",
+  },
+  {
+    names: ["two tokens, both good"],
+    status: 200,
+    because: "two fields are two tokens, not one with a comma in it",
+  },
+  {
+    names: ["two tokens, one bad"],
+    in: /^(header content-length:|body|log) /,
+    because: "the same",
+  },
+  {
+    names: ["two places, one bad"],
+    in: /^log /,
+    because: "a request that is refused is logged as it came",
+  },
+  {
     names: ["HTTP/1 to gRPC"],
     in: /^trailer /,
     because: "trailers are passed on to HTTP/1.1 too: the outcome of the call is in them",

@@ -130,6 +130,9 @@ export const policyHosts: readonly {
       token("/missing-ok", "missing-ok"),
       token("/param", "param"),
       token("/forwarded", "forwarded"),
+      token("/claims", "claims"),
+      token("/cookie", "cookie"),
+      token("/both", "both"),
       route("/", {}),
     ],
   },
@@ -150,15 +153,26 @@ export const jwtFilter: JsonObject = typed(
   "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
   {
     providers: {
-      plain: provider(),
+      // So much that it does not matter how long the tests take.
+      plain: provider({ clock_skew_seconds: 1_800 }),
       audience: provider({ audiences: ["shop", "market"] }),
       param: provider({ from_params: ["token"], from_headers: [{ name: "x-token", value_prefix: "tok " }] }),
+      claims: provider({
+        claim_to_headers: ["name", "groups", "address.city", "admin", "age", "none"].map((claim_name) => ({
+          header_name: `x-claim-${claim_name.replace(".", "-")}`,
+          claim_name,
+        })),
+        pad_forward_payload_header: true,
+        forward_payload_header: "x-payload",
+      }),
+      cookie: provider({ from_cookies: ["token"] }),
       forwarded: provider({
         forward: true,
         forward_payload_header: "x-payload",
         claim_to_headers: [{ header_name: "x-sub", claim_name: "sub" }],
       }),
     },
+    bypass_cors_preflight: true,
     requirement_map: {
       needed: { provider_name: "plain" },
       either: { requires_any: { requirements: [{ provider_name: "audience" }, { provider_name: "param" }] } },
@@ -166,6 +180,9 @@ export const jwtFilter: JsonObject = typed(
       "missing-ok": { requires_any: { requirements: [{ provider_name: "plain" }, { allow_missing: {} }] } },
       param: { provider_name: "param" },
       forwarded: { provider_name: "forwarded" },
+      claims: { provider_name: "claims" },
+      cookie: { provider_name: "cookie" },
+      both: { requires_all: { requirements: [{ provider_name: "audience" }, { provider_name: "param" }] } },
     },
   },
 );
@@ -186,6 +203,11 @@ const tokens = {
   stranger: await sign({ iss: "https://other.example" }),
   forOthers: await sign({ aud: "elsewhere" }),
   forUs: await sign({ aud: ["x", "shop"] }),
+  forUsByUrl: await sign({ aud: "https://shop/" }),
+  justExpired: await sign({ exp: now - 600 }),
+  almost: await sign({ nbf: now + 600 }),
+  endless: await sign({ exp: undefined }),
+  claims: await sign({ name: "José", groups: ["a", "b"], address: { city: "Lyon" }, admin: true, age: 7 }),
   forged: await sign({}, otherKey),
   unknownKey: await sign({}, otherKey, "two"),
 };
@@ -303,6 +325,40 @@ export const tokenCases: readonly Case[] = [
       ["authorization", `Bearer ${tokens.good}`],
     ],
   }),
+  http1("a token for us by another spelling", "tokens.example", "/either", 200, bearer(tokens.forUsByUrl)),
+  http1("a token that has just expired", "tokens.example", "/needed", 200, bearer(tokens.justExpired)),
+  http1("a token almost at its time", "tokens.example", "/needed", 200, bearer(tokens.almost)),
+  http1("a token without end", "tokens.example", "/needed", 200, bearer(tokens.endless)),
+  http1("claims of every type", "tokens.example", "/claims", 200, bearer(tokens.claims)),
+  http1("a token in a cookie", "tokens.example", "/cookie", 200, {
+    headers: [["cookie", `a=b; token=${tokens.good}; c=d`]],
+  }),
+  http1("no token in a cookie", "tokens.example", "/cookie", 401, { headers: [["cookie", "a=b; tokens=c"]] }),
+  http1("a token in quotes in a cookie", "tokens.example", "/cookie", 200, {
+    headers: [["cookie", `token="${tokens.good}"`]],
+  }),
+  http1("two tokens, both good", "tokens.example", "/needed", 401, {
+    headers: [...bearer(tokens.good).headers, ...bearer(tokens.endless).headers],
+  }),
+  http1("two tokens, one bad", "tokens.example", "/needed", 401, {
+    headers: [...bearer(tokens.good).headers, ...bearer(tokens.expired).headers],
+  }),
+  http1("two places, one bad", "tokens.example", `/param?token=${tokens.good}`, 401, {
+    headers: [["x-token", `tok ${tokens.expired}`]],
+  }),
+  http1("both tokens", "tokens.example", `/both?token=${tokens.good}`, 200, bearer(tokens.forUs)),
+  http1("one of both tokens", "tokens.example", "/both", 401, bearer(tokens.forUs)),
+  http1("a preflight needs no token", "tokens.example", "/needed", 200, preflight("https://a.example")),
+  http1("OPTIONS needs one", "tokens.example", "/needed", 401, { method: "OPTIONS" }),
+  http1("a scheme in the middle", "tokens.example", "/needed", 200, {
+    headers: [["authorization", `Token Bearer ${tokens.good}`]],
+  }),
+  http1("blanks around a token", "tokens.example", "/needed", 200, {
+    headers: [["authorization", `Bearer   ${tokens.good}  `]],
+  }),
+  http1("a token twice in a parameter", "tokens.example", `/param?token=x&token=${tokens.good}`, 401),
+  http1("a token in a body is none", "tokens.example", "/param", 401, { method: "POST", body: `token=${tokens.good}` }),
+  http1("HEAD without a token", "tokens.example", "/needed", 401, { method: "HEAD" }),
   http1("nothing needed", "tokens.example", "/free", 200, bearer(tokens.expired)),
   grpc("no token of gRPC", "tokens.example", "/needed"),
 ];
