@@ -170,8 +170,9 @@ export class HboneConnection {
     this.#session.close();
   }
 
+  /** Streams that are open hear of the error, here and at the peer, for whom a mere goodbye would look like their end. */
   destroy(error?: Error): void {
-    this.#session.destroy(error);
+    this.#session.destroy(error, this.#streams > 0 ? constants.NGHTTP2_INTERNAL_ERROR : constants.NGHTTP2_NO_ERROR);
   }
 }
 

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { performServerHandshake, type ServerHttp2Session } from "node:http2";
+import { constants, performServerHandshake, type ServerHttp2Session } from "node:http2";
 import { connect as connectTcp } from "node:net";
 import { describe, expect, test } from "@jest/globals";
 import type { Clock } from "#shared/clock/clock.ts";
@@ -113,6 +113,28 @@ describe("a pool of tunnels", () => {
     pool.close();
     await until(() => peer.hbone.size === 0, "the peer's connection closed");
     await expect(pool.open(keyOf(peer.port), headers)).rejects.toMatchObject({ code: "HBONE_CONNECT_FAILED" });
+  });
+
+  test.each([
+    ["nothing is open", true, constants.NGHTTP2_NO_ERROR],
+    ["data is cut off", false, constants.NGHTTP2_INTERNAL_ERROR],
+  ])("where %s, closing tells the peer so", async (_what, ends, code) => {
+    const goodbyes: number[] = [];
+    await using peer = await openPeer({
+      onConnect: ({ stream }) => {
+        stream.session?.once("goaway", (told) => goodbyes.push(told));
+        stream.on("end", () => stream.end());
+        stream.resume();
+        acceptConnect(stream, undefined);
+      },
+    });
+    const pool = openPool();
+    const tunnel = await pool.open(keyOf(peer.port), headers);
+    tunnel.stream.on("error", () => {});
+    if (ends) await finish(tunnel);
+    pool.close();
+    await until(() => goodbyes.length > 0, "the peer is told");
+    expect(goodbyes).toEqual([code]);
   });
 
   // prettier-ignore
