@@ -252,15 +252,12 @@ describe("a pool of tunnels", () => {
     });
     using pool = openPool();
     const before = await pool.open(keyOf(peer.port), headers);
-    peer.hbone.drain();
+    void peer.hbone.drain();
     await once(before.stream.session!, "goaway");
     before.stream.write("still there");
     expect(String((await once(before.stream, "data"))[0])).toBe("still there");
-    // The drained server refuses streams, so a second one stands in for the process that follows it.
-    await using successor = await openPeer();
-    await pool.open(keyOf(successor.port), headers);
-    await expect(pool.open(keyOf(peer.port), headers)).rejects.toThrow(/closing|Cannot set up/);
-    expect(peer.connections).toBe(3); // the first, one more, and its one repetition
+    await pool.open(keyOf(peer.port), headers);
+    expect(peer.connections).toBe(2);
   });
 
   test("idle connections close after their time; one with a stream stays until it ends", async () => {

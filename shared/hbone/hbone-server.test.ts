@@ -167,6 +167,37 @@ describe("a server of tunnels", () => {
     }
   });
 
+  test("what a client asked for before it can know of a drain is served, and only then comes the goodbye", async () => {
+    await using server = await openServer({ onConnect: ({ stream }) => void acceptConnect(stream, undefined) });
+    const session = await dialHttp2(server.port);
+    const stream = session.request({ ":method": "CONNECT", ":authority": "a:1" });
+    const answered = once(stream, "response");
+    const goodbye = once(session, "goaway");
+    const told = server.hbone.drain(); // the request has not arrived yet
+    expect((await answered)[0]).toMatchObject({ ":status": 200 });
+    await told;
+    expect((await goodbye)[0]).toBe(constants.NGHTTP2_NO_ERROR);
+    session.destroy();
+  });
+
+  test("a client that answers no ping is told goodbye all the same", async () => {
+    const clock = new FakeClock();
+    await using server = await openServer({ clock });
+    const socket = await dialTls(server.port);
+    const heard = collect(socket, Buffer.alloc(0));
+    socket.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    socket.write(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]));
+    await until(() => heard().length > 0, "the server speaks HTTP/2");
+    let isTold = false;
+    void server.hbone.drain().then(() => (isTold = true));
+    await clock.advance(499);
+    expect(isTold).toBe(false);
+    await clock.advance(1);
+    const goodbye = Buffer.from([0, 0, 8, 7, 0, 0, 0, 0, 0]);
+    await until(() => isTold && heard().includes(goodbye), "the goodbye");
+    socket.destroy();
+  });
+
   test("bounds rapid resets: a client that opens and resets without waiting for answers is sent away", async () => {
     let opened = 0;
     await using server = await openServer({

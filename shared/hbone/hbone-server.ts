@@ -75,6 +75,9 @@ export interface HboneServerOptions {
  */
 const firstConnectDeadlineMs = 120_000;
 
+/** How long a client may take to answer the ping before a goodbye. Milliseconds. */
+const goodbyeDeadlineMs = 500;
+
 /**
  * Clients in the TLS handshake at once, about 60 KiB each. An honest one is through in milliseconds; so when there are
  * more, the one that takes longest makes room.
@@ -151,11 +154,11 @@ export class HboneServer {
     });
   }
 
-  /** Tells every client to open no more streams here; those that are open go on. */
-  drain(): void {
+  /** Tells every client to open no more streams here; those that are open go on. Resolves when all are told. */
+  async drain(): Promise<void> {
     if (this.#state !== "serving") return;
     this.#state = "draining";
-    for (const session of this.#sessions) session.close();
+    await Promise.all([...this.#sessions].map((session) => this.#sayGoodbye(session)));
   }
 
   /** Breaks everything now. */
@@ -163,6 +166,24 @@ export class HboneServer {
     this.#state = "closed";
     for (const session of this.#sessions) session.destroy();
     for (const socket of this.#handshakes) socket.destroy();
+  }
+
+  /**
+   * A goodbye refuses every stream that we have not read of yet, and Istio's ztunnel gives a connection up that is
+   * refused. So first everything is read that the client sent before it answers a ping.
+   */
+  #sayGoodbye(session: ServerHttp2Session): Promise<void> {
+    if (session.destroyed || session.closed) return Promise.resolve();
+    return new Promise((resolve) => {
+      const say = () => {
+        cancel();
+        session.close();
+        resolve();
+      };
+      const cancel = this.#options.clock.schedule(goodbyeDeadlineMs, say);
+      // The answer may have come in one piece with requests: they are read first.
+      if (!session.ping(() => void setImmediate(say))) say();
+    });
   }
 
   #makeRoom(): void {
@@ -200,7 +221,7 @@ export class HboneServer {
       stream.once("close", onStreamClosed);
       onConnect(incomingConnect(stream, tunnel, headers, raw));
     });
-    if (this.#state === "draining") session.close();
+    if (this.#state === "draining") void this.#sayGoodbye(session);
   }
 }
 

@@ -83,7 +83,7 @@ export class HboneIngress {
 
   /** Asks clients to take new connections elsewhere; those that are open go on. */
   drain(): void {
-    this.#hbone.drain();
+    void this.#hbone.drain();
   }
 
   /** Resolves when no client is connected. */

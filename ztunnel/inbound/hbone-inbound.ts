@@ -68,7 +68,9 @@ export class HboneInbound {
 
   /** Stops accepting, tells clients to go elsewhere, waits for the open streams, then breaks what is left. */
   async stop(options: StopOptions): Promise<void> {
-    this.#server.drain();
+    const told = this.#server.drain();
+    this.#listener.stopAccepting();
+    if (options.deadlineMs > 0) await told;
     await this.#listener.stop(options);
     this.#server.close();
   }

@@ -53,9 +53,13 @@ export class CaptureListener {
     return new CaptureListener(server, clock);
   }
 
+  stopAccepting(): void {
+    this.#server.close();
+  }
+
   /** No new connections from here on; resolves when the last has ended, by itself or by force after the deadline. */
   async stop({ deadlineMs }: StopOptions): Promise<void> {
-    this.#server.close();
+    this.stopAccepting();
     let cancel = () => {};
     const force = () => this.connections.abortAll(new Error("connection closed due to connection drain"));
     if (deadlineMs <= 0) force();
