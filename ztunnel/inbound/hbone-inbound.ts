@@ -68,9 +68,10 @@ export class HboneInbound {
 
   /** Stops accepting, tells clients to go elsewhere, waits for the open streams, then breaks what is left. */
   async stop(options: StopOptions): Promise<void> {
-    const told = this.#server.drain();
-    this.#listener.stopAccepting();
-    if (options.deadlineMs > 0) await told;
+    if (options.deadlineMs > 0) {
+      await this.#listener.stopAccepting();
+      await this.#server.drain();
+    }
     await this.#listener.stop(options);
     this.#server.close();
   }

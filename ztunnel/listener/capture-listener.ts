@@ -25,15 +25,22 @@ export interface StopOptions {
   readonly deadlineMs: number;
 }
 
+/** Turns of the event loop without a connection after which the queue is empty: the first may not have looked. */
+const turnsToBeSure = 3;
+/** More than a full queue of 511 needs; callers who come as fast as we take them do not hold up a drain. Milliseconds. */
+const queueDeadlineMs = 500;
+
 export class CaptureListener {
   /** Connections that a drain waits for: the handler adds and removes them. */
   readonly connections = new ConnectionSet();
   readonly #server: Server;
   readonly #clock: Clock;
+  #accepted = 0;
 
   private constructor(server: Server, clock: Clock) {
     this.#server = server;
     this.#clock = clock;
+    server.on("connection", () => this.#accepted++);
   }
 
   static async open({ fd, clock, log, paused, onAccept }: CaptureListenerOptions): Promise<CaptureListener> {
@@ -53,17 +60,29 @@ export class CaptureListener {
     return new CaptureListener(server, clock);
   }
 
-  stopAccepting(): void {
+  /** Resolves when the connections are taken that the kernel had accepted for us: closing would reset them. */
+  async stopAccepting(): Promise<void> {
+    const endMs = this.#clock.now() + queueDeadlineMs;
+    // One is taken in each turn of the event loop.
+    for (let idleTurns = 0; idleTurns < turnsToBeSure && this.#clock.now() < endMs; idleTurns++) {
+      const before = this.#accepted;
+      await new Promise(setImmediate);
+      if (this.#accepted !== before) idleTurns = 0;
+    }
     this.#server.close();
   }
 
   /** No new connections from here on; resolves when the last has ended, by itself or by force after the deadline. */
   async stop({ deadlineMs }: StopOptions): Promise<void> {
-    this.stopAccepting();
     let cancel = () => {};
     const force = () => this.connections.abortAll(new Error("connection closed due to connection drain"));
-    if (deadlineMs <= 0) force();
-    else cancel = this.#clock.schedule(deadlineMs, force);
+    if (deadlineMs <= 0) {
+      this.#server.close();
+      force();
+    } else {
+      cancel = this.#clock.schedule(deadlineMs, force);
+      await this.stopAccepting();
+    }
     await this.connections.whenEmpty();
     cancel();
   }
