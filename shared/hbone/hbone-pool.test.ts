@@ -243,6 +243,27 @@ describe("a pool of tunnels", () => {
     expect(pool.size).toBe(0);
   });
 
+  test.each([
+    ["once", 1, true],
+    ["twice", 2, false],
+  ])("a peer that hangs up %s during the handshake, as one that is replaced does", async (_often, often, isServed) => {
+    await using peer = await openPeer();
+    let hungUp = 0;
+    await using door = await listenLoopback((socket) => {
+      if (hungUp++ < often) socket.once("data", () => socket.resetAndDestroy());
+      else {
+        const inside = connectTcp(peer.port, "127.0.0.1");
+        socket.pipe(inside).pipe(socket);
+        inside.on("error", () => {});
+      }
+      socket.on("error", () => {});
+    });
+    using pool = openPool();
+    const uses = await Promise.allSettled([pool.open(keyOf(door.port), headers), pool.open(keyOf(door.port), headers)]);
+    expect(uses.map(({ status }) => status === "fulfilled")).toEqual([isServed, isServed]);
+    expect(hungUp).toBe(2);
+  });
+
   test("after GOAWAY the next use opens a new connection, and open streams go on", async () => {
     await using peer = await openPeer({
       onConnect: ({ stream }) => {

@@ -2,6 +2,7 @@ import type { Clock } from "#shared/clock/clock.ts";
 import { MeshError } from "#shared/errors/mesh-error.ts";
 import type { SpiffeId } from "#shared/identity/spiffe-id.ts";
 import type { Ip } from "#shared/net/ip.ts";
+import { HandshakeCutOff } from "#shared/tls/tls-client.ts";
 import type { ExpectedPeer } from "#shared/tls/verify-peer.ts";
 import { UnprocessedConnect, type ConnectHeaders, type HboneConnection, type Tunnel } from "./hbone-client.ts";
 
@@ -124,7 +125,7 @@ export class HbonePool implements Disposable {
   }
 
   async #dial(shelf: Shelf): Promise<HboneConnection> {
-    const connection = await this.#options.dial(shelf.key);
+    const connection = await this.#dialTwice(shelf.key);
     if (this.#closed) {
       connection.destroy(poolClosed());
       throw poolClosed();
@@ -136,6 +137,16 @@ export class HbonePool implements Disposable {
     }
     this.#add(shelf, connection);
     return connection;
+  }
+
+  /** A peer that is replaced resets who waits in its queue; the one that takes over listens at the same address. */
+  async #dialTwice(key: TunnelKey): Promise<HboneConnection> {
+    try {
+      return await this.#options.dial(key);
+    } catch (error) {
+      if (!(error instanceof HandshakeCutOff) || this.#closed) throw error;
+      return this.#options.dial(key);
+    }
   }
 
   #shelfFor(key: TunnelKey): Shelf {

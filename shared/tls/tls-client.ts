@@ -26,11 +26,18 @@ export interface VerifiedSocket {
   readonly identity: SpiffeId;
 }
 
+/** The peer hung up in the middle of the handshake: perhaps its process has just ended, and another one took over. */
+export class HandshakeCutOff extends MeshError {
+  constructor(cause: unknown) {
+    super("HBONE_CONNECT_FAILED", "Cannot set up TLS with the peer", cause);
+  }
+}
+
 /**
  * TLS over a transport that is connected or still connecting (a connect error fails the handshake with itself as the
  * cause). Owns the transport: it is destroyed when the handshake fails.
  *
- * @throws MeshError PEER_UNVERIFIED, or HBONE_CONNECT_FAILED with its cause
+ * @throws MeshError PEER_UNVERIFIED, or HBONE_CONNECT_FAILED with its cause; {@link HandshakeCutOff} is one of those
  */
 export function connectTls(transport: Duplex, options: TlsClientOptions): Promise<VerifiedSocket> {
   const { certificate, expected, clock, deadlineMs = handshakeDeadlineMs, allowTls12 = false } = options;
@@ -58,7 +65,8 @@ export function connectTls(transport: Duplex, options: TlsClientOptions): Promis
       reject(refusal ?? handshakeError(error));
     };
     // A turn later: the transport's own error, which says more, may still be on its way.
-    const onClose = () => setImmediate(fail, new Error("the peer closed the connection during the TLS handshake"));
+    const onClose = () =>
+      setImmediate(fail, new HandshakeCutOff(new Error("the peer closed the connection during the TLS handshake")));
     const cancel = clock.schedule(deadlineMs, () => fail(new Error(`no TLS handshake within ${deadlineMs} ms`)));
     transport.once("error", fail); // a connect that fails does not reach the TLS socket with its own error
     socket.once("error", fail);
@@ -80,6 +88,7 @@ export function connectTls(transport: Duplex, options: TlsClientOptions): Promis
 function handshakeError(error: unknown): MeshError {
   if (error instanceof MeshError) return error;
   const code = codeOf(error);
+  if (code === "ECONNRESET") return new HandshakeCutOff(error);
   // OpenSSL's names for a chain that does not verify.
   if (/CERT|ISSUER|SIGNATURE|INVALID_PURPOSE/.test(code) && !code.startsWith("ERR_SSL")) {
     return new MeshError("PEER_UNVERIFIED", `Cannot trust the peer's certificate`, error);
