@@ -1,5 +1,5 @@
 /** Clients that follow no rules: the server ends their streams, keeps little of them, and serves the others. */
-import { afterEach, beforeEach, describe, expect, jest, test } from "@jest/globals";
+import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
 import { once } from "node:events";
 import { connect, constants, type ClientHttp2Session, type ClientHttp2Stream } from "node:http2";
 import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
@@ -15,8 +15,6 @@ import { deltaMethod, typeUrls } from "#shared/xds/type-urls.ts";
 import { keyBound } from "#shared/xds/watch.ts";
 import { AddressSource } from "./address-source.ts";
 import { listenPlain, type GrpcListener } from "./grpc-listener.ts";
-
-jest.setTimeout(5_000);
 
 const mebibyte = 1024 * 1024;
 const node = { id: "ztunnel~10.0.0.1~ztunnel-1.istio-system~istio-system.svc.cluster.local" };
