@@ -58,6 +58,8 @@ export interface ZtunnelConfig {
   /** Where metrics go besides our own port; absent: nowhere. */
   readonly openTelemetry?: OtelTarget;
   readonly dns: { readonly enabled: boolean; readonly host: string; readonly port: number };
+  /** Whose service a name means where several namespaces have it and none is the asker's own. */
+  readonly preferredServiceNamespace?: string;
   readonly metadata: Readonly<Record<string, string>>;
   readonly jsonMetadata: Readonly<Record<string, string>>;
   readonly istioVersion: string;
@@ -115,6 +117,7 @@ export async function readConfig(sources: ConfigSources): Promise<ZtunnelConfig>
   const alternativeCaHostname = read.optionalText("ALT_CA_HOSTNAME");
   const authToken = read.optionalText("AUTH_TOKEN");
   const crlPath = read.optionalText("CRL_PATH");
+  const preferredServiceNamespace = read.optionalText("PREFERED_SERVICE_NAMESPACE"); // spelled as Istio spells it
   const xdsAddress = controlPlaneAddress(env, "XDS_ADDRESS", proxyConfig.discoveryAddress);
   const caAddress = controlPlaneAddress(env, "CA_ADDRESS", proxyConfig.discoveryAddress);
   const localXds = readLocalXds(read);
@@ -179,6 +182,7 @@ export async function readConfig(sources: ConfigSources): Promise<ZtunnelConfig>
     statsPort: proxyConfig.statsPort ?? 15_020,
     ...(openTelemetry !== undefined && { openTelemetry }),
     dns: readDns(metadata, read),
+    ...(preferredServiceNamespace !== undefined && { preferredServiceNamespace }),
     metadata,
     jsonMetadata: read.prefixed(metaJsonPrefix),
     istioVersion: metadata["ISTIO_VERSION"] ?? "unknown",

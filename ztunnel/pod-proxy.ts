@@ -11,6 +11,7 @@ import { decide, dryRunMatches, type Verdict } from "#shared/rbac/decide.ts";
 import type { PodIdentity } from "#shared/workload/workload-store.ts";
 import type { Workload } from "#shared/workload/workload.ts";
 import type { ZtunnelConfig } from "./config.ts";
+import { openPodDns, type DnsServices } from "./dns/pod-dns.ts";
 import { decideConnect, decidePlaintext, type InboundSelf } from "./inbound/decide-inbound.ts";
 import { HboneInbound } from "./inbound/hbone-inbound.ts";
 import type { DialTarget } from "./inbound/inbound-connection.ts";
@@ -33,6 +34,8 @@ export interface PodProxyServices {
   readonly reporter: ConnectionReporter;
   readonly traffic: TrafficMetrics;
   readonly resolve: Resolver;
+  /** undefined: pods' names are none of our business. */
+  readonly dns?: DnsServices;
   /** Brings in what a decision will look up, where the control plane is asked on demand. */
   readonly prepare?: (request: OutboundRequest) => Promise<void>;
   readonly clock: Clock;
@@ -113,10 +116,13 @@ export async function startPodProxy(
       decide: host.decideOutbound,
       dial: host.dialer(false),
     });
+    opened[2] = () => outbound.stop({ deadlineMs: 0 });
+    const dns = services.dns && (await host.openDns(services.dns));
+    const listeners = [inbound, passthrough, outbound, ...(dns === undefined ? [] : [dns])];
 
     const forgetPolicies = state.onPolicyChange(() => host.connections.recheck());
     const stopAll = async (deadlineMs: number) => {
-      await Promise.all([inbound, passthrough, outbound].map((listener) => listener.stop({ deadlineMs })));
+      await Promise.all(listeners.map((listener) => listener.stop({ deadlineMs })));
       forgetPolicies();
       host.connections[Symbol.dispose]();
     };
@@ -194,13 +200,28 @@ class PodHost {
     });
   }
 
+  openDns(dns: DnsServices) {
+    const { config, state, clock } = this.#services;
+    return openPodDns({
+      pod: this.#pod,
+      netnsFd: this.#netnsFd,
+      config,
+      services: dns,
+      lookup: state.workloads,
+      workload: this.#knownWorkload,
+      clock,
+      log: this.#log,
+    });
+  }
+
   /** The pod's workload as the mesh knows it now. */
-  readonly workload = (): Workload | Promise<Workload> => {
+  readonly workload = (): Workload | Promise<Workload> => this.#knownWorkload() ?? this.#awaitWorkload();
+
+  readonly #knownWorkload = (): Workload | undefined => {
     const { workloads } = this.#services.state;
     const known = this.#known;
     if (known !== undefined && workloads.workloadByUid(known.uid) === known) return known;
-    this.#known = workloads.localWorkload(this.#pod);
-    return this.#known ?? this.#awaitWorkload();
+    return (this.#known = workloads.localWorkload(this.#pod));
   };
 
   readonly certificate = (): WorkloadCertificate | Promise<WorkloadCertificate> => {

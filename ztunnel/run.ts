@@ -27,12 +27,16 @@ import { DeltaClient } from "#shared/xds/delta-client.ts";
 import { ztunnelNode } from "#shared/xds/node.ts";
 import { typeUrls } from "#shared/xds/type-urls.ts";
 import { readConfig, type ZtunnelConfig } from "./config.ts";
+import { PendingLimit } from "./dns/dns-proxy.ts";
+import { readResolvConf } from "./dns/resolv-conf.ts";
+import { hasLoopbackIpv6 } from "./inpod/loopback-ipv6.ts";
 import { startPodProxy, startSelfProxy, type PodProxy, type PodProxyServices } from "./pod-proxy.ts";
 import { dumpAll } from "./state/config-dump.ts";
 import { openHostnameResolver } from "./state/hostname-resolver.ts";
 import { MeshState } from "./state/mesh-state.ts";
 import { prepareOnDemand } from "./state/on-demand.ts";
 import { openReporter } from "./telemetry/connection-reporter.ts";
+import { openDnsReporter } from "./telemetry/dns-report.ts";
 import { registerPodMetrics } from "./telemetry/pod-metrics.ts";
 import { TrafficMetrics } from "./telemetry/traffic-metrics.ts";
 import { describeVersion } from "./version.ts";
@@ -54,11 +58,18 @@ async function serve(config: ZtunnelConfig, logging: Logging, shutdown: Shutdown
   const log = logging.scope("app");
   log.info({ config: withoutSecrets(config), ...describeVersion(config.istioVersion) }, "starting");
   for (const setting of unused(config)) log.warn({ setting }, "setting has no effect here yet");
+  if (config.dns.enabled && config.xdsOnDemand) {
+    log.warn(
+      { setting: "XDS_ON_DEMAND" },
+      "names of the mesh are unknown: all DNS questions go to the cluster's resolvers",
+    );
+  }
   await using stack = new AsyncDisposableStack();
 
   // Ready when nothing blocks any more.
   const readiness = new Readiness();
   using proxyBlocker = readiness.block("proxy");
+  using dnsBlocker = config.dns.enabled ? readiness.block("dns proxy") : undefined;
   using stateBlocker = readiness.block("state manager");
   const wildcard = config.ipv6Enabled ? "::" : "0.0.0.0";
   stack.use(await openHttpServer({ host: wildcard, port: readinessPort }, readinessRoutes(readiness)));
@@ -102,6 +113,13 @@ async function serve(config: ZtunnelConfig, logging: Logging, shutdown: Shutdown
     traffic,
     reporter: openReporter({ metrics: traffic, logging, clock }),
     resolve: openHostnameResolver(clock),
+    ...(config.dns.enabled && {
+      dns: {
+        readResolvConf: () => readResolvConf(readIfThere("/etc/resolv.conf") ?? ""),
+        pending: new PendingLimit(),
+        reporter: openDnsReporter(registry, logging),
+      },
+    }),
     ...(xds !== undefined &&
       config.xdsOnDemand && {
         prepare: prepareOnDemand(state.workloads, config.network, (name) =>
@@ -138,6 +156,7 @@ async function serve(config: ZtunnelConfig, logging: Logging, shutdown: Shutdown
   if (synced === "synced") {
     const { failed } = await proxies.start();
     proxyBlocker[Symbol.dispose]();
+    dnsBlocker?.[Symbol.dispose]();
     log.info("serving");
     // Everything is loaded now: the next start finds it compiled, even if this process is killed.
     flushCompileCache();
@@ -339,7 +358,7 @@ async function openOnLoopback6(
   routes: Parameters<typeof openHttpServer>[1],
   stack: AsyncDisposableStack,
 ): Promise<void> {
-  if (!ipv6Enabled || readIfThere("/proc/sys/net/ipv6/conf/lo/disable_ipv6")?.trim() !== "0") return;
+  if (!ipv6Enabled || !hasLoopbackIpv6(undefined)) return;
   stack.use(await openHttpServer({ host: "::1", port: adminPort }, routes));
 }
 

@@ -112,6 +112,14 @@ export class WorkloadStore implements WorkloadLookup {
     return this.#services.get(key);
   }
 
+  /** All services of exactly that hostname, first seen first. */
+  *servicesByHostname(hostname: string): Generator<ServiceEntry> {
+    for (const key of this.#keysByHostname.get(hostname) ?? []) {
+      const entry = this.#services.get(key);
+      if (entry !== undefined) yield entry;
+    }
+  }
+
   /** The workload of a pod on this node, if it is known yet. */
   localWorkload({ name, namespace, serviceAccount }: PodIdentity): Workload | undefined {
     for (const workload of this.#localByAccount.get(`${namespace}/${serviceAccount}`) ?? []) {

@@ -10,6 +10,7 @@ const rule = "32764:\tfrom all fwmark 0x111/0xfff lookup 100\n";
 const well: Observed = {
   ips: ["127.0.0.1", "10.0.0.1", "fd00::1"],
   listening: new Set([15_001, 15_006, 15_008, 8_080]),
+  answersDns: true,
   ruleset: `table inet other {\n}\n${tables}`,
   routing: {
     "-4": `${rule}local default dev lo scope host \n`,
@@ -26,10 +27,16 @@ test.each([ // what is different                                             rea
   [{ routing: { ...well.routing, "-6": rule } },                             ["RoutingMissing"],    "the route is gone"],
   [{ routing: { ...well.routing, "-4": "local default dev lo scope host" } }, ["RoutingMissing"],   "the rule is gone"],
   [{ listening: new Set([15_001, 15_006]) },                                 ["ListenersMissing"],  "one of three ports"],
+  [{ answersDns: false },                                                    ["ListenersMissing"],  "questions would not be answered"],
   [{ listening: new Set<number>(), ruleset: "" },                            ["RulesMissing", "ListenersMissing"], "all that is wrong is told"],
 ])("problemsOf %#: %j is %j: %s", (change, reasons, _why) => {
-  const problems = problemsOf({ ...well, ...change }, { ips: ["10.0.0.1", "fd00::1"], tables, routing });
+  const problems = problemsOf({ ...well, ...change }, { ips: ["10.0.0.1", "fd00::1"], tables, routing, dnsCapture: true });
   expect(problems.map(({ reason }) => reason)).toEqual(reasons);
+});
+
+test("who answers no questions is captured all the same where none are sent", () => {
+  const expected = { ips: ["10.0.0.1"], tables, routing, dnsCapture: false };
+  expect(problemsOf({ ...well, answersDns: false }, expected)).toEqual([]);
 });
 
 test("listening sockets of /proc/net/tcp6", () => {
@@ -39,6 +46,14 @@ test("listening sockets of /proc/net/tcp6", () => {
 `;
   expect(listeningPorts(text)).toEqual([15_001]);
   expect(listeningPorts("")).toEqual([]);
+});
+
+test("UDP sockets that anybody may send to, of /proc/net/udp", () => {
+  const text = `   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+ 1163: 0100007F:3ACD 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 13 2 0000000000000000 0
+ 1164: 0500000A:3ACE 0A00600A:0035 01 00000000:00000000 00:00000000 00000000     0        0 14 2 0000000000000000 0
+`;
+  expect(listeningPorts(text, "udp")).toEqual([15_053]);
 });
 
 test("addresses of /proc/net/fib_trie and if_inet6", () => {

@@ -1,11 +1,20 @@
 /** Is a pod really captured? Pure: what was seen in its network namespace in, what is missing out. */
-import { hbonePort, inboundPlaintextPort, outboundPort, ownTables, type RoutingBatch } from "./redirect-rules.ts";
+import {
+  dnsPort,
+  hbonePort,
+  inboundPlaintextPort,
+  outboundPort,
+  ownTables,
+  type RoutingBatch,
+} from "./redirect-rules.ts";
 
 /** What stands in a pod's network namespace. */
 export interface Observed {
   /** Addresses of its interfaces. */
   readonly ips: readonly string[];
   readonly listening: ReadonlySet<number>;
+  /** Whether questions that are sent to ztunnel find it, over UDP and TCP. */
+  readonly answersDns: boolean;
   /** What `nft -s list ruleset inet` prints. */
   readonly ruleset: string;
   /** For each family what `ip` prints of our rule and table. */
@@ -17,6 +26,8 @@ export interface Expected {
   /** Our tables as nft printed them right after they were installed. */
   readonly tables: string;
   readonly routing: readonly RoutingBatch[];
+  /** Whether questions are sent to ztunnel. */
+  readonly dnsCapture: boolean;
 }
 
 /** In the order in which they are looked for; `reason` is the condition's. */
@@ -28,6 +39,7 @@ export interface Problem {
 export function problemsOf(observed: Observed, expected: Expected): readonly Problem[] {
   const missingIps = expected.ips.filter((ip) => !observed.ips.includes(ip));
   const missingPorts = [outboundPort, inboundPlaintextPort, hbonePort].filter((port) => !observed.listening.has(port));
+  if (expected.dnsCapture && !observed.answersDns) missingPorts.push(dnsPort);
   const problems: Problem[] = [];
   if (missingIps.length > 0) {
     const message = `its network namespace does not hold ${missingIps.join(", ")}`;
@@ -53,13 +65,14 @@ export function problemsOf(observed: Observed, expected: Expected): readonly Pro
   return problems;
 }
 
-const listenState = "0A";
+/** Sockets of these states take what is new: TCP that listens, UDP that is connected to nobody. */
+const openStates = { tcp: "0A", udp: "07" } as const;
 
-/** Ports on which a socket listens, from `/proc/net/tcp` or `tcp6`. */
-export function listeningPorts(procNetTcp: string): readonly number[] {
-  return procNetTcp.split("\n").flatMap((line) => {
+/** Ports on which a socket listens, from `/proc/net/tcp` or `tcp6`; of `udp` and `udp6`, those that anybody may send to. */
+export function listeningPorts(procNet: string, protocol: keyof typeof openStates = "tcp"): readonly number[] {
+  return procNet.split("\n").flatMap((line) => {
     const [, local, , state] = line.trim().split(/\s+/);
     const port = local?.split(":")[1];
-    return state === listenState && port !== undefined ? [Number.parseInt(port, 16)] : [];
+    return state === openStates[protocol] && port !== undefined ? [Number.parseInt(port, 16)] : [];
   });
 }

@@ -39,8 +39,7 @@ export function readAgentConfig(env: Readonly<Record<string, string | undefined>
         v6: readIp(read, "HOST_PROBE_SNAT_IPV6", probeSourcesDefault.v6),
       },
       ipv6: read.boolean("AMBIENT_IPV6", true),
-      // Off, unlike Istio's: capturing questions that nobody answers would break every name.
-      dnsCapture: read.boolean("AMBIENT_DNS_CAPTURE", false),
+      dnsCapture: read.boolean("AMBIENT_DNS_CAPTURE", true),
     },
     zdsPath: read.text("ZTUNNEL_UDS_ADDRESS", zdsPathDefault),
     dirs: {

@@ -1,11 +1,12 @@
 /** Puts the redirection rules into a pod's network namespace, takes them out, and looks at what is there. */
-import { readFileSync } from "node:fs";
 import { MeshError } from "#shared/errors/mesh-error.ts";
+import { hasLoopbackIpv6 } from "#ztunnel/inpod/loopback-ipv6.ts";
 import { inNamespace } from "#ztunnel/inpod/netns-sockets.ts";
 import { listeningPorts, type Observed } from "./capture-check.ts";
 import { addressesIn, procNet } from "./namespace-addresses.ts";
 import { endConnections, openConnections } from "./open-connections.ts";
 import {
+  dnsPort,
   installScript,
   ownTables,
   releaseScript,
@@ -22,6 +23,7 @@ export interface InstalledRules {
   /** As nft prints them. */
   readonly tables: string;
   readonly routing: readonly RoutingBatch[];
+  readonly dnsCapture: boolean;
 }
 
 /**
@@ -31,14 +33,14 @@ export interface InstalledRules {
  * @throws MeshError SYSTEM_CALL_FAILED saying what failed; rules may then be there in part
  */
 export async function installRules(netnsFd: number, wanted: RedirectFacts, joins = false): Promise<InstalledRules> {
-  const facts = { ...wanted, ipv6: wanted.ipv6 && hasIpv6(netnsFd) };
+  const facts = { ...wanted, ipv6: wanted.ipv6 && hasLoopbackIpv6(netnsFd) };
   const routing = routingBatches(facts);
   // Routes first: without them an answer to a redirected connection would have no way back.
   for (const { family, install } of routing) await tolerate(netnsFd, family, install, /File exists/);
   const former = joins ? openConnections(netnsFd) : [];
   await mustRun(netnsFd, "nft", ["-f", "-"], installScript(facts));
   await endConnections(netnsFd, former);
-  return { tables: ownTables(await listRuleset(netnsFd)), routing };
+  return { tables: ownTables(await listRuleset(netnsFd)), routing, dnsCapture: facts.dnsCapture };
 }
 
 /** Redirects nothing new; what is redirected already stays so until {@link removeRules}. */
@@ -50,7 +52,7 @@ export async function releaseConnections(netnsFd: number): Promise<void> {
 export async function removeRules(netnsFd: number): Promise<void> {
   await mustRun(netnsFd, "nft", ["-f", "-"], removeScript);
   const absent = /No such (file or directory|process)|FIB table does not exist|Address family not supported/;
-  const ipv6 = hasIpv6(netnsFd);
+  const ipv6 = hasLoopbackIpv6(netnsFd);
   for (const { family, remove } of routingBatches({ ipv6 })) await tolerate(netnsFd, family, remove, absent);
 }
 
@@ -63,25 +65,22 @@ export async function observe(netnsFd: number, routing: readonly RoutingBatch[])
   }
   return {
     ips: addressesIn(netnsFd),
-    listening: inNamespace(netnsFd, () => new Set(["tcp", "tcp6"].flatMap((file) => listeningPorts(procNet(file))))),
+    listening: new Set(portsIn(netnsFd, "tcp")),
+    answersDns: answersDns(netnsFd),
     ruleset: await listRuleset(netnsFd),
     routing: seen,
   };
 }
 
+/** Whether ztunnel answers questions in the namespace. */
+export const answersDns = (netnsFd: number): boolean =>
+  portsIn(netnsFd, "udp").includes(dnsPort) && portsIn(netnsFd, "tcp").includes(dnsPort);
+
+const portsIn = (netnsFd: number, protocol: "tcp" | "udp"): readonly number[] =>
+  inNamespace(netnsFd, () => [protocol, `${protocol}6`].flatMap((file) => listeningPorts(procNet(file), protocol)));
+
 const listRuleset = (netnsFd: number): Promise<string> =>
   mustRun(netnsFd, "nft", ["-s", "list", "ruleset", "inet"], "");
-
-/** As ztunnel decides it: loopback has IPv6. */
-function hasIpv6(netnsFd: number): boolean {
-  return inNamespace(netnsFd, () => {
-    try {
-      return readFileSync("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "utf8").trim() === "0";
-    } catch {
-      return false;
-    }
-  });
-}
 
 /** Runs every line, and fails only over complaints that do not match `harmless`. */
 async function tolerate(netnsFd: number, family: string, batch: string, harmless: RegExp): Promise<void> {

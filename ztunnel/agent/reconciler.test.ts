@@ -39,6 +39,9 @@ class FakeNode {
   rulesStand = false;
   listens = true;
   hasAddresses = true;
+  /** Whether ztunnel serves DNS in the pod. */
+  answersDns = true;
+  capturesDns = false;
   ztunnel: SendOutcome = { ok: true };
   installError: string | undefined;
   statusError: string | undefined;
@@ -52,15 +55,16 @@ class FakeNode {
       excludedNamespaces: new Set(["kube-system"]),
       systemNamespace: "istio-system",
     },
-    redirect: { probeSources: probeSourcesDefault, ipv6: false, dnsCapture: false },
+    redirect: { probeSources: probeSourcesDefault, ipv6: false, dnsCapture: true },
     actions: {
       find: (uid) => (this.known.has(uid) ? this.#namespace(uid) : undefined),
-      install: (_fd, _facts, joins) => {
+      install: (_fd, { dnsCapture }, joins) => {
         this.log.push("install");
         this.joins.push(joins);
         if (this.installError !== undefined) return Promise.reject(new Error(this.installError));
         this.rulesStand = true;
-        return Promise.resolve({ tables, routing });
+        this.capturesDns = dnsCapture;
+        return Promise.resolve({ tables, routing, dnsCapture });
       },
       release: () => {
         this.log.push("release");
@@ -75,9 +79,11 @@ class FakeNode {
         Promise.resolve({
           ips: this.hasAddresses ? this.pod.ips : [],
           listening: new Set(this.listens ? [15_001, 15_006, 15_008] : []),
+          answersDns: this.answersDns,
           ruleset: this.rulesStand ? tables : "",
           routing: { "-4": `${routing[0]?.expected.rule}\n${routing[0]?.expected.route}`, "-6": "" },
         }),
+      answersDns: () => this.answersDns,
     },
     ztunnel: {
       isServed: true,
@@ -384,6 +390,33 @@ describe("proof", () => {
     await node.clock.advance(5_000);
     await node.reconciler.settled();
     expect(node.condition).toMatchObject({ status: "True" });
+  });
+});
+
+describe("DNS", () => {
+  test("is captured where ztunnel answers it", async () => {
+    await node.label(ambient);
+    expect(node.capturesDns).toBe(true);
+    expect(node.condition?.message).not.toContain("DNS");
+  });
+
+  test("goes past a ztunnel that does not answer it, and the pod says so, until one does", async () => {
+    node.answersDns = false;
+    await node.label(ambient);
+    expect(node.capturesDns).toBe(false);
+    expect(node.condition).toMatchObject({ status: "True", message: expect.stringContaining("15053") });
+    node.answersDns = true;
+    node.reconciler.checkAll();
+    await node.reconciler.settled();
+    expect(node.capturesDns).toBe(true);
+    expect(node.condition?.message).not.toContain("15053");
+  });
+
+  test("is left alone where the pod's annotation says so", async () => {
+    node.change({ annotations: { "ambient.istio.io/dns-capture": "false" } });
+    await node.label(ambient);
+    expect(node.capturesDns).toBe(false);
+    expect(node.condition?.message).not.toContain("15053");
   });
 });
 

@@ -13,7 +13,7 @@ import { decideEnrolment, type EnrolmentRules } from "./enrolment.ts";
 import { KeyedQueue } from "./keyed-queue.ts";
 import { isTerminal, redirectionAnnotation, type Labels, type PodFacts } from "./pod-facts.ts";
 import type { InstalledRules } from "./pod-rules.ts";
-import { wishesOf, type RedirectFacts, type RoutingBatch } from "./redirect-rules.ts";
+import { dnsPort, wishesOf, type RedirectFacts, type RoutingBatch } from "./redirect-rules.ts";
 import type { SendOutcome, ServedPod } from "./zds-session.ts";
 
 /** What is done in and around a pod's namespace. */
@@ -26,6 +26,7 @@ interface CaptureActions {
   release(netnsFd: number): Promise<void>;
   remove(netnsFd: number): Promise<void>;
   observe(netnsFd: number, routing: readonly RoutingBatch[]): Promise<Observed>;
+  answersDns(netnsFd: number): boolean;
 }
 
 interface ZtunnelFeed {
@@ -225,8 +226,8 @@ export class Reconciler {
     const verdict = decideEnrolment(pod, this.#namespaces.get(pod.namespace) ?? {}, rules);
     try {
       if (verdict.captured) {
-        await this.#capture(pod);
-        await this.#report(pod, verdict, { status: "True", reason: "Captured", message: verdict.why });
+        const besides = await this.#capture(pod);
+        await this.#report(pod, verdict, { status: "True", reason: "Captured", message: `${verdict.why}${besides}` });
       } else {
         await this.#release(pod, verdict.why);
       }
@@ -237,17 +238,20 @@ export class Reconciler {
     }
   }
 
-  async #capture(pod: PodFacts): Promise<void> {
+  /** What is to be said of the pod besides that it is captured, if anything. */
+  async #capture(pod: PodFacts): Promise<string> {
     if (pod.ips.length === 0) throw new NotCaptured("NoAddress", "it has no address yet", true);
     const tracked = this.#track(pod);
     const netns = this.#namespaceOf(pod, tracked);
-    const wanted = this.#redirectFacts(pod);
+    const asked = this.#redirectFacts(pod);
     // ztunnel first: were the rules first, a running pod's connections would be refused until it listens. But rules
     // even when ztunnel does not answer: a pod of the mesh does not speak past its policies.
     const served = tracked.isServed ? ({ ok: true } as const) : await this.#deps.ztunnel.add(servedPod(pod, netns));
     tracked.isServed = served.ok;
     // Before the rules: the node's probes must not be captured, nor fail for want of a ztunnel.
     await this.#probe(pod, tracked);
+    // Questions that nobody answers would break every name: they go to the cluster's resolvers until somebody does.
+    const wanted = { ...asked, dnsCapture: asked.dnsCapture && this.#deps.actions.answersDns(netns.fd) };
     await this.#install(pod, tracked, netns, wanted);
     if (!served.ok) {
       await this.#writePending(pod);
@@ -255,6 +259,8 @@ export class Reconciler {
     }
     await this.#writeRedirection(pod, "enabled");
     await this.#prove(pod, tracked, netns, wanted);
+    const isLessThanAsked = asked.dnsCapture && !wanted.dnsCapture;
+    return isLessThanAsked ? `; its DNS is not captured: ztunnel does not listen on ${dnsPort} in it` : "";
   }
 
   #track(pod: PodFacts): Tracked {
@@ -321,9 +327,9 @@ export class Reconciler {
   }
 
   async #look(pod: PodFacts, tracked: Tracked, netns: NetworkNamespace): Promise<readonly Problem[]> {
-    const { tables = "", routing = [] } = tracked.rules ?? {};
+    const { tables = "", routing = [], dnsCapture = false } = tracked.rules ?? {};
     const observed = await this.#deps.actions.observe(netns.fd, routing);
-    return problemsOf(observed, { ips: pod.ips, tables, routing });
+    return problemsOf(observed, { ips: pod.ips, tables, routing, dnsCapture });
   }
 
   #forgetNamespace(pod: PodFacts, tracked: Tracked): void {

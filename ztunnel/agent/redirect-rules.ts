@@ -40,7 +40,7 @@ const rulePriority = 32_764;
 export const outboundPort = 15_001;
 export const inboundPlaintextPort = 15_006;
 export const hbonePort = 15_008;
-const dnsPort = 15_053;
+export const dnsPort = 15_053;
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
 const marked = (mark: number): string => `meta mark & ${hex(markMask)} == ${hex(mark)}`;
@@ -110,7 +110,7 @@ function natRules(facts: RedirectFacts): string {
     ]),
     chain("output", "nat hook output priority -100", [
       ...families.map(({ word, probeSource }) => `${word} daddr ${probeSource} meta l4proto tcp accept`),
-      ...(facts.dnsCapture ? dnsRules(families) : []),
+      ...(facts.dnsCapture ? dnsRules : []),
       `meta l4proto tcp ${marked(returnMark)} accept`,
       // A pod that calls its own address talks to itself.
       ...families.map(({ word, loopback }) => `oifname "lo" ${word} daddr != ${loopback} accept`),
@@ -127,13 +127,10 @@ const inboundRules = ({ word, loopback, probeSource }: Family): readonly string[
   `${word} daddr != ${loopback} tcp dport != ${hbonePort} ${unmarked(ztunnelMark)} redirect to :${inboundPlaintextPort}`,
 ];
 
-const dnsRules = (families: readonly Family[]): readonly string[] => [
-  `oifname != "lo" udp dport 53 ${unmarked(ztunnelMark)} redirect to :${dnsPort}`,
-  ...families.map(
-    ({ word, loopback }) =>
-      `${word} daddr != ${loopback} tcp dport 53 ${unmarked(ztunnelMark)} redirect to :${dnsPort}`,
-  ),
-];
+/** Not what stays on loopback: a pod may run a resolver of its own, on whichever of its addresses. */
+const dnsRules: readonly string[] = ["udp", "tcp"].map(
+  (protocol) => `oifname != "lo" ${protocol} dport 53 ${unmarked(ztunnelMark)} redirect to :${dnsPort}`,
+);
 
 /** What ztunnel sends the application is remembered in the connection; the answer gets the mark that leads back. */
 function mangleRules(): string {

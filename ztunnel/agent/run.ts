@@ -12,7 +12,7 @@ import { HostProbes } from "./host-probes.ts";
 import { isUninstalled, openKubeConfig, openStatusWriter, watchCluster } from "./kubernetes-pods.ts";
 import { NamespaceFinder } from "./netns-finder.ts";
 import type { PodFacts } from "./pod-facts.ts";
-import { installRules, observe, releaseConnections, removeRules } from "./pod-rules.ts";
+import { answersDns, installRules, observe, releaseConnections, removeRules } from "./pod-rules.ts";
 import { Reconciler } from "./reconciler.ts";
 import { ztunnelMark } from "./redirect-rules.ts";
 import { mustRun } from "./run-program.ts";
@@ -52,6 +52,7 @@ export async function runAgent(
       release: releaseConnections,
       remove: removeRules,
       observe,
+      answersDns,
     },
     ztunnel: zds,
     probes,

@@ -3,6 +3,7 @@
  * returns, without giving way to anything else; the socket belongs to that namespace from then on, and Node serves it
  * by its descriptor like any other. Options that accepted sockets need are set on the listener, which hands them on.
  */
+import { createSocket, type Socket as DatagramSocket } from "node:dgram";
 import { closeSync, fstatSync, openSync } from "node:fs";
 import { Socket } from "node:net";
 import process from "node:process";
@@ -129,11 +130,9 @@ export function inNamespace<T>(netnsFd: number | undefined, action: () => T): T 
   }
 }
 
-const streamType = linux.SOCK_STREAM | linux.SOCK_NONBLOCK | linux.SOCK_CLOEXEC;
-
 /** Negative where the kernel refuses. */
-function makeSocket(netnsFd: number | undefined, family: number): number {
-  return inNamespace(netnsFd, () => libc.socket(family, streamType, 0));
+function makeSocket(netnsFd: number | undefined, family: number, type: number = linux.SOCK_STREAM): number {
+  return inNamespace(netnsFd, () => libc.socket(family, type | linux.SOCK_NONBLOCK | linux.SOCK_CLOEXEC, 0));
 }
 
 /**
@@ -290,4 +289,39 @@ function bindToSource(fd: number, ip: Ip, sourceIp: Ip, sourcePort?: number): st
   setOption(fd, linux.SOL_IP, linux.IP_BIND_ADDRESS_NO_PORT, 1);
   const address = encodeAddress(sourceIp, 0);
   return libc.bind(fd, address, address.length) === 0 ? undefined : `bind: ${lastError()}`;
+}
+
+export interface DatagramOptions extends Endpoint {
+  /** SO_REUSEPORT: lets an old and a new process overlap. */
+  readonly reusePort?: boolean | undefined;
+  readonly mark?: number | undefined;
+}
+
+/** dgram would look addresses up, in a later turn, which addresses do not need. */
+const lookup = (ip: string, _options: unknown, found: (error: null, address: string, family: number) => void): void =>
+  found(null, ip, ip.includes(":") ? 6 : 4);
+
+/**
+ * A UDP socket bound in the namespace (undefined: our own); it receives from now on. Port 0 lets the kernel choose
+ * one that cannot be foreseen. The caller closes it.
+ *
+ * @throws MeshError SYSTEM_CALL_FAILED, with `errno`, naming the address
+ */
+export function bindDatagrams(netnsFd: number | undefined, options: DatagramOptions): DatagramSocket {
+  const { ip, port, reusePort, mark } = options;
+  const family = isIpv6(ip) ? linux.AF_INET6 : linux.AF_INET;
+  const where = `receive datagrams on ${hostPort(ip, port)}`;
+  const fd = makeSocket(netnsFd, family, linux.SOCK_DGRAM);
+  if (fd < 0) throw systemError(where);
+  try {
+    const isSet = (name: number, value: number) => setOption(fd, linux.SOL_SOCKET, name, value);
+    if (mark !== undefined && !isSet(linux.SO_MARK, mark)) throw systemError(`${where}, setting SO_MARK`);
+    if (reusePort === true && !isSet(linux.SO_REUSEPORT, 1)) throw systemError(`${where}, setting SO_REUSEPORT`);
+    const address = encodeAddress(ip, port);
+    if (libc.bind(fd, address, address.length) !== 0) throw systemError(where);
+    return createSocket({ type: isIpv6(ip) ? "udp6" : "udp4", lookup }).bind({ fd });
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
 }

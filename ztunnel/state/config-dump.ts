@@ -207,7 +207,7 @@ export async function dumpAll(subject: DumpSubject): Promise<Dump> {
     config: {
       proxy: config.proxyEnabled,
       proxyMode: config.mode.kind === "shared" ? "Shared" : "Dedicated",
-      dnsProxy: false,
+      dnsProxy: config.dns.enabled,
       network: config.network,
       localNode: config.localNode ?? null,
       clusterId: config.clusterId,

@@ -42,13 +42,14 @@ const servers = [
   await serveApplication(undefined, 7_070),
 ];
 const probes = new HostProbes(probeSourcesDefault);
-let rules: InstalledRules = { tables: "", routing: [] };
+let rules: InstalledRules = { tables: "", routing: [], dnsCapture: false };
 
 const problems = async () =>
   problemsOf(await observe(podFd, rules.routing), {
     ips: [pod.v4, pod.v6],
     tables: rules.tables,
     routing: rules.routing,
+    dnsCapture: rules.dnsCapture,
   });
 const reset = () => {
   relay.inbound.length = 0;

@@ -1,0 +1,68 @@
+/** What a pod may mean by a name that it asks for. Pure; names are in lower case and without a final dot. */
+
+export interface NameSettings {
+  /** For example `cluster.local`. */
+  readonly clusterDomain: string;
+  /** The pod's namespace. */
+  readonly namespace: string;
+  /** Suffixes that resolvers add to names, as `search` in resolv.conf(5). */
+  readonly searches: readonly string[];
+}
+
+export interface Alias {
+  readonly name: string;
+  /** The name without a search domain, where that is how it was reached. */
+  readonly stripped?: string;
+}
+
+/** What the kubelet writes for a pod of that namespace. */
+export const kubernetesSearches = (namespace: string, clusterDomain: string): readonly string[] => [
+  `${namespace}.svc.${clusterDomain}`,
+  `svc.${clusterDomain}`,
+  clusterDomain,
+];
+
+/** The name, what it is short for, then the same without each search domain; each once. */
+export function aliasesOf(name: string, settings: NameSettings): readonly Alias[] {
+  const aliases = new Map<string, Alias>();
+  const add = (alias: Alias) => {
+    if (!aliases.has(alias.name)) aliases.set(alias.name, alias);
+  };
+  add({ name });
+  for (const long of expansionsOf(name, settings)) add({ name: long });
+  for (const search of settings.searches) {
+    if (!name.endsWith(search) || name.at(-search.length - 1) !== ".") continue;
+    const stripped = name.slice(0, -search.length - 1);
+    if (stripped === "") continue;
+    add({ name: stripped, stripped });
+    for (const long of expansionsOf(stripped, settings)) add({ name: long, stripped });
+  }
+  return [...aliases.values()];
+}
+
+/** Names of Kubernetes services that a name of few labels is short for. */
+export function expansionsOf(
+  name: string,
+  { clusterDomain, namespace }: Pick<NameSettings, "clusterDomain" | "namespace">,
+): readonly string[] {
+  const labels = name.split(".");
+  const endsInSvc = labels.at(-1) === "svc";
+  switch (labels.length) {
+    case 1:
+      return [`${name}.${namespace}.svc.${clusterDomain}`];
+    case 2:
+      return [`${name}.svc.${clusterDomain}`, `${name}.${namespace}.svc.${clusterDomain}`];
+    case 3:
+      return [...(endsInSvc ? [`${name}.${clusterDomain}`] : []), `${name}.svc.${clusterDomain}`];
+    case 4:
+      return endsInSvc ? [`${name}.${clusterDomain}`] : [];
+    default:
+      return [];
+  }
+}
+
+/** The name itself, then the wildcards that cover it, narrowest first: for `a.b.c` also `*.b.c` and `*.c`. */
+export function* namesCovering(name: string): Generator<string> {
+  yield name;
+  for (let dot = name.indexOf("."); dot >= 0; dot = name.indexOf(".", dot + 1)) yield `*${name.slice(dot)}`;
+}
