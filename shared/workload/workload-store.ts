@@ -48,7 +48,7 @@ export class WorkloadStore implements WorkloadLookup {
   readonly #localByAccount = new Map<string, Set<Workload>>();
   readonly #localByIdentity = new Map<SpiffeId, number>();
   readonly #services = new Map<string, ServiceEntry>();
-  /** Hostname → service keys, first seen first. */
+  /** Hostname in lower case → service keys, first seen first: names of hosts are the same in any case. */
   readonly #keysByHostname = new Map<string, Set<string>>();
   /** `network/ip` → service keys, first seen first. */
   readonly #keysByVip = new Map<string, Set<string>>();
@@ -105,16 +105,16 @@ export class WorkloadStore implements WorkloadLookup {
   }
 
   serviceByHostname(hostname: string, clientNamespace?: string): ServiceEntry | undefined {
-    return this.#best(this.#keysByHostname.get(hostname), clientNamespace);
+    return this.#best(this.#keysByHostname.get(hostname.toLowerCase()), clientNamespace);
   }
 
   serviceByKey(key: string): ServiceEntry | undefined {
     return this.#services.get(key);
   }
 
-  /** All services of exactly that hostname, first seen first. */
+  /** All services of that hostname, first seen first. */
   *servicesByHostname(hostname: string): Generator<ServiceEntry> {
-    for (const key of this.#keysByHostname.get(hostname) ?? []) {
+    for (const key of this.#keysByHostname.get(hostname.toLowerCase()) ?? []) {
       const entry = this.#services.get(key);
       if (entry !== undefined) yield entry;
     }
@@ -249,7 +249,7 @@ export class WorkloadStore implements WorkloadLookup {
     this.#staged.delete(key);
     if (old !== undefined) this.#unindexAddresses(key, old.service, service);
     this.#services.set(key, { service, endpoints });
-    addTo(this.#keysByHostname, service.hostname, key);
+    addTo(this.#keysByHostname, service.hostname.toLowerCase(), key);
     for (const { network, ip } of service.vips) addTo(this.#keysByVip, `${network}/${ip}`, key);
     for (const { network, cidr } of service.cidrVips) this.#cidrs.add(network, cidr, key);
     this.#touched.add(key);
@@ -261,7 +261,7 @@ export class WorkloadStore implements WorkloadLookup {
     if (entry === undefined) return;
     this.#services.delete(key);
     this.#touched.delete(key);
-    removeFrom(this.#keysByHostname, entry.service.hostname, key);
+    removeFrom(this.#keysByHostname, entry.service.hostname.toLowerCase(), key);
     this.#unindexAddresses(key, entry.service);
   }
 

@@ -52,7 +52,7 @@ export async function openPodDns(options: PodDnsOptions): Promise<DnsProxy> {
   // Asked for single names only, the control plane has not told which names there are.
   const knowsNames = !config.xdsOnDemand;
   return DnsProxy.open(openSockets(options), {
-    upstream: { servers, sockets: upstreamSockets(options), clock },
+    upstream: { servers, port: dnsPort, sockets: upstreamSockets(options), clock },
     resolve: (question) =>
       knowsNames
         ? resolveName(question, lookup, { ...settings, network: workload()?.network ?? config.network })

@@ -14,13 +14,14 @@ import { codeOfResponse, responseCodes, withId, type Query } from "./dns-message
 /** Makes the sockets: towards a server's address, not connected yet. */
 export interface UpstreamSockets {
   datagrams(server: Ip): DatagramSocket;
-  /** Connecting; destroys itself when that takes too long. */
+  /** Connecting to {@link UpstreamDeps.port}. */
   stream(server: Ip): Socket;
 }
 
 export type UpstreamAnswer =
   { readonly ok: true; readonly response: Buffer; readonly server: Ip } | { readonly ok: false; readonly why: string };
 
+/** resolv.conf knows no other. */
 export const dnsPort = 53;
 /**
  * Of a question, all tries together: below the 5 s after which resolvers give up on us (RES_TIMEOUT of the C library),
@@ -45,6 +46,7 @@ export interface Asking {
 
 export interface UpstreamDeps {
   readonly servers: readonly Ip[];
+  readonly port: number;
   readonly sockets: UpstreamSockets;
   readonly clock: Clock;
 }
@@ -65,7 +67,7 @@ export const askByDatagram = (query: Query, deps: UpstreamDeps): Asking =>
       });
     });
     // Connected, so that a server that is not there is told at once, and nobody else is listened to.
-    socket.connect(dnsPort, server);
+    socket.connect(deps.port, server);
     return () => socket.close();
   });
 
@@ -83,7 +85,9 @@ export const askByStream = (query: Query, deps: UpstreamDeps): Asking =>
       }
     });
     socket.on("error", (error) => outcome.failed(explain(error)));
-    socket.on("close", () => outcome.failed("the connection was closed without an answer"));
+    const closed = () => outcome.failed("the connection was closed without an answer");
+    socket.on("end", closed);
+    socket.on("close", closed);
     return () => socket.destroy();
   });
 
