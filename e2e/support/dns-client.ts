@@ -3,10 +3,10 @@
  *
  *   node e2e/support/dns-client.ts ask NAME [--type A] [--server IP] [--tcp] [--payload BYTES]   one question, one message
  *   node e2e/support/dns-client.ts lookup NAME                                  as applications do: the C library's way
- *   node e2e/support/dns-client.ts steady NAME --seconds S [--every MS]         questions one after the other
+ *   node e2e/support/dns-client.ts steady NAME --seconds S [--every MS] [--keep]    one after the other; all from one socket
  *   node e2e/support/dns-client.ts flood NAME --seconds S                       as many as leave the socket
  */
-import { createSocket } from "node:dgram";
+import { createSocket, type Socket } from "node:dgram";
 import { lookup } from "node:dns/promises";
 import { readFileSync } from "node:fs";
 import { connect } from "node:net";
@@ -59,6 +59,7 @@ interface Asked {
   readonly payload: number | undefined;
   readonly seconds: number;
   readonly everyMs: number;
+  readonly keep: boolean;
 }
 
 /** As the C library waits. */
@@ -102,18 +103,32 @@ const nothing = (result: string, startedMs: number): DnsReply => ({
 
 const family = (server: string) => (server.includes(":") ? "udp6" : "udp4");
 
-function askByDatagram(asked: Asked): Promise<DnsReply> {
+async function connected(server: string): Promise<Socket> {
+  const socket = createSocket(family(server));
+  await new Promise<void>((resolve) => socket.connect(53, server, resolve));
+  return socket;
+}
+
+function askOn(socket: Socket, asked: Asked): Promise<DnsReply> {
   const startedMs = performance.now();
-  const socket = createSocket(family(asked.server));
   return new Promise<DnsReply>((resolve) => {
     const timer = setTimeout(() => resolve(nothing("timeout", startedMs)), timeoutMs);
-    socket.on("error", (error: NodeJS.ErrnoException) => resolve(nothing(error.code ?? error.message, startedMs)));
+    socket.once("error", (error: NodeJS.ErrnoException) => resolve(nothing(error.code ?? error.message, startedMs)));
     socket.once("message", (bytes) => {
       clearTimeout(timer);
       resolve(replyOf(bytes, startedMs));
     });
-    socket.connect(53, asked.server, () => socket.send(encode(question(asked, 1))));
-  }).finally(() => socket.close());
+    socket.send(encode(question(asked, 1)));
+  }).finally(() => socket.removeAllListeners());
+}
+
+async function askByDatagram(asked: Asked): Promise<DnsReply> {
+  const socket = await connected(asked.server);
+  try {
+    return await askOn(socket, asked);
+  } finally {
+    socket.close();
+  }
 }
 
 function askByStream(asked: Asked): Promise<DnsReply> {
@@ -149,13 +164,14 @@ async function steady(asked: Asked): Promise<SteadyOutcome> {
   const times: number[] = [];
   const failures = new Set<string>();
   let failed = 0;
+  const kept = asked.keep ? await connected(asked.server) : undefined;
   process.stdout.write("{}\n"); // under way
   while (performance.now() < endsMs) {
-    const { result, ms } = await ask(asked);
+    const { result, ms } = await (kept === undefined ? ask(asked) : askOn(kept, asked));
     times.push(ms);
     if (result !== "NOERROR") {
       failed++;
-      failures.add(result);
+      failures.add(`${new Date(Date.now() - ms).toISOString()} ${result}`);
     }
     if (asked.everyMs > 0) await pause(asked.everyMs);
   }
@@ -170,12 +186,11 @@ async function steady(asked: Asked): Promise<SteadyOutcome> {
 }
 
 async function flood(asked: Asked): Promise<FloodOutcome> {
-  const socket = createSocket({ type: family(asked.server), recvBufferSize: 4 * 1024 * 1024 });
+  const socket = await connected(asked.server);
   const message = encode(question(asked, 1));
   const outcome = { sent: 0, answered: 0 };
   socket.on("message", () => outcome.answered++);
   socket.on("error", () => undefined);
-  await new Promise<void>((resolve) => socket.connect(53, asked.server, resolve));
   process.stdout.write("{}\n"); // under way
   const endsMs = performance.now() + asked.seconds * 1_000;
   while (performance.now() < endsMs) {
@@ -204,6 +219,7 @@ if (import.meta.main) {
       payload: { type: "string" },
       seconds: { type: "string", default: "1" },
       every: { type: "string", default: "0" },
+      keep: { type: "boolean", default: false },
     },
   });
   const [command = "", name = ""] = positionals;
@@ -217,6 +233,7 @@ if (import.meta.main) {
     payload: values.payload === undefined ? undefined : Number(values.payload),
     seconds: Number(values.seconds),
     everyMs: Number(values.every),
+    keep: values.keep,
   });
   process.stdout.write(`${JSON.stringify(outcome)}\n`);
   process.exit(0);
