@@ -137,6 +137,23 @@ test.each([
 });
 
 // prettier-ignore
+test.each([ // environment                                         DNS
+  [{},                                                             { enabled: true, host: "localhost", port: 15_053 }],
+  [{ ISTIO_META_DNS_CAPTURE: "TRUE" },                             { enabled: true, host: "localhost", port: 15_053 }],
+  [{ ISTIO_META_DNS_CAPTURE: "false" },                            { enabled: false, host: "localhost", port: 15_053 }],
+  [{ ISTIO_META_DNS_CAPTURE: "" },                                 { enabled: false, host: "localhost", port: 15_053 }],
+  [{ ISTIO_META_DNS_PROXY_ADDR: "127.0.0.9:5353" },                { enabled: true, host: "127.0.0.9", port: 5_353 }],
+  [{ ISTIO_META_DNS_PROXY_ADDR: "[::1]:5353" },                    { enabled: true, host: "::1", port: 5_353 }],
+])("%j: %j", async (env, dns) => {
+  expect(await read(env)).toMatchObject({ dns });
+});
+
+test("whose services are preferred is spelled as Istio spells it", async () => {
+  expect((await read({})).preferredServiceNamespace).toBeUndefined();
+  expect((await read({ PREFERED_SERVICE_NAMESPACE: "global" })).preferredServiceNamespace).toBe("global");
+});
+
+// prettier-ignore
 test.each([
   [{ ISTIO_META_DNS_PROXY_ADDR: "nonsense" },              "DNS_PROXY_ADDR=\"nonsense\"", "C9"],
   [{ PROXY_MODE: "dedicated" },                            "PROXY_WORKLOAD_INFO",         "who is it for"],

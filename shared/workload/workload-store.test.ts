@@ -62,6 +62,25 @@ describe("services by address", () => {
     expect(store.serviceByHostname("*.example.com")).toBeUndefined();
   });
 
+  test("all services of a hostname, in whatever case, and whether there are wildcards", () => {
+    const store = openStore();
+    const services = [of("a", { hostname: "Api.Example.com" }), of("b", { hostname: "api.example.com" })];
+    const wildcard = of("c", { hostname: "*.example.com" });
+    store.apply({ services: [...services, wildcard] });
+    store.apply({ services: [wildcard] });
+    expect([...store.servicesByHostname("API.example.com")].map(({ service }) => service.namespace)).toEqual([
+      "a",
+      "b",
+    ]);
+    expect(store.serviceByHostname("api.EXAMPLE.com", "b")?.service.namespace).toBe("b");
+    expect(store.hasWildcards).toBe(true);
+    store.apply({ removals: [serviceKey(wildcard)] });
+    expect(store.hasWildcards).toBe(false);
+    store.apply({ removals: services.map(serviceKey) });
+    expect([...store.servicesByHostname("api.example.com")]).toEqual([]);
+    expect(store.isEmpty).toBe(true);
+  });
+
   test("an update replaces VIPs, and finds nothing stale under the ones that went", () => {
     const store = openStore();
     store.apply({ services: [of("a", { vips: ["/10.1.0.1", "/10.2.0.0/16"] })] });

@@ -50,6 +50,8 @@ export class WorkloadStore implements WorkloadLookup {
   readonly #services = new Map<string, ServiceEntry>();
   /** Hostname in lower case → service keys, first seen first: names of hosts are the same in any case. */
   readonly #keysByHostname = new Map<string, Set<string>>();
+  /** Services whose hostname is a wildcard. */
+  #wildcards = 0;
   /** `network/ip` → service keys, first seen first. */
   readonly #keysByVip = new Map<string, Set<string>>();
   readonly #cidrs = new CidrIndex<string>();
@@ -120,6 +122,11 @@ export class WorkloadStore implements WorkloadLookup {
     }
   }
 
+  /** Whether any service's hostname is a wildcard. */
+  get hasWildcards(): boolean {
+    return this.#wildcards > 0;
+  }
+
   /** The workload of a pod on this node, if it is known yet. */
   localWorkload({ name, namespace, serviceAccount }: PodIdentity): Workload | undefined {
     for (const workload of this.#localByAccount.get(`${namespace}/${serviceAccount}`) ?? []) {
@@ -169,6 +176,7 @@ export class WorkloadStore implements WorkloadLookup {
   get isEmpty(): boolean {
     return (
       this.#cidrs.isEmpty &&
+      this.#wildcards === 0 &&
       [
         this.#workloads,
         this.#byAddress,
@@ -248,6 +256,7 @@ export class WorkloadStore implements WorkloadLookup {
     }
     this.#staged.delete(key);
     if (old !== undefined) this.#unindexAddresses(key, old.service, service);
+    else if (isWildcard(service)) this.#wildcards++;
     this.#services.set(key, { service, endpoints });
     addTo(this.#keysByHostname, service.hostname.toLowerCase(), key);
     for (const { network, ip } of service.vips) addTo(this.#keysByVip, `${network}/${ip}`, key);
@@ -261,6 +270,7 @@ export class WorkloadStore implements WorkloadLookup {
     if (entry === undefined) return;
     this.#services.delete(key);
     this.#touched.delete(key);
+    if (isWildcard(entry.service)) this.#wildcards--;
     removeFrom(this.#keysByHostname, entry.service.hostname.toLowerCase(), key);
     this.#unindexAddresses(key, entry.service);
   }
@@ -366,6 +376,8 @@ const addressRank = ({ uid, protocol }: Workload): number =>
 
 const takes = ({ loadBalancing }: Service, { healthy }: Workload): boolean =>
   healthy || loadBalancing?.healthPolicy === "ALLOW_ALL";
+
+const isWildcard = ({ hostname }: Service): boolean => hostname.startsWith("*");
 
 const isVisible = ({ visibility, namespace }: Service, clientNamespace: string | undefined): boolean =>
   visibility === "PUBLIC" || clientNamespace === undefined || namespace === clientNamespace;

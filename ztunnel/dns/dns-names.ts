@@ -22,22 +22,26 @@ export const kubernetesSearches = (namespace: string, clusterDomain: string): re
   clusterDomain,
 ];
 
-/** The name, what it is short for, then the same without each search domain; each once. */
-export function aliasesOf(name: string, settings: NameSettings): readonly Alias[] {
-  const aliases = new Map<string, Alias>();
-  const add = (alias: Alias) => {
-    if (!aliases.has(alias.name)) aliases.set(alias.name, alias);
-  };
-  add({ name });
-  for (const long of expansionsOf(name, settings)) add({ name: long });
+/** The name, what it is short for, then the same without each search domain; each once. The first is mostly the one. */
+export function* aliasesOf(name: string, settings: NameSettings): Generator<Alias> {
+  const told = new Set<string>();
+  for (const alias of allAliasesOf(name, settings)) {
+    if (told.has(alias.name)) continue;
+    told.add(alias.name);
+    yield alias;
+  }
+}
+
+function* allAliasesOf(name: string, settings: NameSettings): Generator<Alias> {
+  yield { name };
+  for (const long of expansionsOf(name, settings)) yield { name: long };
   for (const search of settings.searches) {
     if (!name.endsWith(search) || name.at(-search.length - 1) !== ".") continue;
     const stripped = name.slice(0, -search.length - 1);
     if (stripped === "") continue;
-    add({ name: stripped, stripped });
-    for (const long of expansionsOf(stripped, settings)) add({ name: long, stripped });
+    yield { name: stripped, stripped };
+    for (const long of expansionsOf(stripped, settings)) yield { name: long, stripped };
   }
-  return [...aliases.values()];
 }
 
 /** Names of Kubernetes services that a name of few labels is short for. */
@@ -45,9 +49,8 @@ export function expansionsOf(
   name: string,
   { clusterDomain, namespace }: Pick<NameSettings, "clusterDomain" | "namespace">,
 ): readonly string[] {
-  const labels = name.split(".");
-  const endsInSvc = labels.at(-1) === "svc";
-  switch (labels.length) {
+  const endsInSvc = name.endsWith(".svc");
+  switch (countLabels(name, 5)) {
     case 1:
       return [`${name}.${namespace}.svc.${clusterDomain}`];
     case 2:
@@ -61,8 +64,14 @@ export function expansionsOf(
   }
 }
 
-/** The name itself, then the wildcards that cover it, narrowest first: for `a.b.c` also `*.b.c` and `*.c`. */
-export function* namesCovering(name: string): Generator<string> {
-  yield name;
+/** Counts no further than `enough`. */
+function countLabels(name: string, enough: number): number {
+  let count = 1;
+  for (let dot = name.indexOf("."); dot >= 0 && count < enough; dot = name.indexOf(".", dot + 1)) count++;
+  return count;
+}
+
+/** The wildcards that cover a name, narrowest first: for `a.b.c` they are `*.b.c` and `*.c`. */
+export function* wildcardsOver(name: string): Generator<string> {
   for (let dot = name.indexOf("."); dot >= 0; dot = name.indexOf(".", dot + 1)) yield `*${name.slice(dot)}`;
 }

@@ -2,7 +2,7 @@
 import { isIpv6, type Ip } from "#shared/net/ip.ts";
 import type { ServiceEntry } from "#shared/workload/lookup.ts";
 import type { Service } from "#shared/workload/workload.ts";
-import { aliasesOf, namesCovering, type NameSettings } from "./dns-names.ts";
+import { aliasesOf, wildcardsOver, type NameSettings } from "./dns-names.ts";
 
 /** A question for the addresses of one family. */
 export interface AddressQuestion {
@@ -13,8 +13,10 @@ export interface AddressQuestion {
 
 /** What resolution may ask of the mesh's state. */
 export interface HostnameLookup {
-  /** All services of exactly that hostname, first seen first. */
+  /** All services of that hostname, first seen first. */
   servicesByHostname(hostname: string): Iterable<ServiceEntry>;
+  /** Whether any hostname is one: mostly none is, and looking for them takes longest. */
+  readonly hasWildcards: boolean;
 }
 
 export interface ResolveSettings extends NameSettings {
@@ -43,20 +45,29 @@ export function resolveName(
   settings: ResolveSettings,
 ): Resolution {
   for (const { name: meant, stripped } of aliasesOf(name, settings)) {
-    for (const hostname of namesCovering(meant)) {
-      const entry = bestOf(lookup.servicesByHostname(hostname), settings);
-      if (entry === undefined) continue;
-      const { service } = entry;
-      if (!speaks(service, family, settings)) {
-        return { kind: "answer", service, ips: [], why: "family not supported" };
-      }
-      const ips = addressesOf(entry, family, settings);
-      if (ips.length === 0) return { kind: "answer", service, ips, why: "no records" };
-      const isAlias = stripped !== undefined && !hostname.startsWith("*");
-      return { kind: "answer", service, ips, ...(isAlias && { alias: stripped }), why: "success" };
+    const exact = bestOf(lookup.servicesByHostname(meant), settings);
+    if (exact !== undefined) return answerOf(exact, family, settings, stripped);
+    if (!lookup.hasWildcards) continue;
+    for (const wildcard of wildcardsOver(meant)) {
+      const covering = bestOf(lookup.servicesByHostname(wildcard), settings);
+      // Said of the name itself: a wildcard is nobody's other name.
+      if (covering !== undefined) return answerOf(covering, family, settings, undefined);
     }
   }
   return { kind: "forward" };
+}
+
+function answerOf(
+  entry: ServiceEntry,
+  family: 4 | 6,
+  settings: ResolveSettings,
+  alias: string | undefined,
+): Resolution {
+  const { service } = entry;
+  if (!speaks(service, family, settings)) return { kind: "answer", service, ips: [], why: "family not supported" };
+  const ips = addressesOf(entry, family, settings);
+  if (ips.length === 0) return { kind: "answer", service, ips, why: "no records" };
+  return { kind: "answer", service, ips, ...(alias !== undefined && { alias }), why: "success" };
 }
 
 /** The pod's own namespace, then canonical (the last of several), then the preferred one, then the first seen. */
