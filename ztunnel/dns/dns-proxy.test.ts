@@ -92,9 +92,9 @@ class World {
     this.proxy = await this.#serve(this.udp, this.#listener);
   }
 
-  /** Another pod's, with the same limits. */
-  async openAnother(): Promise<{ readonly port: number; readonly proxy: DnsProxy }> {
-    const udp = bindDatagrams(undefined, { ip: loopback, port: 0 });
+  /** Another pod's, with the same limits; on the port of one that is there, its successor. */
+  async openAnother(onPort = 0): Promise<{ readonly port: number; readonly proxy: DnsProxy }> {
+    const udp = bindDatagrams(undefined, { ip: loopback, port: onPort, reusePort: true });
     const { port } = udp.address();
     return { port, proxy: await this.#serve(udp, listenInNamespace(undefined, { address: loopback, port: 0 })) };
   }
@@ -406,13 +406,30 @@ describe("over TCP", () => {
 });
 
 describe("the end", () => {
+  test("a successor takes over without a question being lost", async () => {
+    const first = await world.openAnother();
+    const successor = await world.openAnother(first.port);
+    let answered = 0;
+    const askOften = async () => {
+      for (let round = 0; round < 50; round++) {
+        expect(addressesIn(await world.send(ask("web.shop"), first.port))).toEqual(["10.0.0.1"]);
+        answered++;
+      }
+    };
+    const askers = Array.from({ length: 10 }, askOften);
+    await until(() => answered > 100, "questions to be asked");
+    await first.proxy.stop({ deadlineMs: 10_000 });
+    expect(answered).toBeLessThan(400);
+    await Promise.all(askers);
+    await successor.proxy.stop({ deadlineMs: 0 });
+  });
+
   test("draining waits for questions under way, and answers them", async () => {
     const resolver = world.resolver(first);
     resolver.behaviour = () => [];
     const answer = world.send(ask("example.org"));
     await until(() => resolver.heard.length === 1, "it to be asked");
     const stopped = world.proxy.stop({ deadlineMs: 10_000 });
-    expect(addressesIn(await world.send(ask("web.shop")))).toEqual(["10.0.0.1"]);
     resolver.answer(0, (query) => [says(query, 0)]);
     expect(addressesIn(await answer)).toEqual(["192.0.2.1"]);
     await stopped;

@@ -5,10 +5,12 @@
 import type { Socket as DatagramSocket, RemoteInfo } from "node:dgram";
 import { closeSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
+import { setImmediate as turn } from "node:timers/promises";
 import type { Clock } from "#shared/clock/clock.ts";
 import { explain } from "#shared/errors/mesh-error.ts";
 import type { Ip } from "#shared/net/ip.ts";
 import type { Logger } from "#shared/observe/logger.ts";
+import { leavePort } from "#ztunnel/inpod/netns-sockets.ts";
 import type { StopOptions } from "#ztunnel/listener/capture-listener.ts";
 import type { DnsFacts, DnsReporter } from "#ztunnel/telemetry/dns-report.ts";
 import {
@@ -86,6 +88,8 @@ export class DnsProxy {
   readonly #connections = new Set<Socket>();
   readonly #asking = new Set<Asking>();
   #onIdle: (() => void) | undefined;
+  /** Datagrams so far. */
+  #heard = 0;
   #isOverloaded = false;
   #isStopped = false;
 
@@ -112,18 +116,16 @@ export class DnsProxy {
     return proxy;
   }
 
-  /** Questions under way are answered, or forgotten after the deadline; then everything is closed. */
+  /**
+   * Whoever serves the same port takes what comes from here on. Questions under way are answered, or forgotten after
+   * the deadline; then everything is closed.
+   */
   async stop({ deadlineMs }: StopOptions): Promise<void> {
     for (const server of this.#servers) server.close();
-    if (this.#asking.size > 0 && deadlineMs > 0) {
-      // Datagrams are taken meanwhile, too: nobody else sends answers from this socket.
-      await new Promise<void>((resolve) => {
-        const cancel = this.#deps.clock.schedule(deadlineMs, resolve);
-        this.#onIdle = () => {
-          cancel();
-          resolve();
-        };
-      });
+    if (deadlineMs > 0) {
+      for (const socket of this.#datagrams) leavePort(socket);
+      await this.#hearWhatArrived();
+      await this.#answerAll(deadlineMs);
     }
     if (this.#isStopped) return;
     this.#isStopped = true;
@@ -135,8 +137,27 @@ export class DnsProxy {
     }
   }
 
+  /** Between two turns of the event loop it looks at every socket. */
+  async #hearWhatArrived(): Promise<void> {
+    for (let before = -1; before !== this.#heard;) {
+      before = this.#heard;
+      await turn();
+      await turn();
+    }
+  }
+
+  async #answerAll(deadlineMs: number): Promise<void> {
+    if (this.#asking.size === 0) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#onIdle = resolve;
+    const cancel = this.#deps.clock.schedule(deadlineMs, resolve);
+    await promise;
+    cancel();
+  }
+
   #serveDatagrams(socket: DatagramSocket): void {
     socket.on("message", (message, { address, port }: RemoteInfo) => {
+      this.#heard++;
       this.#take(message, "udp", (answer) => {
         // An asker whose buffer is full asks again: nothing is to be done about it.
         if (!this.#isStopped) socket.send(answer, port, address, () => {});

@@ -297,6 +297,24 @@ export interface DatagramOptions extends Endpoint {
   readonly mark?: number | undefined;
 }
 
+const descriptors = new WeakMap<DatagramSocket, { readonly fd: number; readonly ip: Ip }>();
+
+/** TCPMUX, which nobody speaks. */
+const nobodysPort = 1;
+
+/**
+ * From here on the kernel gives what arrives to the other sockets of the port, or refuses it. What the socket has is
+ * still received, and can still be answered: closing it instead would lose both. Connected to itself on a port that
+ * nobody uses it is in nobody's way (sockets that are connected are no part of a SO_REUSEPORT group's choice), and
+ * Node, which does not know, goes on sending to whom it is told.
+ */
+export function leavePort(socket: DatagramSocket): void {
+  const known = descriptors.get(socket);
+  if (known === undefined) throw new TypeError("the socket was not made here");
+  const address = encodeAddress(known.ip, nobodysPort);
+  libc.connect(known.fd, address, address.length);
+}
+
 /** dgram would look addresses up, in a later turn, which addresses do not need. */
 const lookup = (ip: string, _options: unknown, found: (error: null, address: string, family: number) => void): void =>
   found(null, ip, ip.includes(":") ? 6 : 4);
@@ -319,7 +337,9 @@ export function bindDatagrams(netnsFd: number | undefined, options: DatagramOpti
     if (reusePort === true && !isSet(linux.SO_REUSEPORT, 1)) throw systemError(`${where}, setting SO_REUSEPORT`);
     const address = encodeAddress(ip, port);
     if (libc.bind(fd, address, address.length) !== 0) throw systemError(where);
-    return createSocket({ type: isIpv6(ip) ? "udp6" : "udp4", lookup }).bind({ fd });
+    const socket = createSocket({ type: isIpv6(ip) ? "udp6" : "udp4", lookup }).bind({ fd });
+    descriptors.set(socket, { fd, ip });
+    return socket;
   } catch (error) {
     closeSync(fd);
     throw error;
