@@ -41,7 +41,7 @@ function serviceEntry(name: string, spec: EntrySpec, labels: Readonly<Record<str
     kind: "ServiceEntry",
     metadata: { name, namespace: client.namespace, labels },
     spec: { location: "MESH_EXTERNAL", ...spec },
-  } as Manifest;
+  };
 }
 
 const optOut = { "ambient.istio.io/dns-capture": "false" };
@@ -63,7 +63,7 @@ beforeAll(async () => {
       webPod("web", { namespace: "outside", node: "node-2" }),
     ].join("\n---\n"),
   );
-  await mesh.cluster.merge({ apiVersion: "v1", kind: "Pod", metadata: { ...free, annotations: optOut } } as never);
+  await mesh.cluster.merge({ apiVersion: "v1", kind: "Pod", metadata: { ...free, annotations: optOut } });
   await mesh.cluster.podsReady("names", 5);
   await mesh.cluster.podsReady("outside", 2);
   await mesh.cluster.until("pods to be captured", async () =>

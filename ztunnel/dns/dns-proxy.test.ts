@@ -93,8 +93,8 @@ class World {
   }
 
   /** Another pod's, with the same limits; on the port of one that is there, its successor. */
-  async openAnother(onPort = 0): Promise<{ readonly port: number; readonly proxy: DnsProxy }> {
-    const udp = bindDatagrams(undefined, { ip: loopback, port: onPort, reusePort: true });
+  async openAnother(onPort = 0, ip = loopback): Promise<{ readonly port: number; readonly proxy: DnsProxy }> {
+    const udp = bindDatagrams(undefined, { ip, port: onPort, reusePort: true });
     const { port } = udp.address();
     return { port, proxy: await this.#serve(udp, listenInNamespace(undefined, { address: loopback, port: 0 })) };
   }
@@ -197,6 +197,12 @@ describe("over UDP", () => {
     expect(resolver.heard[0]?.subarray(2)).toEqual(ask("Example.ORG", { flags: 0x110 }).subarray(2));
     expect(world.told).toEqual(["asked udp 1", "upstream ok", "forwarded"]);
     expect(world.clock.pending).toBe(0);
+  });
+
+  test("an IPv6 socket answers askers over IPv4, too", async () => {
+    const any = await world.openAnother(0, "::" as Ip);
+    expect(addressesIn(await world.send(ask("web.shop"), any.port))).toEqual(["10.0.0.1"]);
+    await any.proxy.stop({ deadlineMs: 0 });
   });
 
   test("that a name is unknown is passed on too", async () => {
