@@ -68,7 +68,10 @@ export const askByDatagram = (query: Query, deps: UpstreamDeps): Asking =>
     });
     // Connected, so that a server that is not there is told at once, and nobody else is listened to.
     socket.connect(deps.port, server);
-    return () => socket.close();
+    return () => {
+      socket.removeAllListeners("connect"); // which is told in a later turn
+      socket.close();
+    };
   });
 
 /** Over TCP, as the asker came. */
