@@ -14,8 +14,10 @@ import { installRules, observe, removeRules, type InstalledRules } from "#ztunne
 import { probeSourcesDefault } from "#ztunnel/agent/redirect-rules.ts";
 import { openZdsListener, ZdsServer } from "#ztunnel/agent/zds-server.ts";
 import { libc, linux } from "#shared/sockets/libc.ts";
+import { isIpv6, type Ip } from "#shared/net/ip.ts";
 import {
   assertNamespacePowers,
+  bindDatagrams,
   connectInNamespace,
   listenInNamespace,
   openNamespace,
@@ -203,6 +205,37 @@ const checks: Record<string, () => Promise<void> | void> = {
     assert.deepEqual([relay.inbound.length, relay.outbound.length], [0, 1]);
     rules = await installRules(podFd, facts);
   },
+  "DNS questions go to ztunnel, its own do not, nor what stays on loopback": async () => {
+    rules = await installRules(podFd, { ...facts, dnsCapture: true });
+    assert.deepEqual(
+      (await problems()).map(({ message }) => message),
+      ["ztunnel does not listen on 15053 in it"],
+    );
+    using opened = new DisposableStack();
+    const answer = (netnsFd: number, ip: Ip, port: number, text: string) => {
+      const socket = opened.adopt(bindDatagrams(netnsFd, { ip, port, mark }), (each) => each.close());
+      socket.on("message", (_message, peer) => socket.send(text, peer.port, peer.address));
+    };
+    for (const ip of ["127.0.0.1", "::1"] as Ip[]) {
+      answer(podFd, ip, 15_053, "ztunnel");
+      answer(podFd, ip, 53, "own");
+      opened.adopt(listenInNamespace(podFd, { address: ip, port: 15_053 }), ({ fd }) => closeSync(fd));
+    }
+    for (const ip of [client.v4, client.v6]) answer(clientFd, ip, 53, "resolver");
+    for (const ip of [pod.v4, pod.v6]) answer(podFd, ip, 53, "own");
+    assert.deepEqual(await problems(), []);
+    for (const ip of [client.v4, client.v6]) {
+      const port = isIpv6(ip) ? 4_006 : 4_004;
+      assert.equal(await question(ip, { port }), "ztunnel");
+      // From the very same port: the kernel must not take it for more of the captured conversation.
+      assert.equal(await question(ip, { port, mark }), "resolver");
+      assert.equal(await question(ip, { port }), "ztunnel");
+    }
+    for (const ip of ["127.0.0.1", "::1", pod.v4, pod.v6] as Ip[]) assert.equal(await question(ip), "own");
+    rules = await installRules(podFd, facts);
+    assert.equal(await question(client.v4), "resolver");
+    assert.deepEqual(await problems(), []);
+  },
   "the namespace is found by address, and only if it holds all": () => {
     const finder = new NamespaceFinder({ proc: "/proc", netns: "/run/netns" });
     using found = finder.find("3f2c8a1e-0000-4000-8000-000000000000", [pod.v4, pod.v6]);
@@ -234,6 +267,20 @@ const checks: Record<string, () => Promise<void> | void> = {
     assert.equal(own.identity, ownIdentity);
   },
 };
+
+/** Asked in the pod; the answer counts only if it comes from where it was asked. */
+async function question(ip: Ip, from: { readonly port?: number; readonly mark?: number } = {}): Promise<string> {
+  const socket = bindDatagrams(podFd, { ip: (isIpv6(ip) ? "::" : "0.0.0.0") as Ip, port: 0, ...from });
+  try {
+    socket.connect(53, ip);
+    await once(socket, "connect");
+    socket.send("who?");
+    const [answer] = (await once(socket, "message", { signal: AbortSignal.timeout(2_000) })) as [Buffer];
+    return answer.toString();
+  } finally {
+    socket.close();
+  }
+}
 
 const optionBytes = new Int32Array(1);
 function option(socket: Socket, level: number, name: number): number {
