@@ -217,7 +217,7 @@ function readWarmup(balancer: Field): Warmup | undefined {
   return {
     durationMs: ms,
     minimumPercent: warmup.at("minimumPercent").decimal() ?? 10,
-    aggression: warmup.at("aggression").decimal() ?? 1,
+    aggression: warmup.at("aggression").decimal() || 1,
   };
 }
 
