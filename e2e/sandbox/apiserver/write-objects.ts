@@ -368,8 +368,8 @@ async function patchOnce(
 function presentKnown(stored: KubeObject, { info, version }: WriteRequest): KubeObject {
   const shown = present(stored, info, version);
   if (info.builtIn) return shown;
-  return decodeObject(shown as unknown as JsonObject, version.schema, { builtIn: false })
-    .object as unknown as KubeObject;
+  const { object } = decodeObject(shown, version.schema, { builtIn: false });
+  return object as unknown as KubeObject;
 }
 
 function applyPatch(
