@@ -1,20 +1,10 @@
 import { describe, expect, test } from "@jest/globals";
-import { parse } from "yaml";
-import { formatProblem, type Problem } from "./problem.ts";
-import { checkObject } from "./validate.ts";
+import type { Problem } from "./problem.ts";
+import { lines, problemsOf } from "./testing/told.ts";
 
-const problems = (spec: string): readonly Problem[] =>
-  checkObject({
-    apiVersion: "networking.istio.io/v1",
-    kind: "DestinationRule",
-    metadata: { name: "x", namespace: "shop" },
-    spec: parse(spec) as unknown,
-  }).problems;
+const problems = (spec: string): readonly Problem[] => problemsOf("networking.istio.io/v1", "DestinationRule", spec);
 
-const told = (severity: Problem["severity"], spec: string): readonly string[] =>
-  problems(spec)
-    .filter((problem) => problem.severity === severity)
-    .map(formatProblem);
+const told = (severity: Problem["severity"], spec: string): readonly string[] => lines(problems(spec), severity);
 
 const policy = (text: string): string => `{host: a, trafficPolicy: ${text}}`;
 /** In messages `@` stands for the policy's own place. */

@@ -1,19 +1,12 @@
 import { describe, expect, test } from "@jest/globals";
-import { parse } from "yaml";
-import { formatProblem } from "./problem.ts";
-import { checkObject } from "./validate.ts";
+import { lines, problemsOf } from "./testing/told.ts";
 
 const service = "targetRefs: [{group: '', kind: Service, name: a}]";
 const gateway = "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: wp}]";
 const rates = "rates: [{requests: 1, per: 1m}]";
 
 const told = (spec: string): readonly string[] =>
-  checkObject({
-    apiVersion: "policy.ambit.dev/v1alpha1",
-    kind: "RateLimitPolicy",
-    metadata: { name: "x", namespace: "shop" },
-    spec: parse(`{${spec}}`) as unknown,
-  }).problems.map(formatProblem);
+  lines(problemsOf("policy.ambit.dev/v1alpha1", "RateLimitPolicy", `{${spec}}`));
 
 const limit = (fields: string, others = ""): string =>
   `${service}, ${others} limits: [{name: l, ${rates}${fields === "" ? "" : `, ${fields}`}}]`;

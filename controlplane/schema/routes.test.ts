@@ -1,17 +1,10 @@
 import { expect, test } from "@jest/globals";
-import { parse } from "yaml";
-import { formatProblem } from "./problem.ts";
-import { checkObject } from "./validate.ts";
+import { lines, problemsOf } from "./testing/told.ts";
 
 type Kind = "HTTPRoute" | "GRPCRoute";
 
 const told = (kind: Kind, rule: string): readonly string[] =>
-  checkObject({
-    apiVersion: "gateway.networking.k8s.io/v1",
-    kind,
-    metadata: { name: "x", namespace: "shop" },
-    spec: { rules: [parse(rule) as unknown] },
-  }).problems.map(formatProblem);
+  lines(problemsOf("gateway.networking.k8s.io/v1", kind, `{rules: [${rule}]}`));
 
 // prettier-ignore
 test.each<[Kind, string, unknown]>([ // kind, rule, the whole message

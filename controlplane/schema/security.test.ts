@@ -1,7 +1,6 @@
 import { describe, expect, test } from "@jest/globals";
-import { parse } from "yaml";
-import { formatProblem, type Problem } from "./problem.ts";
-import { checkObject } from "./validate.ts";
+import type { Problem } from "./problem.ts";
+import { lines, problemsOf } from "./testing/told.ts";
 
 const versions = {
   AuthorizationPolicy: "security.istio.io/v1",
@@ -11,14 +10,7 @@ const versions = {
 };
 
 const told = (severity: Problem["severity"], kind: keyof typeof versions, spec: string): readonly string[] =>
-  checkObject({
-    apiVersion: versions[kind],
-    kind,
-    metadata: { name: "x", namespace: "shop" },
-    spec: parse(spec) as unknown,
-  })
-    .problems.filter((problem) => problem.severity === severity)
-    .map(formatProblem);
+  lines(problemsOf(versions[kind], kind, spec), severity);
 
 // prettier-ignore
 test.each<[keyof typeof versions, string, string | string[]]>([ // kind, spec, everything that is wrong with it

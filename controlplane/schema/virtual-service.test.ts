@@ -1,19 +1,10 @@
 import { describe, expect, test } from "@jest/globals";
-import { parse } from "yaml";
-import { formatProblem, type Problem } from "./problem.ts";
-import { checkObject } from "./validate.ts";
+import type { Problem } from "./problem.ts";
+import { lines, problemsOf } from "./testing/told.ts";
 
-const object = (spec: string): unknown => ({
-  apiVersion: "networking.istio.io/v1",
-  kind: "VirtualService",
-  metadata: { name: "x", namespace: "shop" },
-  spec: parse(spec) as unknown,
-});
+const problems = (spec: string): readonly Problem[] => problemsOf("networking.istio.io/v1", "VirtualService", spec);
 
-const told = (severity: Problem["severity"], spec: string): readonly string[] =>
-  checkObject(object(spec))
-    .problems.filter((problem) => problem.severity === severity)
-    .map(formatProblem);
+const told = (severity: Problem["severity"], spec: string): readonly string[] => lines(problems(spec), severity);
 
 /** One rule for HTTP that goes to a service. */
 const rule = (more: string): string => `{hosts: [a], http: [{route: [{destination: {host: b}}], ${more}}]}`;
@@ -128,5 +119,5 @@ test.each([
   ["{hosts: ['*.a.com'], tls: [{match: [{sniHosts: [b.a.com]}], route: [{destination: {host: b}}]}]}"],
   ["{http: [{route: [{destination: {host: b}}]}]}"],
 ])("%s is fine", (spec) => {
-  expect(checkObject(object(spec)).problems).toEqual([]);
+  expect(problems(spec)).toEqual([]);
 });
