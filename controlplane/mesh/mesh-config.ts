@@ -51,6 +51,12 @@ export interface MeshConfig {
   readonly telemetry: MeshTelemetry;
 }
 
+/** Every name of the mesh: its own trust domain first; an alias may begin or end with a star. */
+export const trustDomainsOf = ({
+  trustDomain,
+  trustDomainAliases,
+}: Pick<MeshConfig, "trustDomain" | "trustDomainAliases">): readonly string[] => [trustDomain, ...trustDomainAliases];
+
 export type PathNormalization = "NONE" | "BASE" | "MERGE_SLASHES" | "DECODE_AND_MERGE_SLASHES";
 
 /** Headers that waypoints add or keep off: `defaultConfig.proxyHeaders`. */

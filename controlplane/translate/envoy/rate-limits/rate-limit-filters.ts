@@ -16,6 +16,7 @@ import { LocalRateLimitSchema } from "#shared/proto/gen/envoy/extensions/filters
 import { UriTemplateMatchConfigSchema } from "#shared/proto/gen/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js";
 import { TypedStructSchema } from "#shared/proto/gen/xds/type/v3/typed_struct_pb.js";
 import type { Limit, LimitKey, RateLimitBody, RateWindow } from "#controlplane/mesh/rate-limit-policy.ts";
+import { trustDomainsOf } from "#controlplane/mesh/mesh-config.ts";
 import { serviceHostname, type ServiceInfo } from "#controlplane/translate/services.ts";
 import { clusterOf } from "../cluster-names.ts";
 import type { Destination, EnvoyContext } from "../context.ts";
@@ -117,7 +118,7 @@ function globalService(context: EnvoyContext, { policy, body, limits }: PolicyIn
 function limitInit(context: EnvoyContext, namespace: string, { limit, exceptRoutes }: LimitInForce): LimitInit {
   const scope = {
     namespace,
-    trustDomains: [context.meshConfig.trustDomain, ...context.meshConfig.trustDomainAliases],
+    trustDomains: trustDomainsOf(context.meshConfig),
   };
   const rate = (window: RateWindow): RateInit => rateInit(window, limit.sharesReplicas ? replicas(context) : 1);
   return {

@@ -85,10 +85,12 @@ function callerMatcher(
       ? { kind: "prefix", value: `spiffe://${domain}/ns/${namespace}/sa/` }
       : {
           kind: "regex",
-          value: `spiffe://(${[domain, ...others].map(quoteRegex).join("|")})/ns/${quoteRegex(namespace)}/sa/.+`,
+          value: `spiffe://(${[domain, ...others].map(domainPattern).join("|")})/ns/${quoteRegex(namespace)}/sa/.+`,
         };
   return { key: peerKey, matcher: { case: "stringMatch", value: stringMatcher(value) } };
 }
+
+const domainPattern = (trustDomain: string): string => quoteRegex(trustDomain).replaceAll("\\*", "[^/]*");
 
 /** The filter that checks tokens leaves their claims under this name and key. */
 const jwtFilter = "envoy.filters.http.jwt_authn";

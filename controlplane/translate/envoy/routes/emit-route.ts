@@ -10,7 +10,7 @@ import {
   type RouteAction_RequestMirrorPolicySchema,
 } from "#shared/proto/gen/envoy/config/route/v3/route_components_pb.js";
 import type { Any } from "@bufbuild/protobuf/wkt";
-import type { MeshConfig } from "#controlplane/mesh/mesh-config.ts";
+import { trustDomainsOf, type MeshConfig } from "#controlplane/mesh/mesh-config.ts";
 import type { RetryPolicy } from "#controlplane/mesh/retry-policy.ts";
 import type { ServiceInfo } from "#controlplane/translate/services.ts";
 import { builtInRetries, retryPolicy } from "../default-route.ts";
@@ -51,7 +51,7 @@ export function emitRoute(arrival: Arrival, entry: RouteEntry): Route {
   const operations = [...entry.headers, ...(single?.headers ?? [])];
   return create(RouteSchema, {
     name,
-    match: emitMatch(match, [meshConfig.trustDomain, ...meshConfig.trustDomainAliases]),
+    match: emitMatch(match, trustDomainsOf(meshConfig)),
     action: emitAction(arrival, entry, single),
     metadata: istioMetadata({ config: pathOf(source) }),
     decorator: { operation: operationOf(arrival, match.path, single) },

@@ -9,6 +9,7 @@ import {
 import { RBACSchema as HttpRbacSchema } from "#shared/proto/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.js";
 import { RBACSchema as NetworkRbacSchema } from "#shared/proto/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.js";
 import type { AuthorizationPolicy } from "#controlplane/mesh/objects.ts";
+import { trustDomainsOf } from "#controlplane/mesh/mesh-config.ts";
 import { dryRunAnnotation, explainDenialsAnnotation, parseFlag } from "#controlplane/translate/annotations.ts";
 import type { EnvoyContext } from "#controlplane/translate/envoy/context.ts";
 import { pack } from "#controlplane/translate/envoy/messages.ts";
@@ -26,7 +27,7 @@ const actions = { AUDIT: RBAC_Action.LOG, DENY: RBAC_Action.DENY, ALLOW: RBAC_Ac
 
 export const scopeOf = ({ meshConfig }: EnvoyContext, { meta }: AuthorizationPolicy): PolicyScope => ({
   namespace: meta.namespace,
-  trustDomains: [meshConfig.trustDomain, ...meshConfig.trustDomainAliases],
+  trustDomains: trustDomainsOf(meshConfig),
 });
 
 /** The rules of one policy by their names. */
