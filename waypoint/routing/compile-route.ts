@@ -157,7 +157,8 @@ function compileChoice(
   const own = config.metadataMatch?.filterMetadata["envoy.lb"];
   return new RouteInstance({
     ...facts,
-    hostRewrite: host === "" ? facts.hostRewrite : () => host,
+    // What the whole route says of the host is applied later, and so counts.
+    hostRewrite: host === "" ? facts.hostRewrite : (request) => facts.hostRewrite?.(request) ?? host,
     scope: compileScope(config, scope, `${path}.`, defaults),
     action: {
       ...forward,

@@ -12,6 +12,15 @@ const path = (at: string, route: JsonObject, more: JsonObject = {}): JsonObject 
   route: { cluster, timeout: "0s", ...route },
   ...more,
 });
+/** To a cluster with a weight, which has a word on the host too. */
+const weighted = (at: string, route: JsonObject): JsonObject => ({
+  match: { prefix: at },
+  route: {
+    weighted_clusters: { clusters: [{ name: cluster, weight: 1, host_rewrite_literal: "cluster.example" }] },
+    timeout: "0s",
+    ...route,
+  },
+});
 const redirect = (at: string, action: JsonObject): JsonObject => ({ match: { prefix: at }, redirect: action });
 const regex = (pattern: string, substitution: string): JsonObject => ({ pattern: { regex: pattern }, substitution });
 
@@ -103,6 +112,9 @@ export const editRoutes: readonly JsonObject[] = [
   },
   path("/host", { host_rewrite_literal: "other.example", append_x_forwarded_host: true }),
   path("/from-header", { host_rewrite_header: "x-in" }),
+  weighted("/weights/own", {}),
+  weighted("/weights/both", { host_rewrite_literal: "route.example" }),
+  weighted("/weights/header", { host_rewrite_header: "x-in" }),
   path("/from-path", { host_rewrite_path_regex: regex("^/from-path/(.+)$", "\\1.example") }),
   redirect("/r/path", { path_redirect: "/there?a=b" }),
   redirect("/r/prefix", { prefix_rewrite: "/moved" }),
@@ -158,6 +170,12 @@ export const editCases: readonly Case[] = [
   http1("the host rewritten", host, "/host", 200),
   http1("the host from a header", host, "/from-header", 200, { headers: [["x-in", "in.example"]] }),
   http1("the host from no header", host, "/from-header", 200),
+  http1("the host of a weighted cluster", host, "/weights/own", 200),
+  http1("the host of a weighted cluster and of the route", host, "/weights/both", 200),
+  http1("the host of a weighted cluster and from a header", host, "/weights/header", 200, {
+    headers: [["x-in", "in.example"]],
+  }),
+  http1("the host of a weighted cluster and from no header", host, "/weights/header", 200),
   http1("the host from the path", host, "/from-path/abc?d", 200),
   http1("redirect to a path", host, "/r/path?x=1", 301),
   http1("redirect keeps the rest of the path", host, "/r/prefix/x?y=1", 301),
