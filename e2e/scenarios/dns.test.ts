@@ -454,7 +454,10 @@ add rule inet cut prerouting ip daddr ${clusterDns} drop`;
       60_000,
     );
     expect(await addressesOf(client, "server")).toHaveLength(2);
-    expect(await ask(client, "static.example.com")).toMatchObject({ result: "NXDOMAIN" });
+    await mesh.cluster.until(
+      "a name of the mesh to be nobody's",
+      async () => (await ask(client, "static.example.com")).result === "NXDOMAIN",
+    );
     expect(await echo(client, "server", 7000)).toMatchObject({ ok: true });
   }, 150_000);
 });

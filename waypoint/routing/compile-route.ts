@@ -157,8 +157,7 @@ function compileChoice(
   const own = config.metadataMatch?.filterMetadata["envoy.lb"];
   return new RouteInstance({
     ...facts,
-    // What the whole route says of the host is applied later, and so counts.
-    hostRewrite: host === "" ? facts.hostRewrite : (request) => facts.hostRewrite?.(request) ?? host,
+    weightedHost: host,
     scope: compileScope(config, scope, `${path}.`, defaults),
     action: {
       ...forward,

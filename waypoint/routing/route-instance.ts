@@ -14,6 +14,8 @@ export interface RouteFacts extends Pick<
   readonly rateLimits: RouteRateLimits;
   readonly action: RouteAction;
   readonly scope: Scope;
+  /** Of a weighted cluster, "" for none: takes the place of what the client said before the route looks at it. */
+  readonly weightedHost?: string;
   readonly hostRewrite: HostRewrite | undefined;
   readonly pathRewrite: PathRewrite | undefined;
   readonly keepsOriginal: boolean;
@@ -32,6 +34,7 @@ export class RouteInstance implements CompiledRoute {
   readonly statPrefix: string;
   readonly #requestEdits: readonly HeaderEdit[];
   readonly #responseEdits: readonly HeaderEdit[];
+  readonly #weightedHost: string;
   readonly #hostRewrite: HostRewrite | undefined;
   readonly #pathRewrite: PathRewrite | undefined;
   readonly #hostOptions: { readonly appendsForwardedHost: boolean; readonly keepsOriginal: boolean };
@@ -49,6 +52,7 @@ export class RouteInstance implements CompiledRoute {
     this.statPrefix = facts.statPrefix;
     this.#requestEdits = facts.scope.requestEdits;
     this.#responseEdits = facts.scope.responseEdits;
+    this.#weightedHost = facts.weightedHost ?? "";
     this.#hostRewrite = facts.hostRewrite;
     this.#pathRewrite = facts.pathRewrite;
     this.#hostOptions = {
@@ -61,6 +65,7 @@ export class RouteInstance implements CompiledRoute {
     const { request } = exchange;
     // Values of header operations see the path and the host as they came.
     for (const edit of this.#requestEdits) edit(request.headers, exchange, undefined);
+    if (this.#weightedHost !== "") request.authority = this.#weightedHost;
     if (this.#hostRewrite !== undefined) {
       const authority = this.#hostRewrite(request);
       if (authority) rewriteHost(request, authority, this.#hostOptions);
