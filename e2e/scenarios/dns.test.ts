@@ -453,11 +453,13 @@ add rule inet cut prerouting ip daddr ${clusterDns} drop`;
       },
       60_000,
     );
-    expect(await addressesOf(client, "server")).toHaveLength(2);
+    // A question from a port that asked ztunnel lately is led there by connection tracking for some time yet, and refused
+    // at once: who asks again, as resolvers do, asks from another.
+    await mesh.cluster.until("the cluster's answers", async () => (await addressesOf(client, "server")).length === 2);
     await mesh.cluster.until(
       "a name of the mesh to be nobody's",
       async () => (await ask(client, "static.example.com")).result === "NXDOMAIN",
     );
-    expect(await echo(client, "server", 7000)).toMatchObject({ ok: true });
+    await mesh.cluster.until("traffic by name", async () => (await echo(client, "server", 7000)).ok);
   }, 150_000);
 });
