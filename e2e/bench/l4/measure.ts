@@ -38,6 +38,14 @@ export interface CpuCost {
   readonly msPerThousandRoundTrips: number;
 }
 
+/** What two plain proxies reach between the same pods. */
+export interface Plain {
+  readonly cpu: CpuCost;
+  readonly up1: LoadResult;
+  readonly pingpong1: LoadResult;
+  readonly pingpong32: LoadResult;
+}
+
 export interface Meshed extends Traffic {
   readonly cpu: CpuCost;
   readonly rssFreshMib: number;
@@ -113,7 +121,7 @@ export async function measureMesh(cluster: Cluster, options: Options): Promise<M
   const withIdle = await usage(cluster);
   await idle.done;
 
-  const cpu = await measureCpu(
+  const { cpu } = await measureCpu(
     (...args) => load(cluster, "meshed", ...args),
     async () => (await usage(cluster)).cpuMs,
     options,
@@ -144,7 +152,7 @@ async function measureCpu(
   run: (...args: (string | number)[]) => Promise<LoadResult>,
   usedMs: () => Promise<number>,
   { seconds, say }: Options,
-): Promise<CpuCost> {
+): Promise<{ cpu: CpuCost; bulk: LoadResult; trips: LoadResult }> {
   const costOf = async (what: string, ...args: (string | number)[]) => {
     say(`  ${what}, for CPU`);
     const beforeMs = await usedMs();
@@ -153,14 +161,15 @@ async function measureCpu(
   };
   const bulk = await costOf("bulk up, 1 connection", "bulk", "--connections", 1);
   const trips = await costOf("round trips, 32 connections", "pingpong", "--connections", 32);
-  return {
+  const cpu = {
     secondsPerGigabyte: bulk.cpuMs / 1_000 / (bulk.result.gigabytesInAll ?? Number.NaN),
     msPerThousandRoundTrips: trips.cpuMs / ((trips.result.operationsInAll ?? Number.NaN) / 1_000),
   };
+  return { cpu, bulk: bulk.result, trips: trips.result };
 }
 
-/** What `plain-pair.ts` uses between the same pods, as long as they are not captured. */
-export async function measurePlainPair(cluster: Cluster, options: Options): Promise<CpuCost> {
+/** What `plain-pair.ts` reaches and uses between the same pods, as long as they are not captured. */
+export async function measurePlainPair(cluster: Cluster, options: Options): Promise<Plain> {
   const authority = await strangeAuthority();
   const { certificatePem, keyPem } = await certificateFor(authority, { type: "dns", value: pairName });
   const certificate: PairCertificate = { cert: certificatePem, key: keyPem, ca: authority.certificatePem };
@@ -170,18 +179,22 @@ export async function measurePlainPair(cluster: Cluster, options: Options): Prom
   const to = `${await podIp(cluster, server)}:9500`;
   const outbound = await cluster.start(client, [...words, "out", "--listen", "9600", "--to", to]);
   await outbound.line((line) => line === "ready");
+  const run = async (...args: (string | number)[]): Promise<LoadResult> => {
+    const target = ["--host", "127.0.0.1", "--port", 9600];
+    return outcomeOf(await cluster.start(client, ["node", program, ...[...args, ...target].map(String)]));
+  };
   try {
-    return await measureCpu(
-      async (...args) => {
-        const target = ["--host", "127.0.0.1", "--port", 9600];
-        return outcomeOf(await cluster.start(client, ["node", program, ...[...args, ...target].map(String)]));
-      },
+    const { cpu, bulk, trips } = await measureCpu(
+      run,
       async () => {
         const both = await Promise.all([client, server].map((pod) => podUsage(cluster, pod, "plain-pair")));
         return both.reduce((sum, { cpuMs }) => sum + cpuMs, 0);
       },
       options,
     );
+    options.say("  round trips, 1 connection");
+    const pingpong1 = await run("pingpong", "--connections", 1, "--seconds", options.seconds);
+    return { cpu, up1: bulk, pingpong1, pingpong32: trips };
   } finally {
     for (const pod of [client, server]) await cluster.exec(pod, ["pkill", "-f", "plain-pair"]);
     await Promise.all([inbound.done, outbound.done]);

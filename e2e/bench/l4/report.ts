@@ -1,7 +1,7 @@
 /** From measurements to a table of ratios beside the anchors. */
 import { anchors } from "./anchors.ts";
 import type { LoadResult } from "./load.ts";
-import type { CpuCost, Meshed, Traffic } from "./measure.ts";
+import type { Meshed, Plain, Traffic } from "./measure.ts";
 
 export interface Row {
   readonly name: string;
@@ -14,7 +14,15 @@ export interface Row {
   readonly anchor?: number;
 }
 
-export function rowsOf(direct: Traffic, meshed: Meshed, plain: CpuCost): Row[] {
+export function rowsOf(direct: Traffic, meshed: Meshed, plain: Plain): Row[] {
+  /** Beside two plain proxies in Node: what remains when the machine is taken out of the figure. */
+  const overPlain = (unit: string, direct: number | undefined, value: number | undefined): Row => ({
+    name: "  beside two plain proxies",
+    unit,
+    direct: direct ?? Number.NaN,
+    meshed: value ?? Number.NaN,
+    ratio: (value ?? Number.NaN) / (direct ?? Number.NaN),
+  });
   const compared = (
     name: string,
     unit: string,
@@ -30,8 +38,10 @@ export function rowsOf(direct: Traffic, meshed: Meshed, plain: CpuCost): Row[] {
     const of = (traffic: Traffic) => traffic[`pingpong${connections}`];
     const name = `1 KiB round trips, ${connections} connection${connections === 1 ? "" : "s"}`;
     const p99 = connections === 32 ? anchors["1 KiB round trips, 32 connections"].p99Ratio : undefined;
+    const plainly = connections === 256 ? undefined : plain[`pingpong${connections}`];
     return [
       compared(name, "/s", (traffic) => of(traffic).perSecond, anchor),
+      ...(plainly === undefined ? [] : [overPlain("/s", plainly.perSecond, of(meshed).perSecond)]),
       compared(`  p50`, "µs", (traffic) => of(traffic).p50Us),
       compared(`  p99`, "µs", (traffic) => of(traffic).p99Us, p99),
     ];
@@ -40,16 +50,9 @@ export function rowsOf(direct: Traffic, meshed: Meshed, plain: CpuCost): Row[] {
     const anchor = anchors[name];
     return { name, unit, meshed: value, ...("value" in anchor ? { anchor: anchor.value } : {}) };
   };
-  /** Beside two plain proxies in Node: what remains when the machine is taken out of the figure. */
-  const overPlain = (direct: number, unit: string, value: number): Row => ({
-    name: "  beside two plain proxies",
-    unit,
-    direct,
-    meshed: value,
-    ratio: value / direct,
-  });
   return [
     bulk("bulk up, 1 connection", ({ up1 }) => up1, anchors["bulk up, 1 connection"].ratio),
+    overPlain("Gbit/s", plain.up1.gigabitsPerSecond, meshed.up1.gigabitsPerSecond),
     bulk("bulk up, 8 connections", ({ up8 }) => up8, anchors["bulk up, 8 connections"].ratio),
     bulk("bulk down, 1 connection", ({ down1 }) => down1),
     bulk("bulk down, 8 connections", ({ down8 }) => down8),
@@ -69,9 +72,9 @@ export function rowsOf(direct: Traffic, meshed: Meshed, plain: CpuCost): Row[] {
       anchors["new connections, later"].ratio,
     ),
     alone("CPU of both proxies per GB", "s", meshed.cpu.secondsPerGigabyte),
-    overPlain(plain.secondsPerGigabyte, "s", meshed.cpu.secondsPerGigabyte),
+    overPlain("s", plain.cpu.secondsPerGigabyte, meshed.cpu.secondsPerGigabyte),
     alone("CPU of both proxies per 1000 round trips at 32", "ms", meshed.cpu.msPerThousandRoundTrips),
-    overPlain(plain.msPerThousandRoundTrips, "ms", meshed.cpu.msPerThousandRoundTrips),
+    overPlain("ms", plain.cpu.msPerThousandRoundTrips, meshed.cpu.msPerThousandRoundTrips),
     alone("ztunnel RSS, fresh", "MiB", meshed.rssFreshMib),
     alone("ztunnel RSS, per idle connection", "KiB", meshed.rssPerIdleConnectionKib),
     alone("ztunnel RSS, after the connections", "MiB", meshed.rssAfterMib),
