@@ -1,6 +1,8 @@
 /** The whole of a waypoint, in the order in which it starts; it stops in reverse. */
 import { CertificateManager, type CertificateSource } from "#shared/ca/certificate-manager.ts";
+import { RootWatch } from "#shared/ca/root-watch.ts";
 import type { Clock } from "#shared/clock/clock.ts";
+import { parseRootSource } from "#shared/grpc/control-plane-channel.ts";
 import { spiffeId } from "#shared/identity/spiffe-id.ts";
 import { Readiness } from "#shared/lifecycle/readiness.ts";
 import { tryIp, type Ip } from "#shared/net/ip.ts";
@@ -101,6 +103,10 @@ async function start(config: WaypointConfig, deps: WaypointDeps, stack: AsyncDis
     source === undefined
       ? undefined
       : stack.use(new CertificateManager({ source, clock, log: logging.scope("identity") }));
+  if (certificates !== undefined && config.ca !== undefined) {
+    const roots = parseRootSource(config.ca.roots);
+    stack.use(new RootWatch({ roots, certificates, clock, log: logging.scope("identity") }));
+  }
   const certificate = certificateOf(certificates, identity);
 
   // What the control plane tells.

@@ -4,6 +4,7 @@ import { flushCompileCache } from "node:module";
 import { availableParallelism } from "node:os";
 import { CaClient } from "#shared/ca/ca-client.ts";
 import { CertificateManager, type CertificateSource } from "#shared/ca/certificate-manager.ts";
+import { RootWatch } from "#shared/ca/root-watch.ts";
 import { systemClock } from "#shared/clock/clock.ts";
 import { readIfThere } from "#shared/config/read-if-there.ts";
 import { MeshError } from "#shared/errors/mesh-error.ts";
@@ -85,6 +86,10 @@ async function serve(config: ZtunnelConfig, logging: Logging, shutdown: Shutdown
   const certificates = stack.use(
     new CertificateManager({ source: openCa(config, logging, stack), clock, log: logging.scope("identity") }),
   );
+  if (config.caAddress !== undefined) {
+    const roots = parseRootSource(config.caRootCa);
+    stack.use(new RootWatch({ roots, certificates, clock, log: logging.scope("identity") }));
+  }
   const state = new MeshState({
     clock,
     ...(config.localNode !== undefined && { localNode: config.localNode }),

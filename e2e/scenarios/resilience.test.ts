@@ -1,7 +1,9 @@
 /** What breaks and what must not: certificates renewed, the control plane gone, ztunnel replaced. */
+import { isDeepStrictEqual } from "node:util";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import type { LoadOutcome, Outcome } from "#e2e/support/client.ts";
 import { isReady, nameOf } from "#e2e/support/cluster.ts";
+import { strangeAuthority } from "#e2e/support/forged-certificate.ts";
 import {
   ambient,
   namespaceManifest,
@@ -35,6 +37,41 @@ afterAll(async () => mesh?.[Symbol.asyncDispose](), 30_000);
 
 const ztunnels = () => mesh.cluster.pods("istio-system", "app=ztunnel");
 
+/** What every ztunnel has been certified. */
+async function certificates(): Promise<readonly Certified[]> {
+  const script = `fetch("http://localhost:15000/config_dump").then((r) => r.json()).then((d) => console.log(JSON.stringify(d.certificates)))`;
+  const dumps = (await ztunnels()).map((pod) => mesh.cluster.exec(nameOf(pod), ["node", "-e", script]));
+  return (await Promise.all(dumps)).flatMap(({ stdout }) => JSON.parse(stdout) as Certified[]);
+}
+
+interface Certified {
+  readonly certChain: readonly { readonly serialNumber: string }[];
+  /** In base64. */
+  readonly rootCerts: readonly { readonly pem: string }[];
+}
+
+async function serials(): Promise<ReadonlySet<string | undefined>> {
+  return new Set((await certificates()).map(({ certChain }) => certChain[0]?.serialNumber));
+}
+
+/** None, or one that is ready. */
+async function scaleControlPlane(replicas: 0 | 1): Promise<void> {
+  await mesh.cluster.merge({
+    apiVersion: "apps/v1",
+    kind: "Deployment",
+    metadata: { name: "istiod", namespace: "istio-system" },
+    spec: { replicas },
+  });
+  await mesh.cluster.until(
+    replicas === 0 ? "the control plane to be gone" : "the control plane to be back",
+    async () => {
+      const pods = await mesh.cluster.pods("istio-system", "app=istiod");
+      return pods.length === replicas && pods.every(isReady);
+    },
+    60_000,
+  );
+}
+
 /** Changes ztunnel's environment, which replaces every ztunnel, and waits until the new ones alone are there. */
 test("ztunnels are replaced under load: connections may end with the old one's drain, new ones never fail", async () => {
   const load = await startTalk(mesh.cluster, client, "load", "--host", "server", "--seconds", 25, "--every", 25);
@@ -47,16 +84,6 @@ test("ztunnels are replaced under load: connections may end with the old one's d
 }, 150_000);
 
 test("certificates are renewed under load without a failed request", async () => {
-  const serials = async () => {
-    const dumps = await Promise.all(
-      (await ztunnels()).map(async (pod) => {
-        const script = `fetch("http://localhost:15000/config_dump").then((r) => r.json()).then((d) => console.log(JSON.stringify(d.certificates)))`;
-        return (await mesh.cluster.exec(nameOf(pod), ["node", "-e", script])).stdout;
-      }),
-    );
-    const leaves = dumps.flatMap((text) => JSON.parse(text) as { certChain: { serialNumber: string }[] }[]);
-    return new Set(leaves.map(({ certChain }) => certChain[0]?.serialNumber));
-  };
   const before = await serials();
   const held = await startTalk(mesh.cluster, client, "hold", "--host", "server", "--seconds", 16);
   const load = await startTalk(mesh.cluster, client, "load", "--host", "server", "--seconds", 16, "--every", 20);
@@ -70,28 +97,11 @@ test("certificates are renewed under load without a failed request", async () =>
 
 test("without a control plane, existing and new connections between known pods go on; it comes back and serves changes", async () => {
   const held = await startTalk(mesh.cluster, client, "hold", "--host", "server", "--seconds", 12);
-  const scale = (replicas: number) =>
-    mesh.cluster.merge({
-      apiVersion: "apps/v1",
-      kind: "Deployment",
-      metadata: { name: "istiod", namespace: "istio-system" },
-      spec: { replicas },
-    });
-  await scale(0);
-  await mesh.cluster.until(
-    "the control plane to be gone",
-    async () => (await mesh.cluster.pods("istio-system", "app=istiod")).length === 0,
-    60_000,
-  );
+  await scaleControlPlane(0);
   const load = await startTalk(mesh.cluster, client, "load", "--host", "server", "--seconds", 5, "--every", 20);
   expect(await outcomeOf<LoadOutcome>(load)).toMatchObject({ failed: 0 });
-  await scale(1);
+  await scaleControlPlane(1);
   expect(await outcomeOf(held)).toMatchObject({ closedByPeer: false });
-  await mesh.cluster.until(
-    "the control plane to be back",
-    async () => (await mesh.cluster.pods("istio-system", "app=istiod")).some(isReady),
-    60_000,
-  );
   await mesh.cluster.apply(
     JSON.stringify({
       apiVersion: "security.istio.io/v1",
@@ -110,6 +120,41 @@ test("without a control plane, existing and new connections between known pods g
     "its removal to be served",
     async () => (await talk<Outcome>(mesh.cluster, client, "echo", "--host", "server")).ok,
   );
+}, 180_000);
+
+test("another root takes the old one's place: certificates follow without a restart, and old pods know new ones", async () => {
+  const { certificatePem, keyPem } = await strangeAuthority();
+  await mesh.cluster.apply(
+    JSON.stringify({
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata: { name: "cacerts", namespace: "istio-system" },
+      stringData: { "ca-cert.pem": certificatePem, "ca-key.pem": keyPem, "root-cert.pem": certificatePem },
+    }),
+  );
+  await scaleControlPlane(0);
+  await scaleControlPlane(1);
+  const bare = (pem: string) => pem.replace(/\s/g, "");
+  const wanted = [bare(certificatePem)];
+  await mesh.cluster.until(
+    "every certificate to be signed by the new root",
+    async () => {
+      const all = await certificates();
+      const rootsOf = ({ rootCerts }: Certified) =>
+        rootCerts.map(({ pem }) => bare(Buffer.from(pem, "base64").toString()));
+      return all.length > 0 && all.every((each) => isDeepStrictEqual(rootsOf(each), wanted));
+    },
+    60_000,
+  );
+  const newcomer = { namespace: "work", name: "newcomer" };
+  await mesh.cluster.apply(peerManifest("newcomer", { namespace: "work", node: "node-1", service: "cluster-ip" }));
+  await mesh.cluster.podsReady("work", 3);
+  await mesh.cluster.captured("work", true);
+  const reaches = async (from: typeof client, host: string) =>
+    (await talk<Outcome>(mesh.cluster, from, "echo", "--host", host)).ok;
+  await mesh.cluster.until("old pods and new ones to reach each other", async () => {
+    return (await reaches(newcomer, "server")) && (await reaches({ ...client, name: "server" }, "newcomer"));
+  });
 }, 180_000);
 
 test("a ztunnel that is killed comes back with all its pods, and traffic with it", async () => {

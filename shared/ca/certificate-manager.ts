@@ -118,6 +118,22 @@ export class CertificateManager implements Disposable {
     this.#abandon(entry, unavailable(identity, "its last pod left this node"));
   }
 
+  /**
+   * Asks anew, at some time within `withinMs`, for the certificates that are outdated and those that the CA has not
+   * issued; until then the old ones are in use. What is being asked for anyway is left alone. Answers how many it were.
+   */
+  renew(isOutdated: (certificate: WorkloadCertificate) => boolean, withinMs: number): number {
+    let renewed = 0;
+    for (const entry of this.#entries.values()) {
+      if (entry.work.at !== "scheduled") continue;
+      if (entry.state.at === "available" && !isOutdated(entry.state.certificate)) continue;
+      entry.work.cancel();
+      this.#schedule(entry, withinMs * this.#options.random());
+      renewed++;
+    }
+    return renewed;
+  }
+
   /** Calls `listener` with every certificate that arrives, the first one included; the returned function ends that. */
   onRotated(listener: (certificate: WorkloadCertificate) => void): () => void {
     this.#listeners.add(listener);

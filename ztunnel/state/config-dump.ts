@@ -1,5 +1,6 @@
 /** Our state in the shape that istioctl reads: Istio's spellings, optional fields left out where they say nothing. */
 import type { CertificateState } from "#shared/ca/certificate-manager.ts";
+import { splitPem } from "#shared/ca/workload-certificate.ts";
 import { hostPort } from "#shared/net/ip.ts";
 import type { Policy, PolicyMatch, StringMatch } from "#shared/rbac/policy.ts";
 import type { Endpoint, ServiceEntry } from "#shared/workload/lookup.ts";
@@ -144,9 +145,6 @@ function describeState(state: CertificateState): string {
       return `Unavailable: ${state.error.message}`;
   }
 }
-
-const splitPem = (pem: string): readonly string[] =>
-  pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----\n?/g) ?? [];
 
 const wholeSeconds = (date: string): string => new Date(date).toISOString().replace(".000Z", "Z");
 
