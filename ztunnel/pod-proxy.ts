@@ -21,7 +21,7 @@ import type { PodProxyHandle } from "./inpod/pod-manager.ts";
 import { decideOutbound, type OutboundDecision, type OutboundRequest } from "./outbound/decide-outbound.ts";
 import { resolveDecision, type Resolver } from "./outbound/decide-with-resolver.ts";
 import { OutboundProxy } from "./outbound/outbound-proxy.ts";
-import { ConnectionTable, type InboundConnection } from "./state/live-connections.ts";
+import { ConnectionTable, type InboundConnection, type OutboundConnection } from "./state/live-connections.ts";
 import type { MeshState } from "./state/mesh-state.ts";
 import type { ConnectionReporter } from "./telemetry/connection-record.ts";
 import type { TrafficMetrics } from "./telemetry/traffic-metrics.ts";
@@ -121,9 +121,11 @@ export async function startPodProxy(
     const listeners = [inbound, passthrough, outbound, ...(dns === undefined ? [] : [dns])];
 
     const forgetPolicies = state.onPolicyChange(() => host.connections.recheck());
+    const forgetJoined = state.onJoined((addresses) => host.connections.joined(addresses));
     const stopAll = async (deadlineMs: number) => {
       await Promise.all(listeners.map((listener) => listener.stop({ deadlineMs })));
       forgetPolicies();
+      forgetJoined();
       host.connections[Symbol.dispose]();
     };
     return {
@@ -169,7 +171,10 @@ export async function startSelfProxy(pod: PodIdentity, services: PodProxyService
 
 /** One pod: who it is, and sockets in its namespace. */
 class PodHost {
-  readonly connections = new ConnectionTable((connection) => this.#check(connection));
+  readonly connections = new ConnectionTable({
+    inbound: (connection) => this.#check(connection),
+    takesTunnel: (connection) => this.#takesTunnel(connection),
+  });
   readonly #pod: PodIdentity;
   readonly #netnsFd: number | undefined;
   readonly #services: PodProxyServices;
@@ -281,6 +286,13 @@ class PodHost {
     });
     if (decision.kind === "resolve") traffic.resolvedOnDemand(request.source, decision.hostname);
     return resolveDecision(decision, resolve, Math.random);
+  }
+
+  #takesTunnel({ source, actualDestination }: OutboundConnection): boolean {
+    const workload = this.#knownWorkload();
+    if (workload === undefined) return false;
+    const decision = this.#decide({ source: workload, peerIp: source.ip, target: actualDestination });
+    return !(decision instanceof Promise) && (decision.kind === "hbone" || decision.kind === "double-hbone");
   }
 
   /** For the destination as the mesh knows it now, so that a changed list of policies counts too. */

@@ -37,11 +37,26 @@ afterAll(async () => mesh?.[Symbol.asyncDispose](), 30_000);
 
 const ztunnels = () => mesh.cluster.pods("istio-system", "app=ztunnel");
 
-/** What every ztunnel has been certified. */
-async function certificates(): Promise<readonly Certified[]> {
-  const script = `fetch("http://localhost:15000/config_dump").then((r) => r.json()).then((d) => console.log(JSON.stringify(d.certificates)))`;
-  const dumps = (await ztunnels()).map((pod) => mesh.cluster.exec(nameOf(pod), ["node", "-e", script]));
-  return (await Promise.all(dumps)).flatMap(({ stdout }) => JSON.parse(stdout) as Certified[]);
+/** A part of every ztunnel's `config_dump`. */
+async function dumps<T>(part: "certificates" | "workloadState"): Promise<readonly T[]> {
+  const script = `fetch("http://localhost:15000/config_dump").then((r) => r.json()).then((d) => console.log(JSON.stringify(d.${part})))`;
+  const texts = (await ztunnels()).map((pod) => mesh.cluster.exec(nameOf(pod), ["node", "-e", script]));
+  return (await Promise.all(texts)).map(({ stdout }) => JSON.parse(stdout) as T);
+}
+
+const certificates = async (): Promise<readonly Certified[]> => (await dumps<Certified[]>("certificates")).flat();
+
+/** Protocols of what a pod has open outward. */
+async function protocolsOf({ namespace, name }: typeof client): Promise<readonly string[]> {
+  const pods = (await dumps<Record<string, DumpedPod>>("workloadState")).flatMap((each) => Object.values(each));
+  return pods
+    .filter(({ info }) => info.namespace === namespace && info.name === name)
+    .flatMap(({ connections }) => connections?.outbound.map(({ protocol }) => protocol) ?? []);
+}
+
+interface DumpedPod {
+  readonly info: { readonly namespace: string; readonly name: string };
+  readonly connections?: { readonly outbound: readonly { readonly protocol: string }[] };
 }
 
 interface Certified {
@@ -120,6 +135,29 @@ test("without a control plane, existing and new connections between known pods g
     "its removal to be served",
     async () => (await talk<Outcome>(mesh.cluster, client, "echo", "--host", "server")).ok,
   );
+}, 180_000);
+
+test("who is captured while the control plane is away speaks in clear; once it is back, connections take tunnels", async () => {
+  await mesh.cluster.apply(
+    [
+      namespaceManifest("late"),
+      peerManifest("client", { namespace: "late", node: "node-1" }),
+      peerManifest("server", { namespace: "late", node: "node-2", service: "cluster-ip" }),
+    ].join("\n---\n"),
+  );
+  await mesh.cluster.podsReady("late", 2);
+  const late = { namespace: "late", name: "client" };
+  expect(await talk<Outcome>(mesh.cluster, late, "echo", "--host", "server")).toMatchObject({ ok: true });
+  await scaleControlPlane(0);
+  await mesh.cluster.labelNamespace("late", ambient);
+  await mesh.cluster.captured("late", true);
+  const inClear = await startTalk(mesh.cluster, late, "hold", "--host", "server", "--seconds", 60);
+  expect(await protocolsOf(late)).toEqual(["TCP"]);
+  await scaleControlPlane(1);
+  expect(await outcomeOf(inClear)).toMatchObject({ closedByPeer: true });
+  const inTunnel = await startTalk(mesh.cluster, late, "hold", "--host", "server", "--seconds", 4);
+  expect(await protocolsOf(late)).toEqual(["HBONE"]);
+  expect(await outcomeOf(inTunnel)).toMatchObject({ closedByPeer: false });
 }, 180_000);
 
 test("another root takes the old one's place: certificates follow without a restart, and old pods know new ones", async () => {

@@ -113,7 +113,7 @@ const knowsNothing: WorkloadLookup = {
 
 export class TestPod {
   readonly reporter = new TestReporter();
-  readonly live = new ConnectionTable(() => this.verdict);
+  readonly live = new ConnectionTable({ inbound: () => this.verdict, takesTunnel: () => true });
   readonly workload: Workload;
   readonly certificate: WorkloadCertificate;
   verdict: Verdict = allowed;

@@ -6,11 +6,12 @@ import { MeshError } from "#shared/errors/mesh-error.ts";
 import { acceptConnect, HboneServer, type IncomingConnect } from "#shared/hbone/hbone-server.ts";
 import { windowSizesDefault as windows } from "#shared/hbone/http2-settings.ts";
 import type { SpiffeId } from "#shared/identity/spiffe-id.ts";
-import { hostPort } from "#shared/net/ip.ts";
+import { hostPort, type Ip } from "#shared/net/ip.ts";
 import { connectLoopback, endingOf, listenLoopback, readAll, until } from "#shared/testing/loopback.ts";
 import type { ConnectRequest } from "#ztunnel/inbound/decide-inbound.ts";
 import { listenInNamespace } from "#ztunnel/inpod/netns-sockets.ts";
 import { accountId, loopback, testCa, TestPod, testWorkload } from "#ztunnel/listener/test-pod.ts";
+import { destinationJoined } from "#ztunnel/state/live-connections.ts";
 import type { OutboundDecision } from "./decide-outbound.ts";
 import { OutboundProxy, type OutboundDeps } from "./outbound-proxy.ts";
 
@@ -176,6 +177,24 @@ describe("a captured connection", () => {
     expect(web.reporter.records).toMatchObject([
       { requestBytes: 5, facts: { mutualTls: false, destinationAddress: target }, finished: [{ flag: "-" }] },
     ]);
+  });
+
+  test("that is in clear is ended when its destination joins the mesh", async () => {
+    const web = await TestPod.create("web");
+    await using application = await listenEcho();
+    const target = { ip: loopback, port: application.port };
+    await using near = await openOutbound(web, () => ({ kind: "passthrough", why: "not in the mesh", target }));
+    const socket = connectTcp(near.port, "127.0.0.1");
+    const ending = endingOf(socket);
+    socket.write("hello");
+    await once(socket, "data");
+    web.live.joined(new Set(["10.9.9.9" as Ip]));
+    expect([...web.live.outbound]).toHaveLength(1);
+    web.live.joined(new Set([loopback]));
+    expect(await ending).toBe("reset");
+    expect([...web.live.outbound]).toEqual([]);
+    await until(() => web.reporter.isSettled, "reported");
+    expect(web.reporter.records).toMatchObject([{ finished: [{ error: destinationJoined }] }]);
   });
 
   test("that may not go anywhere is reset, with one warning and no record", async () => {

@@ -126,12 +126,15 @@ export class OutboundProxy {
 
   #run(decision: Exclude<OutboundDecision, { kind: "refuse" }>, captured: Captured): void {
     const { live } = this.#deps;
-    const registration = live.openOutbound({
-      source: captured.peer,
-      originalDestination: captured.target,
-      actualDestination: nextHop(decision),
-      protocol: protocols[decision.kind],
-    });
+    const registration = live.openOutbound(
+      {
+        source: captured.peer,
+        originalDestination: captured.target,
+        actualDestination: nextHop(decision),
+        protocol: protocols[decision.kind],
+      },
+      (why) => connection.abort(new Error(why)),
+    );
     const connection = new OutboundConnection(captured.socket, () => {
       this.#listener.connections.delete(connection);
       registration[Symbol.dispose]();

@@ -4,7 +4,12 @@ import { decide } from "#shared/rbac/decide.ts";
 import type { Policy } from "#shared/rbac/policy.ts";
 import { ip, workloadOf } from "#shared/testing/mesh-fixtures.ts";
 import { dumpConnections } from "./config-dump.ts";
-import { ConnectionTable, type InboundConnection } from "./live-connections.ts";
+import {
+  ConnectionTable,
+  destinationJoined,
+  type InboundConnection,
+  type OutboundConnection,
+} from "./live-connections.ts";
 import { MeshState } from "./mesh-state.ts";
 
 const server = workloadOf("server", { addresses: ["10.0.0.2"] });
@@ -28,10 +33,16 @@ const denyAll = (wish: Partial<Policy> = {}): Policy => ({
 function open() {
   const state = new MeshState({ clock: new FakeClock() });
   state.applyAddresses({ workloads: [server] });
-  const table = new ConnectionTable(({ destination, policyConnection }) =>
-    decide(state.policies.policiesFor(state.workloads.workloadByUid(destination.uid) ?? destination), policyConnection),
-  );
+  const table = new ConnectionTable({
+    inbound: ({ destination, policyConnection }) =>
+      decide(
+        state.policies.policiesFor(state.workloads.workloadByUid(destination.uid) ?? destination),
+        policyConnection,
+      ),
+    takesTunnel: ({ actualDestination }) => actualDestination.port !== 15_020,
+  });
   state.onPolicyChange(() => table.recheck());
+  state.onJoined((addresses) => table.joined(addresses));
   const closed: string[] = [];
   return { state, table, closed, close: (why: string) => void closed.push(why) };
 }
@@ -91,6 +102,31 @@ describe("live connections", () => {
     table.openInbound(connection(2), close);
     table[Symbol.dispose]();
     expect(closed).toEqual(["the pod was removed"]);
+  });
+
+  test("in clear are ended when their destination joins the mesh, tunnels and what would stay in clear are not", () => {
+    const { state, table, closed, close } = open();
+    const plain = workloadOf("plain", { addresses: ["10.0.0.3"], protocol: "TCP" });
+    const outbound = (port: number, more: Partial<OutboundConnection> = {}): OutboundConnection => ({
+      source: { ip: ip("10.0.0.2"), port },
+      originalDestination: { ip: ip("10.96.0.1"), port: 80 },
+      actualDestination: { ip: ip("10.0.0.3"), port: 80 },
+      protocol: "TCP",
+      ...more,
+    });
+    state.applyAddresses({ workloads: [plain] });
+    table.openOutbound(outbound(1), close);
+    table.openOutbound(outbound(2, { protocol: "HBONE" }), close);
+    table.openOutbound(outbound(3, { actualDestination: { ip: ip("10.0.0.4"), port: 80 } }), close);
+    table.openOutbound(outbound(4, { actualDestination: { ip: ip("10.0.0.3"), port: 15_020 } }), close);
+    table.openOutbound(outbound(5), close)[Symbol.dispose]();
+    state.applyAddresses({ workloads: [{ ...plain, workloadName: "renamed" }] });
+    expect(closed).toEqual([]);
+    state.applyAddresses({ workloads: [{ ...plain, protocol: "HBONE" }] });
+    expect(closed).toEqual([destinationJoined]);
+    expect([...table.outbound].map(({ source }) => source.port)).toEqual([2, 3, 4]);
+    state.applyAddresses({ workloads: [{ ...plain, protocol: "HBONE", workloadName: "again" }] });
+    expect(closed).toHaveLength(1);
   });
 
   test("M1 equal ones are shown as one, until the last is released", () => {

@@ -1,4 +1,7 @@
-/** The connections of one pod: registered before the first policy check, re-checked when policies change. */
+/**
+ * The connections of one pod: registered before the first policy check, re-checked when policies change. Those that left
+ * in clear are ended when their destination joins the mesh.
+ */
 import type { PolicyConnection, Verdict } from "#shared/rbac/decide.ts";
 import type { Ip } from "#shared/net/ip.ts";
 import type { Workload } from "#shared/workload/workload.ts";
@@ -27,7 +30,8 @@ export interface LiveHandle extends Disposable {
 export interface LiveConnections {
   /** `close` is called at most once, with why, when a policy change forbids the connection or the pod is removed. */
   openInbound(connection: InboundConnection, close: (why: string) => void): LiveHandle;
-  openOutbound(connection: OutboundConnection): Disposable;
+  /** `close` is called at most once, with why, when the connection ought to be in a tunnel now. */
+  openOutbound(connection: OutboundConnection, close: (why: string) => void): Disposable;
 }
 
 /** How a policy's refusal reads in access logs. */
@@ -39,33 +43,59 @@ export const latePolicyRejection = (why: string): string => `connection closed d
 /** Connections checked without a pause: 10 000 take some milliseconds, which the data path should not wait for. */
 const checkedAtOnce = 1_000;
 
-interface LiveInbound {
-  readonly connection: InboundConnection;
+/** How the end of a connection in clear reads in access logs when its destination can be reached in a tunnel. */
+export const destinationJoined =
+  "connection closed as its destination has joined the mesh: the next one takes a tunnel";
+
+interface Live<Connection> {
+  readonly connection: Connection;
   readonly close: (why: string) => void;
+}
+
+/** What is asked of the mesh as it is known now. */
+export interface ConnectionChecks {
+  /** The policies in force. */
+  readonly inbound: (connection: InboundConnection) => Verdict;
+  /** Whether a connection to the same destination would take a tunnel. */
+  readonly takesTunnel: (connection: OutboundConnection) => boolean;
 }
 
 /** The live connections of one pod. */
 export class ConnectionTable implements LiveConnections, Disposable {
-  readonly #check: (connection: InboundConnection) => Verdict;
-  readonly #inbound = new Set<LiveInbound>();
-  readonly #outbound = new Set<OutboundConnection>();
+  readonly #checks: ConnectionChecks;
+  readonly #inbound = new Set<Live<InboundConnection>>();
+  readonly #outbound = new Set<Live<OutboundConnection>>();
   #recheckDue = false;
 
-  /** @param check asks the policies in force, for the destination as the mesh knows it now */
-  constructor(check: (connection: InboundConnection) => Verdict) {
-    this.#check = check;
+  constructor(checks: ConnectionChecks) {
+    this.#checks = checks;
   }
 
   openInbound(connection: InboundConnection, close: (why: string) => void): LiveHandle {
-    const live: LiveInbound = { connection, close };
+    const live = { connection, close };
     this.#inbound.add(live);
-    const verdict = this.#check(connection);
+    const verdict = this.#checks.inbound(connection);
     return { verdict, [Symbol.dispose]: () => void this.#inbound.delete(live) };
   }
 
-  openOutbound(connection: OutboundConnection): Disposable {
-    this.#outbound.add(connection);
-    return { [Symbol.dispose]: () => void this.#outbound.delete(connection) };
+  openOutbound(connection: OutboundConnection, close: (why: string) => void): Disposable {
+    const live = { connection, close };
+    this.#outbound.add(live);
+    return { [Symbol.dispose]: () => void this.#outbound.delete(live) };
+  }
+
+  /**
+   * Call when workloads at these addresses can be reached in tunnels now and could not before. Who connects between the
+   * capture of two pods and the moment in which both ends know of it would else speak in clear for as long as it likes.
+   */
+  joined(addresses: ReadonlySet<Ip>): void {
+    for (const live of this.#outbound) {
+      const { protocol, actualDestination } = live.connection;
+      if (protocol !== "TCP" || !addresses.has(actualDestination.ip)) continue;
+      if (!this.#checks.takesTunnel(live.connection)) continue;
+      this.#outbound.delete(live);
+      live.close(destinationJoined);
+    }
   }
 
   /** Call after each change of policies, or of a local workload's list of them: closes what is no longer allowed. */
@@ -84,7 +114,7 @@ export class ConnectionTable implements LiveConnections, Disposable {
   }
 
   get outbound(): Iterable<OutboundConnection> {
-    return this.#outbound;
+    return this.#outbound.values().map(({ connection }) => connection);
   }
 
   /** Ends every inbound connection: the pod is gone. */
@@ -94,11 +124,11 @@ export class ConnectionTable implements LiveConnections, Disposable {
     for (const { close } of all) close("the pod was removed");
   }
 
-  #recheckFrom(all: readonly LiveInbound[], start: number): void {
+  #recheckFrom(all: readonly Live<InboundConnection>[], start: number): void {
     const end = Math.min(start + checkedAtOnce, all.length);
     for (const live of all.slice(start, end)) {
       if (!this.#inbound.has(live)) continue;
-      const verdict = this.#check(live.connection);
+      const verdict = this.#checks.inbound(live.connection);
       if (verdict.allowed) continue;
       this.#inbound.delete(live);
       live.close(verdict.why);

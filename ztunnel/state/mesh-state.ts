@@ -2,6 +2,7 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import type { Clock } from "#shared/clock/clock.ts";
 import type { SpiffeId } from "#shared/identity/spiffe-id.ts";
+import type { Ip } from "#shared/net/ip.ts";
 import { AuthorizationSchema } from "#shared/proto/gen/security/authorization_pb.js";
 import { policyFromProto } from "#shared/rbac/from-proto.ts";
 import type { Policy } from "#shared/rbac/policy.ts";
@@ -22,6 +23,7 @@ export class MeshState {
   readonly workloads: WorkloadStore;
   readonly policies = new PolicyStore();
   readonly #listeners = new Set<() => void>();
+  readonly #joinListeners = new Set<(addresses: ReadonlySet<Ip>) => void>();
 
   constructor(options: MeshStateOptions) {
     this.workloads = new WorkloadStore(options);
@@ -33,14 +35,27 @@ export class MeshState {
     return () => void this.#listeners.delete(listener);
   }
 
+  /** Calls `listener` with the addresses of workloads that can now be reached in tunnels, and could not before. */
+  onJoined(listener: (addresses: ReadonlySet<Ip>) => void): () => void {
+    this.#joinListeners.add(listener);
+    return () => void this.#joinListeners.delete(listener);
+  }
+
   applyAddresses(changes: AddressChanges): void {
     // A workload names the selector policies that hold for it: a new list counts as a change of policy.
     const renamed = (changes.workloads ?? []).some((workload) => {
       const old = this.workloads.workloadByUid(workload.uid);
       return old !== undefined && !sameList(old.authorizationPolicies, workload.authorizationPolicies);
     });
+    const joined = (changes.workloads ?? []).filter(
+      ({ uid, protocol }) => protocol === "HBONE" && this.workloads.workloadByUid(uid)?.protocol !== "HBONE",
+    );
     this.workloads.apply(changes);
     if (renamed) this.#announcePolicies();
+    if (joined.length > 0) {
+      const addresses = new Set(joined.flatMap((workload) => workload.addresses));
+      for (const listener of this.#joinListeners) listener(addresses);
+    }
   }
 
   applyPolicies(upserts: readonly Policy[], removals: readonly string[]): void {
