@@ -22,6 +22,9 @@ export interface ConsistentHash {
     | { readonly kind: "maglev"; readonly tableSize: number };
 }
 
+/** Envoy's bound of a ring. */
+export const largestRing = 8_388_608;
+
 export interface LocalitySetting {
   readonly enabled: boolean;
   readonly distribute: readonly { readonly from: string; readonly to: ReadonlyMap<string, number> }[];

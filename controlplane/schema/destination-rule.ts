@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { largestRing } from "#controlplane/mesh/destination-rule.ts";
 import { checkSelector, workloadSelector } from "./attachment.ts";
 import type { Field } from "./field.ts";
 import { checkMatchedName } from "./header-checks.ts";
@@ -144,9 +145,6 @@ const spec = z.strictObject({
   exportTo: z.array(z.string()).optional(),
   workloadSelector: workloadSelector.optional(),
 });
-
-/** Envoy's bound of a ring. */
-const largestRing = 8_388_608;
 
 function checkLoadBalancer(balancer: Field): void {
   balancer.atMostOne(["simple", "consistentHash"]);

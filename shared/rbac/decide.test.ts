@@ -6,23 +6,8 @@ import { ip, workloadOf } from "#shared/testing/mesh-fixtures.ts";
 import { compileMatch, compilePolicy, compileString } from "./compile-policy.ts";
 import { explainPolicy } from "./explain.ts";
 import { decide, dryRunMatches, type PolicyConnection } from "./decide.ts";
-import type { Policy, PolicyMatch, PolicyRule, StringMatch } from "./policy.ts";
+import { emptyMatch, type Policy, type PolicyMatch, type PolicyRule, type StringMatch } from "./policy.ts";
 import { PolicyStore } from "./policy-store.ts";
-
-const nothing: PolicyMatch = {
-  namespaces: [],
-  notNamespaces: [],
-  principals: [],
-  notPrincipals: [],
-  serviceAccounts: [],
-  notServiceAccounts: [],
-  sourceIps: [],
-  notSourceIps: [],
-  destinationIps: [],
-  notDestinationIps: [],
-  destinationPorts: [],
-  notDestinationPorts: [],
-};
 
 const plaintext: PolicyConnection = { sourceIp: ip("127.0.0.1"), destinationIp: ip("10.0.0.2"), destinationPort: 80 };
 const shop: PolicyConnection = { ...plaintext, sourceIdentity: parseSpiffeId("spiffe://td/ns/shop/sa/cart") };
@@ -49,16 +34,16 @@ const exact = (value: string): StringMatch => ({ kind: "exact", value });
 const cidr = (text: string) => tryCidr(text) ?? { base: ip("0.0.0.0"), length: 0 };
 
 describe("how rules combine", () => {
-  const port = (destinationPort: number): PolicyMatch => ({ ...nothing, destinationPorts: [destinationPort] });
-  const from = (namespace: string): PolicyMatch => ({ ...nothing, namespaces: [exact(namespace)] });
+  const port = (destinationPort: number): PolicyMatch => ({ ...emptyMatch, destinationPorts: [destinationPort] });
+  const from = (namespace: string): PolicyMatch => ({ ...emptyMatch, namespaces: [exact(namespace)] });
 
   // prettier-ignore
   test.each([
     [[],                                          false, "no rule never matches"],
     [[[]],                                        true,  "a rule without clauses matches"],
     [[[[]]],                                      true,  "a clause without matches is true"],
-    [[[[nothing]]],                               false, "a match that names nothing never matches"],
-    [[[[nothing, port(80)]]],                     true,  "but does not spoil the others"],
+    [[[[emptyMatch]]],                               false, "a match that names nothing never matches"],
+    [[[[emptyMatch, port(80)]]],                     true,  "but does not spoil the others"],
     [[[[port(81), port(80)]]],                    true,  "matches are ORed"],
     [[[[port(80)], [from("shop")]]],              true,  "clauses are ANDed"],
     [[[[port(81)], [from("shop")]]],              false, "wrong port"],
@@ -66,9 +51,9 @@ describe("how rules combine", () => {
     [[[[port(80), port(81)], [from("prod"), from("shop")]]], true, "OR within AND"],
     [[[[port(81)]], [[port(80)]]],                true,  "rules are ORed"],
     [[[[port(81)]], []],                          true,  "an empty rule among them matches"],
-    [[[[{ ...nothing, destinationPorts: [80], namespaces: [exact("prod")] }]]], false, "kinds within a match are ANDed"],
-    [[[[{ ...nothing, destinationPorts: [80], notDestinationPorts: [80] }]]],   false, "a kind and its negation are ANDed"],
-    [[[[{ ...nothing, destinationPorts: [80], notDestinationPorts: [81] }]]],   true,  "and may both hold"],
+    [[[[{ ...emptyMatch, destinationPorts: [80], namespaces: [exact("prod")] }]]], false, "kinds within a match are ANDed"],
+    [[[[{ ...emptyMatch, destinationPorts: [80], notDestinationPorts: [80] }]]],   false, "a kind and its negation are ANDed"],
+    [[[[{ ...emptyMatch, destinationPorts: [80], notDestinationPorts: [81] }]]],   true,  "and may both hold"],
   ] as [PolicyRule[], boolean, string][])("%#: %j is %s: %s", (rules, matches) => {
     expect(compilePolicy(policyOf("p", rules)).matchedRule(shop) >= 0).toBe(matches);
   });
@@ -102,7 +87,7 @@ describe("fields", () => {
     [{ destinationPorts: [80] },                                                true,  true,  false],
     [{ notDestinationPorts: [80] },                                             false, false, true],
   ] as [Partial<PolicyMatch>, boolean, boolean, boolean][])("%#: %j", (match, ...expected) => {
-    const test = compileMatch({ ...nothing, ...match });
+    const test = compileMatch({ ...emptyMatch, ...match });
     expect([plaintext, shop, other].map(test)).toEqual(expected);
   });
 
@@ -126,8 +111,8 @@ describe("fields", () => {
     fc.assert(
       fc.property(values, fc.constantFrom("exact", "prefix", "suffix"), (words, kind) => {
         const matches = words.map((value): StringMatch => ({ kind, value }));
-        const alone = matches.some((one) => compileMatch({ ...nothing, namespaces: [one] })(shop));
-        expect(compileMatch({ ...nothing, namespaces: matches })(shop)).toBe(alone);
+        const alone = matches.some((one) => compileMatch({ ...emptyMatch, namespaces: [one] })(shop));
+        expect(compileMatch({ ...emptyMatch, namespaces: matches })(shop)).toBe(alone);
       }),
     );
   });
@@ -193,8 +178,8 @@ describe("verdicts", () => {
 
 describe("explanations", () => {
   const mixed = policyOf("p", [
-    [[{ ...nothing, destinationPorts: [81] }]],
-    [[{ ...nothing, namespaces: [{ kind: "prefix", value: "sh" }], notSourceIps: [cidr("10.0.0.0/8")] }], []],
+    [[{ ...emptyMatch, destinationPorts: [81] }]],
+    [[{ ...emptyMatch, namespaces: [{ kind: "prefix", value: "sh" }], notSourceIps: [cidr("10.0.0.0/8")] }], []],
   ]);
 
   test("name every condition with what it was compared with", () => {
@@ -237,7 +222,7 @@ describe("explanations", () => {
       fc.property(rules, fc.constantFrom(plaintext, shop, other), (shapes, connection) => {
         const policy = policyOf(
           "p",
-          shapes.map((rule) => rule.map((clause) => clause.map((one) => ({ ...nothing, ...one })))),
+          shapes.map((rule) => rule.map((clause) => clause.map((one) => ({ ...emptyMatch, ...one })))),
         );
         expect(explainPolicy(policy, connection).matchedRule ?? -1).toBe(compilePolicy(policy).matchedRule(connection));
       }),

@@ -2,7 +2,7 @@
 import { identityOf, principalOf } from "#shared/identity/spiffe-id.ts";
 import { compileMatch } from "./compile-policy.ts";
 import type { PolicyConnection } from "./decide.ts";
-import type { Policy, PolicyMatch } from "./policy.ts";
+import { emptyMatch, type Policy, type PolicyMatch } from "./policy.ts";
 
 /** One kind of field of one match. */
 export interface ComparedField {
@@ -62,26 +62,12 @@ function explainMatch(
       field,
       wanted: match[field].map(writeValue),
       found: foundIn(connection, field),
-      holds: compileMatch({ ...nothing, [field]: match[field] })(connection),
+      holds: compileMatch({ ...emptyMatch, [field]: match[field] })(connection),
     }));
   return { ...place, fields, holds: fields.length > 0 && fields.every(({ holds }) => holds) };
 }
 
-const nothing: PolicyMatch = {
-  namespaces: [],
-  notNamespaces: [],
-  principals: [],
-  notPrincipals: [],
-  serviceAccounts: [],
-  notServiceAccounts: [],
-  sourceIps: [],
-  notSourceIps: [],
-  destinationIps: [],
-  notDestinationIps: [],
-  destinationPorts: [],
-  notDestinationPorts: [],
-};
-const fieldNames = Object.keys(nothing) as readonly (keyof PolicyMatch)[];
+const fieldNames = Object.keys(emptyMatch) as readonly (keyof PolicyMatch)[];
 
 /** In the spelling of AuthorizationPolicy. */
 function writeValue(value: PolicyMatch[keyof PolicyMatch][number]): string {

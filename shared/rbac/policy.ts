@@ -25,6 +25,22 @@ export interface PolicyMatch {
   readonly notDestinationPorts: readonly number[];
 }
 
+/** Names nothing: to be filled in, since it never matches by itself. */
+export const emptyMatch: PolicyMatch = {
+  namespaces: [],
+  notNamespaces: [],
+  principals: [],
+  notPrincipals: [],
+  serviceAccounts: [],
+  notServiceAccounts: [],
+  sourceIps: [],
+  notSourceIps: [],
+  destinationIps: [],
+  notDestinationIps: [],
+  destinationPorts: [],
+  notDestinationPorts: [],
+};
+
 /** Matches are ORed; none is true. */
 export type PolicyClause = readonly PolicyMatch[];
 /** Clauses are ANDed; none matches everything. */

@@ -1,6 +1,12 @@
 /** What a DestinationRule makes of a cluster: balancing, limits, outliers, protocol. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { ConnectionPool, Keepalive, LoadBalancer, OutlierDetection } from "#controlplane/mesh/destination-rule.ts";
+import {
+  largestRing,
+  type ConnectionPool,
+  type Keepalive,
+  type LoadBalancer,
+  type OutlierDetection,
+} from "#controlplane/mesh/destination-rule.ts";
 import type { MeshConfig } from "#controlplane/mesh/mesh-config.ts";
 import {
   Cluster_LbPolicy as LbPolicy,
@@ -15,8 +21,6 @@ import { duration, optionalDuration, pack } from "./messages.ts";
 export type ClusterInit = Exclude<MessageInitShape<typeof ClusterSchema>, { $typeName: string }>;
 
 const unlimited = 0xffff_ffff;
-/** Envoy refuses a cluster with more. */
-const largestRing = 8_388_608;
 
 /** Without a rule the one with the fewest requests of two is taken. */
 export function balancing(balancer: LoadBalancer | undefined): Pick<ClusterInit, "lbPolicy" | "lbConfig"> {
