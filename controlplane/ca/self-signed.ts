@@ -5,6 +5,7 @@ import type { Clock } from "#shared/clock/clock.ts";
 import { explain } from "#shared/errors/mesh-error.ts";
 import type { Logger } from "#shared/observe/logger.ts";
 import { randomSerial, readAuthority, type Authority } from "./authority.ts";
+import { backdateMs } from "./issue.ts";
 
 /** Keys of Secret `istio-ca-secret`, which Istio's own control plane reads too; the last two stay empty. */
 export const secretKeys = {
@@ -103,7 +104,7 @@ async function selfSign(key: KeyObject, trustDomain: string, nowMs: number): Pro
   const root = await x509.X509CertificateGenerator.createSelfSigned({
     serialNumber: randomSerial(),
     name: [{ O: [trustDomain] }],
-    notBefore: new Date(nowMs),
+    notBefore: new Date(nowMs - backdateMs),
     notAfter: new Date(nowMs + rootLifeMs),
     signingAlgorithm: algorithm,
     keys,
