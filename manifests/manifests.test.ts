@@ -325,6 +325,10 @@ function structuralProblems(schema: Schema, path: string): readonly string[] {
   return problems;
 }
 
+/** As `kubectl apply` notes an object: with room for its annotations, and a line break at the end. */
+const applied = (object: { readonly metadata: object }): string =>
+  `${JSON.stringify({ ...object, metadata: { annotations: {}, ...object.metadata } })}\n`;
+
 describe("crds", () => {
   const crds = base.filter(({ kind }) => kind === "CustomResourceDefinition") as unknown as readonly {
     readonly metadata: { readonly name: string; readonly annotations?: Readonly<Record<string, string>> };
@@ -357,6 +361,16 @@ describe("crds", () => {
       expect(metadata.annotations?.["api-approved.kubernetes.io"] !== undefined).toBe(needsApproval);
     },
   );
+
+  test.each(crds.map((crd) => [crd.metadata.name, crd] as const))("%s can be applied from the client", (_name, crd) => {
+    // kubectl keeps the whole object in an annotation, and an API server bounds what all annotations hold together.
+    const annotations = {
+      ...crd.metadata.annotations,
+      "kubectl.kubernetes.io/last-applied-configuration": applied(crd),
+    };
+    const bytes = Object.entries(annotations).reduce((sum, pair) => sum + Buffer.byteLength(pair.join("")), 0);
+    expect(bytes).toBeLessThan(262_144);
+  });
 
   test("every kind that the source reads has one, and none is left over", () => {
     expect(crds.map(({ spec }) => spec.names.kind).toSorted()).toEqual(configKinds.map(({ kind }) => kind).toSorted());

@@ -8,7 +8,7 @@ export const workloadSelector = z
     matchLabels: z
       .record(z.string(), z.string().max(63))
       .optional()
-      .describe("Labels that a pod must have, all of them"),
+      .describe("Labels that a pod must have, all of them; none: every pod"),
   })
   .describe("The pods of this namespace that it applies to; in the root namespace, of all namespaces");
 
@@ -16,20 +16,26 @@ const targetRef = z
   .strictObject({
     group: z.string().max(253).optional().describe("API group of the target; empty for a Service"),
     kind: z.string().min(1).max(63).describe("Service, ServiceEntry, Gateway or GatewayClass"),
-    name: z.string().min(1).max(253),
+    name: z.string().min(1).max(253).describe("Name of the target"),
     namespace: z.string().optional().describe("Must be empty: a policy applies to its own namespace"),
   })
   .describe("What a waypoint serves");
 
 /** The three ways to attach; a kind writes `...attachment` among its fields. */
 export const attachment = {
-  selector: workloadSelector.optional(),
+  selector: workloadSelector
+    .optional()
+    .describe(
+      "The pods of this namespace that it applies to; in the root namespace, of all namespaces. Waypoints do not go by it: write targetRefs",
+    ),
   targetRef: targetRef.optional().describe("The single form of targetRefs"),
   targetRefs: z
     .array(targetRef)
     .max(16)
     .optional()
-    .describe("Attaches the object to a waypoint, or to services that a waypoint serves"),
+    .describe(
+      "Attaches the object to a waypoint (Gateway), to all of them (GatewayClass, in the root namespace), or to services that a waypoint serves",
+    ),
 };
 
 /** The same rule for the CRD, in the words of the API server. */

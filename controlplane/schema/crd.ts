@@ -37,14 +37,17 @@ function structural(schema: Json): Json {
   return out;
 }
 
+const seen = "The metadata.generation of the object that it is said of";
+
 /** Istio's kinds write a 64-bit number as text, as protobuf does in JSON; Gateway API writes a number. */
 const generationOf = (group: string): Json =>
   group.endsWith(".istio.io")
-    ? { anyOf: [{ type: "integer" }, { type: "string" }], "x-kubernetes-int-or-string": true }
-    : { type: "integer", format: "int64" };
+    ? { description: seen, anyOf: [{ type: "integer" }, { type: "string" }], "x-kubernetes-int-or-string": true }
+    : { description: seen, type: "integer", format: "int64" };
 
 /** Conditions of several writers live side by side because the list is a map by type. */
 const conditionsOf = (group: string): Json => ({
+  description: "What its readers have found, one entry for each question",
   type: "array",
   "x-kubernetes-list-type": "map",
   "x-kubernetes-list-map-keys": ["type"],
@@ -52,18 +55,19 @@ const conditionsOf = (group: string): Json => ({
     type: "object",
     required: ["type", "status"],
     properties: {
-      type: { type: "string" },
-      status: { type: "string", enum: ["True", "False", "Unknown"] },
+      type: { description: "The question, such as Accepted", type: "string" },
+      status: { description: "The answer", type: "string", enum: ["True", "False", "Unknown"] },
       observedGeneration: generationOf(group),
-      lastTransitionTime: { type: "string", format: "date-time" },
-      reason: { type: "string" },
-      message: { type: "string" },
+      lastTransitionTime: { description: "When the answer became this one", type: "string", format: "date-time" },
+      reason: { description: "The reason in one word, for programs", type: "string" },
+      message: { description: "The reason in a sentence, for people", type: "string" },
     },
     "x-kubernetes-preserve-unknown-fields": true,
   },
 });
 
 const statusOf = (group: string): Json => ({
+  description: "What has become of the object; written by the mesh",
   type: "object",
   properties: { conditions: conditionsOf(group) },
   "x-kubernetes-preserve-unknown-fields": true,

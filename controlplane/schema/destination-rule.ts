@@ -4,7 +4,7 @@ import { checkSelector, workloadSelector } from "./attachment.ts";
 import type { Field } from "./field.ts";
 import { checkMatchedName } from "./header-checks.ts";
 import { age, networkingKind, type KindDefinition } from "./kind.ts";
-import { checkLocality, localityLbSetting, zoneAwareLbSetting } from "./locality-checks.ts";
+import { checkLocality } from "./locality-checks.ts";
 import {
   checkDuration,
   checkExportTo,
@@ -12,139 +12,42 @@ import {
   checkLabels,
   checkUnique,
   dnsLabel,
-  duration,
-  filled,
-  port,
+  exportTo,
 } from "./scalars.ts";
+import { portSettings, trafficPolicy } from "./traffic-policy-forms.ts";
 
-const count = z.int().min(0).max(2_147_483_647);
-const percent = z.number().min(0).max(100);
-
-const consistentHash = z.strictObject({
-  httpHeaderName: z.string().optional(),
-  httpCookie: z
-    .strictObject({
-      name: filled,
-      path: z.string().optional(),
-      ttl: duration.optional(),
-      attributes: z.array(z.strictObject({ name: filled, value: z.string().optional() })).optional(),
-    })
-    .optional(),
-  useSourceIp: z.boolean().optional(),
-  httpQueryParameterName: z.string().optional(),
-  ringHash: z.strictObject({ minimumRingSize: z.int().min(0).optional() }).optional(),
-  maglev: z.strictObject({ tableSize: z.int().min(0).optional() }).optional(),
-  minimumRingSize: z.int().min(0).optional().describe("Former place of ringHash.minimumRingSize"),
-});
-
-const loadBalancer = z.strictObject({
-  simple: z
-    .enum(["UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST"])
-    .optional()
-    .describe("LEAST_REQUEST if not written"),
-  consistentHash: consistentHash.optional(),
-  localityLbSetting: localityLbSetting.optional(),
-  zoneAwareLbSetting: zoneAwareLbSetting.optional(),
-  warmupDurationSecs: duration.optional().describe("Former spelling of warmup.duration"),
-  warmup: z
-    .strictObject({ duration, minimumPercent: percent.optional(), aggression: z.number().min(0).optional() })
-    .optional(),
-});
-
-const connectionPool = z.strictObject({
-  tcp: z
-    .strictObject({
-      maxConnections: count.optional(),
-      connectTimeout: duration.optional(),
-      tcpKeepalive: z
-        .strictObject({ probes: z.int().min(0).optional(), time: duration.optional(), interval: duration.optional() })
-        .optional(),
-      maxConnectionDuration: duration.optional(),
-      idleTimeout: duration.optional(),
-    })
-    .optional(),
-  http: z
-    .strictObject({
-      http1MaxPendingRequests: count.optional(),
-      http2MaxRequests: count.optional(),
-      maxRequestsPerConnection: count.optional(),
-      maxRetries: count.optional(),
-      idleTimeout: duration.optional(),
-      h2UpgradePolicy: z.enum(["DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"]).optional(),
-      useClientProtocol: z.boolean().optional(),
-      maxConcurrentStreams: count.optional(),
-      http2KeepAlive: z.strictObject({ interval: duration, timeout: duration }).optional(),
-    })
-    .optional(),
-});
-
-const outlierDetection = z.strictObject({
-  consecutiveErrors: z.int().optional().describe("Former spelling of consecutive5xxErrors, without effect"),
-  splitExternalLocalOriginErrors: z.boolean().optional(),
-  consecutiveLocalOriginFailures: count.optional(),
-  consecutiveGatewayErrors: count.optional(),
-  consecutive5xxErrors: count.optional(),
-  interval: duration.optional(),
-  baseEjectionTime: duration.optional(),
-  maxEjectionPercent: z.int().min(0).max(100).optional(),
-  minHealthPercent: z.int().min(0).max(100).optional(),
-  outlierDetectionHttpErrorCodes: z.array(z.int().min(100).max(599)).optional(),
-});
-
-const tls = z.strictObject({
-  mode: z.enum(["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"]).optional(),
-  clientCertificate: z.string().optional(),
-  privateKey: z.string().optional(),
-  caCertificates: z.string().optional(),
-  credentialName: z.string().optional(),
-  subjectAltNames: z.array(z.string()).optional(),
-  sni: z.string().optional(),
-  insecureSkipVerify: z.boolean().optional(),
-  caCrl: z.string().optional(),
-});
-
-const portSettings = {
-  loadBalancer: loadBalancer.optional(),
-  connectionPool: connectionPool.optional(),
-  outlierDetection: outlierDetection.optional(),
-  tls: tls.optional(),
-};
-
-const trafficPolicy = z.strictObject({
-  ...portSettings,
-  portLevelSettings: z
-    .array(z.strictObject({ port: z.strictObject({ number: port }), ...portSettings }))
-    .max(4096)
-    .optional()
-    .describe("Settings of single service ports; each replaces the whole policy for its port"),
-  tunnel: z
-    .strictObject({ protocol: z.enum(["CONNECT", "POST"]).optional(), targetHost: filled, targetPort: port })
-    .optional(),
-  proxyProtocol: z.strictObject({ version: z.enum(["V1", "V2"]).optional() }).optional(),
-  retryBudget: z
-    .strictObject({
-      percent: percent.optional(),
-      minRetryConcurrency: z.int().min(0).optional(),
-      budgetInterval: duration.optional(),
-    })
-    .optional(),
-});
-
-const spec = z.strictObject({
-  host: z.string().min(1).describe("The service; a short name means this namespace"),
-  trafficPolicy: trafficPolicy.optional(),
-  subsets: z
-    .array(
-      z.strictObject({
-        name: dnsLabel,
-        labels: z.record(z.string(), z.string()).optional(),
-        trafficPolicy: trafficPolicy.optional(),
-      }),
-    )
-    .optional(),
-  exportTo: z.array(z.string()).optional(),
-  workloadSelector: workloadSelector.optional(),
-});
+const spec = z
+  .strictObject({
+    host: z
+      .string()
+      .min(1)
+      .describe("The service; a short name means this namespace, *.example.com every service with such a name"),
+    trafficPolicy: trafficPolicy
+      .optional()
+      .describe("How the service is called, where a subset does not say otherwise"),
+    subsets: z
+      .array(
+        z.strictObject({
+          name: dnsLabel.describe("What routes call it"),
+          labels: z
+            .record(z.string(), z.string())
+            .optional()
+            .describe("Labels of its endpoints, all of them; every endpoint if not written"),
+          trafficPolicy: trafficPolicy
+            .optional()
+            .describe("How the subset is called; each setting here replaces the whole one of the rule"),
+        }),
+      )
+      .optional()
+      .describe("Parts of the service's endpoints that routes can name"),
+    exportTo,
+    workloadSelector: workloadSelector
+      .optional()
+      .describe(
+        "Callers that go by the rule, by labels of waypoints and of clients without a proxy; all if not written. Such a rule stays in its namespace",
+      ),
+  })
+  .describe("Which service, and how waypoints and clients without a proxy call it");
 
 function checkLoadBalancer(balancer: Field): void {
   balancer.atMostOne(["simple", "consistentHash"]);

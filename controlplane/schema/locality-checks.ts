@@ -4,19 +4,42 @@ import type { Field } from "./field.ts";
 import { filled } from "./scalars.ts";
 
 const failover = {
-  enabled: z.boolean().optional(),
-  failover: z.array(z.strictObject({ from: filled, to: filled })).optional(),
-  failoverPriority: z.array(filled).optional(),
+  enabled: z.boolean().optional().describe("Whether places count; true if not written"),
+  failover: z
+    .array(
+      z.strictObject({
+        from: filled.describe("Region of the callers"),
+        to: filled.describe("Region whose endpoints are next"),
+      }),
+    )
+    .optional()
+    .describe("Where a region goes when its own endpoints fail; any other region if not written"),
+  failoverPriority: z
+    .array(filled)
+    .optional()
+    .describe(
+      "Labels, as key or key=value: endpoints go first that share the most with the caller, counted from the first label on",
+    ),
 };
 
 export const localityLbSetting = z.strictObject({
   ...failover,
   distribute: z
-    .array(z.strictObject({ from: filled, to: z.record(z.string(), z.int().min(1).max(100)) }))
+    .array(
+      z.strictObject({
+        from: filled.describe("Place of the callers: region/zone/subzone, of which the end may be left out or be *"),
+        to: z
+          .record(z.string(), z.int().min(1).max(100))
+          .describe("Places of endpoints, written likewise, and their shares in percent, together 100"),
+      }),
+    )
     .optional()
-    .describe("Shares of the endpoints' places, for callers of one place"),
+    .describe("Shares of the endpoints' places, for callers of one place; excludes failover"),
 });
-export const zoneAwareLbSetting = z.strictObject({ ...failover, minClusterSize: z.int().min(1).optional() });
+export const zoneAwareLbSetting = z.strictObject({
+  ...failover,
+  minClusterSize: z.int().min(1).optional().describe("Without effect: waypoints fail over by place instead"),
+});
 
 const topology = ["topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"];
 const place = /^([^/*]+\/){0,2}([^/*]+|\*)$/;

@@ -36,6 +36,14 @@ export const gatewayDuration = z.string().regex(/^([0-9]{1,5}(h|m|s|ms)){1,4}$/,
 /** A number, or the name of a port. */
 export const intOrString = z.union([z.int(), z.string()]).meta({ "x-kubernetes-int-or-string": true });
 
+/** Of VirtualServices and DestinationRules, which a waypoint reads as somebody of its own namespace. */
+export const exportTo = z
+  .array(z.string())
+  .optional()
+  .describe(
+    'Namespaces whose waypoints and clients go by it: ".", "*" or names; if not written as the mesh says, usually "*"',
+  );
+
 /** Free form: kept as written. */
 export const anything = z.looseObject({});
 

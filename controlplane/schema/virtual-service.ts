@@ -1,172 +1,66 @@
 import { z } from "zod";
 import type { Field } from "./field.ts";
 import { checkGateway, checkHttp, checkSource, checkWeights } from "./http-rule-checks.ts";
+import { callerMatch, destination, http, weight } from "./http-rule-forms.ts";
 import { age, networkingKind, type KindDefinition } from "./kind.ts";
-import {
-  checkExportTo,
-  checkHostOrIp,
-  checkIpBlock,
-  dnsLabel,
-  duration,
-  filled,
-  hostProblem,
-  isIp,
-  port,
-} from "./scalars.ts";
-
-const stringMatch = z.strictObject({
-  exact: z.string().optional(),
-  prefix: z.string().optional(),
-  regex: z.string().max(1024).optional().describe("RE2, matching the whole value"),
-});
-const matches = z.record(z.string(), stringMatch);
-const percent = z.strictObject({ value: z.number().min(0).max(100).optional() });
-
-const destination = z.strictObject({
-  host: z.string().min(1).describe("The service; a short name means this namespace"),
-  subset: dnsLabel.optional().describe("A subset of its DestinationRule"),
-  port: z.strictObject({ number: port }).optional(),
-});
-
-const headerOperations = z.strictObject({
-  set: z.record(z.string(), z.string()).optional(),
-  add: z.record(z.string(), z.string()).optional(),
-  remove: z.array(z.string()).optional(),
-});
-const headers = z.strictObject({ request: headerOperations.optional(), response: headerOperations.optional() });
+import { checkExportTo, checkHostOrIp, checkIpBlock, exportTo, hostProblem, isIp } from "./scalars.ts";
 
 const l4Match = {
-  destinationSubnets: z.array(z.string()).optional(),
-  port: port.optional(),
-  sourceLabels: z.record(z.string(), z.string()).optional(),
-  sourceNamespace: z.string().optional(),
-  gateways: z.array(z.string()).optional(),
-};
-const l4Route = z.array(z.strictObject({ destination, weight: z.int().min(0).max(2_147_483_647).optional() })).min(1);
-
-const http = z.strictObject({
-  name: z.string().optional(),
-  match: z
-    .array(
-      z.strictObject({
-        name: z.string().optional(),
-        uri: stringMatch.optional().describe("Path without query"),
-        ignoreUriCase: z.boolean().optional(),
-        scheme: stringMatch.optional(),
-        method: stringMatch.optional(),
-        authority: stringMatch.optional(),
-        headers: matches.optional(),
-        withoutHeaders: matches.optional(),
-        queryParams: matches.optional(),
-        port: port.optional(),
-        sourceLabels: z.record(z.string(), z.string()).optional(),
-        sourceNamespace: z.string().optional(),
-        gateways: z.array(z.string()).optional(),
-        statPrefix: z.string().optional(),
-      }),
-    )
+  destinationSubnets: z
+    .array(z.string())
     .optional()
-    .describe("Requests that the route takes: any of these; all if not written"),
-  route: z
-    .array(
-      z.strictObject({
-        destination,
-        weight: z.int().min(0).max(2_147_483_647).optional().describe("Share of the requests"),
-        headers: headers.optional(),
-      }),
-    )
-    .optional(),
-  redirect: z
-    .strictObject({
-      uri: z.string().optional(),
-      prefixRewrite: z.string().optional(),
-      authority: z.string().optional(),
-      port: port.optional(),
-      derivePort: z.enum(["FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"]).optional(),
-      scheme: z.enum(["http", "https"]).optional(),
-      redirectCode: z.int().min(300).max(399).optional(),
-    })
-    .optional(),
-  directResponse: z
-    .strictObject({
-      status: z.int().min(200).max(600),
-      body: z.strictObject({ string: z.string().optional(), bytes: z.string().optional() }).optional(),
-    })
-    .optional(),
-  delegate: z.strictObject({ name: filled, namespace: z.string().optional() }).optional(),
-  rewrite: z
-    .strictObject({
-      uri: z.string().optional(),
-      authority: z.string().optional(),
-      uriRegexRewrite: z.strictObject({ match: filled.max(1024), rewrite: z.string() }).optional(),
-    })
-    .optional(),
-  timeout: duration.optional().describe("For the whole request; 0s means none"),
-  retries: z
-    .strictObject({
-      attempts: z.int().min(0).max(2_147_483_647).optional(),
-      perTryTimeout: duration.optional(),
-      retryOn: z.string().optional(),
-      retryRemoteLocalities: z.boolean().optional(),
-      retryIgnorePreviousHosts: z.boolean().optional(),
-      backoff: duration.optional(),
-    })
-    .optional(),
-  fault: z
-    .strictObject({
-      delay: z
-        .strictObject({
-          fixedDelay: duration,
-          percentage: percent.optional(),
-          percent: z.int().min(0).max(100).optional(),
-        })
-        .optional(),
-      abort: z
-        .strictObject({
-          httpStatus: z.int().min(200).max(600).optional(),
-          grpcStatus: z.string().optional(),
-          percentage: percent.optional(),
-        })
-        .optional(),
-    })
-    .optional(),
-  mirror: destination.optional(),
-  mirrors: z.array(z.strictObject({ destination, percentage: percent.optional() })).optional(),
-  mirrorPercent: z.int().min(0).max(100).optional().describe("Former spelling of mirrorPercentage"),
-  mirror_percent: z.int().min(0).max(100).optional().describe("Another spelling of mirrorPercent"),
-  mirrorPercentage: percent.optional(),
-  corsPolicy: z
-    .strictObject({
-      allowOrigin: z.array(z.string()).optional().describe("Former spelling of allowOrigins"),
-      allowOrigins: z.array(stringMatch).optional(),
-      allowMethods: z.array(z.string()).optional(),
-      allowHeaders: z.array(z.string()).optional(),
-      exposeHeaders: z.array(z.string()).optional(),
-      maxAge: duration.optional(),
-      allowCredentials: z.boolean().optional(),
-      unmatchedPreflights: z.enum(["UNSPECIFIED", "FORWARD", "IGNORE"]).optional(),
-    })
-    .optional(),
-  headers: headers.optional(),
-});
+    .describe("Addresses and ranges, one of which the service is called by; any if not written"),
+  ...callerMatch,
+};
+const l4Route = z
+  .array(z.strictObject({ destination: destination.describe("Where the connections go"), weight }))
+  .min(1)
+  .optional()
+  .describe("Where connections go, shared out by weight");
 
-const spec = z.strictObject({
-  hosts: z.array(z.string().min(1)).optional().describe("The services whose requests it routes; none for a delegate"),
-  gateways: z.array(z.string()).optional().describe('Where it applies; "mesh" if not written'),
-  http: z.array(http).optional().describe("Routes for HTTP; the first that matches"),
-  tls: z
-    .array(
-      z.strictObject({
-        match: z.array(z.strictObject({ sniHosts: z.array(z.string()).min(1), ...l4Match })).min(1),
-        route: l4Route.optional(),
-      }),
-    )
-    .optional(),
-  tcp: z
-    .array(z.strictObject({ match: z.array(z.strictObject(l4Match)).optional(), route: l4Route.optional() }))
-    .optional(),
-  exportTo: z.array(z.string()).optional(),
-});
+const spec = z
+  .strictObject({
+    hosts: z.array(z.string().min(1)).optional().describe("The services whose requests it routes; none for a delegate"),
+    gateways: z
+      .array(z.string())
+      .optional()
+      .describe('Where it applies; "mesh" if not written, which waypoints and clients in the mesh go by'),
+    http: z.array(http).optional().describe("Routes for HTTP; the first that matches"),
+    tls: z
+      .array(
+        z.strictObject({
+          match: z
+            .array(
+              z.strictObject({
+                sniHosts: z
+                  .array(z.string())
+                  .min(1)
+                  .describe("Names in the handshake, such as api.example.com or *.example.com, within spec.hosts"),
+                ...l4Match,
+              }),
+            )
+            .min(1)
+            .describe("Connections that the route takes: any of these"),
+          route: l4Route,
+        }),
+      )
+      .optional()
+      .describe("Routes for ports of TLS, by the name in the handshake; before those of tcp"),
+    tcp: z
+      .array(
+        z.strictObject({
+          match: z
+            .array(z.strictObject(l4Match))
+            .optional()
+            .describe("Connections that the route takes: any of these; all if not written"),
+          route: l4Route,
+        }),
+      )
+      .optional()
+      .describe("Routes for connections whose bytes are not looked at; the first that matches"),
+    exportTo,
+  })
+  .describe("For which hosts, and where their requests go; at least one of http, tls and tcp");
 
 function checkVirtualHosts(hosts: readonly Field[], isInMesh: boolean): void {
   for (const [index, host] of hosts.entries()) {
