@@ -1,100 +1,10 @@
-import { z } from "zod";
-import { attachment, checkAttachment, oneAttachment } from "./attachment.ts";
+import { checkAttachment } from "./attachment.ts";
+import { authorizationSpec } from "./authorization-forms.ts";
 import { identityPatternProblem, pathTemplateProblem } from "./authorization-values.ts";
 import type { Field } from "./field.ts";
 import { age, securityKind, type KindDefinition } from "./kind.ts";
 import { suggest } from "./nearest.ts";
-import { checkIpBlock, checkPortText, ipBlockPattern, portTextPattern } from "./scalars.ts";
-
-const values = z.array(z.string().min(1)).optional();
-/** Checked by code, whose message says more; the pattern is for the API server. */
-const ipBlocks = z.array(z.string().min(1).meta({ pattern: ipBlockPattern })).optional();
-const ports = z.array(z.string().min(1).meta({ pattern: portTextPattern })).optional();
-const accounts = z.array(z.string().min(1).max(320)).max(16).optional();
-
-const source = z
-  .strictObject({
-    principals: values.describe("Peer identities, such as cluster.local/ns/shop/sa/cart"),
-    notPrincipals: values,
-    requestPrincipals: values.describe("Identities from tokens: issuer/subject; needs a waypoint"),
-    notRequestPrincipals: values,
-    namespaces: values.describe("Namespaces of the peer"),
-    notNamespaces: values,
-    serviceAccounts: accounts.describe("Service accounts of the peer: account, or namespace/account"),
-    notServiceAccounts: accounts,
-    ipBlocks: ipBlocks.describe("Addresses of the peer, as address or range"),
-    notIpBlocks: ipBlocks,
-    remoteIpBlocks: ipBlocks.describe("Addresses of the original client; needs a waypoint"),
-    notRemoteIpBlocks: ipBlocks,
-    trustDomains: values.describe("Trust domains of the peer; needs a waypoint"),
-    notTrustDomains: values,
-  })
-  .meta({ description: "Who calls: all fields must hold, one value of each", minProperties: 1 });
-
-const operation = z
-  .strictObject({
-    hosts: values.describe("HTTP hosts; needs a waypoint"),
-    notHosts: values,
-    ports: ports.describe("Ports of the destination, in quotes"),
-    notPorts: ports,
-    methods: values.describe("HTTP methods; needs a waypoint"),
-    notMethods: values,
-    paths: values.describe("HTTP paths; needs a waypoint"),
-    notPaths: values,
-  })
-  .meta({ description: "What is called: all fields must hold, one value of each", minProperties: 1 });
-
-const rule = z.strictObject({
-  from: z
-    .array(z.strictObject({ source: source.optional() }))
-    .max(512)
-    .optional()
-    .describe("Callers: any of them"),
-  to: z
-    .array(z.strictObject({ operation: operation.optional() }))
-    .optional()
-    .describe("Operations: any of them"),
-  when: z
-    .array(
-      z.strictObject({
-        key: z.string().min(1).describe("Such as source.ip, destination.port or request.headers[name]"),
-        values: z.array(z.string().min(1)).optional(),
-        notValues: z.array(z.string().min(1)).optional(),
-      }),
-    )
-    .optional()
-    .describe("Further conditions: all of them"),
-});
-
-const actions = ["ALLOW", "DENY", "AUDIT", "CUSTOM"] as const;
-
-const spec = z
-  .strictObject({
-    ...attachment,
-    action: z.enum(actions).optional().describe("What a matching rule does; ALLOW if not written"),
-    rules: z
-      .array(rule)
-      .max(512)
-      .optional()
-      .describe("The policy matches where any rule does. ALLOW without rules denies everything"),
-    provider: z
-      .strictObject({ name: z.string().min(1) })
-      .optional()
-      .describe("The external authorizer of a CUSTOM policy"),
-  })
-  .meta({
-    "x-kubernetes-validations": [
-      ...oneAttachment["x-kubernetes-validations"],
-      {
-        rule: "!has(self.action) || !(self.action in ['DENY', 'CUSTOM']) || (has(self.rules) && size(self.rules) > 0)",
-        message: "action DENY or CUSTOM without rules never matches: add the rule {} to match everything",
-      },
-      {
-        rule: "!has(self.provider) || (has(self.action) && self.action == 'CUSTOM')",
-        message: "provider is only valid with action CUSTOM",
-      },
-    ],
-  });
+import { checkIpBlock, checkPortText } from "./scalars.ts";
 
 const sourceL4 = ["principals", "namespaces", "serviceAccounts", "ipBlocks"];
 const conditionKinds = {
@@ -337,6 +247,6 @@ export const authorizationPolicy: KindDefinition = {
   shortNames: ["ap"],
   description: "Who may call what. DENY beats ALLOW; where an ALLOW policy applies, what no rule allows is denied.",
   columns: [{ name: "Action", type: "string", jsonPath: ".spec.action", description: "The operation to take" }, age],
-  spec,
+  spec: authorizationSpec,
   check,
 };

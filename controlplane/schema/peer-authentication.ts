@@ -7,19 +7,26 @@ const mtls = z.strictObject({
   mode: z
     .enum(["UNSET", "DISABLE", "PERMISSIVE", "STRICT"])
     .optional()
-    .describe("STRICT refuses plain text; UNSET takes the mode of the namespace, then that of the mesh"),
+    .describe(
+      "STRICT refuses plain text, PERMISSIVE takes it too, as DISABLE does: tunnels are never refused. UNSET (if not written) goes by the namespace, then the mesh, then PERMISSIVE",
+    ),
 });
 
 const spec = z
   .strictObject({
-    selector: workloadSelector.optional(),
-    mtls: mtls.optional(),
+    selector: workloadSelector
+      .optional()
+      .describe(
+        "The pods of this namespace that it applies to; all if not written, in the root namespace of all namespaces",
+      ),
+    mtls: mtls.optional().describe("The mode of all ports"),
     portLevelMtls: z
       .record(z.string(), mtls)
       .meta({ description: "Modes of single ports of the pod, by number; needs a selector", minProperties: 1 })
       .optional(),
   })
   .meta({
+    description: "Which pods, and whether they take plain text",
     "x-kubernetes-validations": [
       {
         rule: "!has(self.portLevelMtls) || (has(self.selector) && has(self.selector.matchLabels) && size(self.selector.matchLabels) > 0)",

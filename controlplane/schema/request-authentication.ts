@@ -8,27 +8,74 @@ import { checkDuration, duration, filled } from "./scalars.ts";
 const headerName = z.string().regex(/^[-_A-Za-z0-9]+$/, { error: 'a header name: use letters, digits, "-" and "_"' });
 
 const jwtRule = z.strictObject({
-  issuer: z.string().optional().describe("Who issued the token; compared with its iss claim"),
-  audiences: z.array(filled).optional(),
-  jwksUri: z.string().max(2048).optional().describe("Where the issuer's public keys are fetched"),
+  issuer: z
+    .string()
+    .optional()
+    .describe("Who issued the token, compared with its iss claim; any if not written, which needs jwksUri"),
+  audiences: z
+    .array(filled)
+    .optional()
+    .describe("Audiences, one of which the token must be for (aud), else 403; any if not written"),
+  jwksUri: z
+    .string()
+    .max(2048)
+    .optional()
+    .describe(
+      "Where the issuer's public keys are fetched, by http or https; if not written, as the issuer publishes it. Until then no token is valid; link-local and metadata addresses are never asked",
+    ),
   jwks_uri: z.string().max(2048).optional().describe("Another spelling of jwksUri"),
-  jwks: z.string().optional().describe("The issuer's public keys themselves"),
-  fromHeaders: z.array(z.strictObject({ name: filled, prefix: z.string().optional() })).optional(),
-  fromParams: z.array(filled).optional(),
-  fromCookies: z.array(filled).optional(),
-  outputPayloadToHeader: z.string().optional(),
-  outputClaimToHeaders: z.array(z.strictObject({ header: headerName, claim: filled })).optional(),
-  forwardOriginalToken: z.boolean().optional(),
+  jwks: z.string().optional().describe("The issuer's public keys themselves, as a JSON Web Key Set; excludes jwksUri"),
+  fromHeaders: z
+    .array(
+      z.strictObject({
+        name: filled.describe("Name of the header"),
+        prefix: z
+          .string()
+          .optional()
+          .describe('What stands before the token, such as "Bearer "; nothing if not written'),
+      }),
+    )
+    .optional()
+    .describe(
+      "Headers that hold the token; Authorization with Bearer, and the parameter access_token, if no place is written",
+    ),
+  fromParams: z.array(filled).optional().describe("Parameters of the query that hold the token"),
+  fromCookies: z.array(filled).optional().describe("Cookies that hold the token"),
+  outputPayloadToHeader: z
+    .string()
+    .optional()
+    .describe("Header in which the service gets the payload of a valid token, in base64url; none if not written"),
+  outputClaimToHeaders: z
+    .array(
+      z.strictObject({
+        header: headerName.describe("Name of the header; what clients write in it is taken away"),
+        claim: filled.describe("Name of the claim, with dots before inner ones"),
+      }),
+    )
+    .optional()
+    .describe("Headers in which the service gets claims of a valid token; lists and objects as JSON in base64url"),
+  forwardOriginalToken: z
+    .boolean()
+    .optional()
+    .describe("Whether the service gets the token itself, too; false if not written"),
   timeout: duration.optional().describe("How long fetching the keys may take; 5s if not written"),
-  spaceDelimitedClaims: z.array(filled).max(64).optional(),
+  spaceDelimitedClaims: z
+    .array(filled)
+    .max(64)
+    .optional()
+    .describe("Claims whose words are compared one by one, besides scope and permission"),
 });
 
 const spec = z
   .strictObject({
     ...attachment,
-    jwtRules: z.array(jwtRule).max(4096).optional().describe("Tokens that are accepted: any of them"),
+    jwtRules: z
+      .array(jwtRule)
+      .max(4096)
+      .optional()
+      .describe("Tokens that are accepted: any of them. A token that none accepts gets 401, no token passes"),
   })
-  .meta(oneAttachment);
+  .meta({ description: "Where tokens are looked at, and which are accepted", ...oneAttachment });
 
 function check(spec: Field): void {
   checkAttachment(spec);
