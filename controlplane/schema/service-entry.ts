@@ -9,41 +9,77 @@ import { checkWorkloadEntry, isUnixAddress, workloadEntrySpec } from "./workload
 
 const resolutions = ["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"] as const;
 
-const spec = z.strictObject({
-  hosts: z.array(z.string().min(1)).min(1).max(256).describe("The names of the service"),
-  addresses: z
-    .array(z.string().min(1).max(64))
-    .max(256)
-    .optional()
-    .describe("Virtual addresses; given automatically if not written"),
-  ports: z
-    .array(
-      z.strictObject({
-        number: port,
-        name: dnsLabel,
-        protocol: z
-          .string()
-          .max(256)
+const spec = z
+  .strictObject({
+    hosts: z
+      .array(z.string().min(1))
+      .min(1)
+      .max(256)
+      .describe("The names of the service, each a service of its own; *.example.com for all such names"),
+    addresses: z
+      .array(z.string().min(1).max(64))
+      .max(256)
+      .optional()
+      .describe(
+        "Virtual addresses, or ranges with NONE and STATIC; given automatically if not written, see status.addresses",
+      ),
+    ports: z
+      .array(
+        z.strictObject({
+          number: port.describe("Number by which it is called"),
+          name: dnsLabel.describe("Name of the port; endpoints and targets may name it"),
+          protocol: z
+            .string()
+            .max(256)
+            .optional()
+            .describe("HTTP, HTTPS, HTTP2, GRPC, TLS, TCP …; detected if not written"),
+          targetPort: z
+            .int()
+            .min(0)
+            .max(65_535)
+            .optional()
+            .describe("The port of the endpoints; its number if not written"),
+        }),
+      )
+      .max(256)
+      .optional()
+      .describe("The ports of the service"),
+    location: z
+      .enum(["MESH_EXTERNAL", "MESH_INTERNAL"])
+      .optional()
+      .describe(
+        "MESH_INTERNAL: its workloads have identities of the mesh. MESH_EXTERNAL (if not written): they have none",
+      ),
+    resolution: z
+      .enum(resolutions)
+      .optional()
+      .describe(
+        "How endpoints are found: NONE (if not written) where the client dials, STATIC by their addresses, DNS and DNS_ROUND_ROBIN by resolving names, to all addresses or one at a time, DYNAMIC_DNS by the name that each request asks for",
+      ),
+    endpoints: z
+      .array(workloadEntrySpec)
+      .max(4096)
+      .optional()
+      .describe("The workloads behind it; with DNS the hosts themselves if not written. Excludes workloadSelector"),
+    workloadSelector: z
+      .strictObject({
+        labels: z
+          .record(z.string(), z.string().max(63))
           .optional()
-          .describe("HTTP, HTTPS, HTTP2, GRPC, TLS, TCP …; detected if not written"),
-        targetPort: z.int().min(0).max(65_535).optional().describe("The port of the endpoints, if another"),
-      }),
-    )
-    .max(256)
-    .optional(),
-  location: z
-    .enum(["MESH_EXTERNAL", "MESH_INTERNAL"])
-    .optional()
-    .describe("MESH_INTERNAL: its workloads have identities of the mesh"),
-  resolution: z.enum(resolutions).optional().describe("How addresses of endpoints are found"),
-  endpoints: z.array(workloadEntrySpec).max(4096).optional(),
-  workloadSelector: z
-    .strictObject({ labels: z.record(z.string(), z.string().max(63)).optional() })
-    .optional()
-    .describe("Pods and WorkloadEntries of this namespace that serve it"),
-  exportTo: z.array(z.string()).optional().describe('Namespaces that see it: ".", "*", "~" or names'),
-  subjectAltNames: z.array(z.string()).optional().describe("Names that its certificates may carry"),
-});
+          .describe("Labels that they must have, all of them; none: every one"),
+      })
+      .optional()
+      .describe("Pods and WorkloadEntries of this namespace that serve it"),
+    exportTo: z
+      .array(z.string())
+      .optional()
+      .describe('Namespaces that see it: ".", "*", "~" or names; in an ambient mesh all do'),
+    subjectAltNames: z
+      .array(z.string())
+      .optional()
+      .describe("Names that its certificates may carry, where a DestinationRule originates TLS and names none"),
+  })
+  .describe("Its names and ports, and where it is found");
 
 const protocols = ["HTTP", "HTTPS", "GRPC", "GRPC-WEB", "HTTP2", "MONGO", "MYSQL", "REDIS", "TCP", "TLS", "UDP"];
 const httpOrTls = new Set(["HTTP", "HTTPS", "GRPC", "GRPC-WEB", "HTTP2", "TLS"]);

@@ -4,15 +4,30 @@ import { age, networkingKind, type KindDefinition } from "./kind.ts";
 import { checkHost, checkLabels, isIp, port } from "./scalars.ts";
 
 /** The fields of a WorkloadEntry, which are those of a ServiceEntry's endpoint too. */
-export const workloadEntrySpec = z.strictObject({
-  address: z.string().max(256).optional().describe("IP address, DNS name (ServiceEntry with DNS) or unix:///path"),
-  ports: z.record(z.string(), port).optional().describe("Port names of the service, and the numbers they have here"),
-  labels: z.record(z.string(), z.string().max(63)).optional(),
-  network: z.string().max(2048).optional().describe("The network that the address belongs to"),
-  locality: z.string().max(2048).optional().describe("region/zone/subzone"),
-  weight: z.int().min(0).max(4_294_967_295).optional().describe("Share of the traffic; 1 if not written"),
-  serviceAccount: z.string().max(253).optional().describe("Whose identity the workload has, in its namespace"),
-});
+export const workloadEntrySpec = z
+  .strictObject({
+    address: z
+      .string()
+      .max(256)
+      .optional()
+      .describe(
+        "IP address, DNS name (ServiceEntry with DNS) or unix:///path; without one it is reached through its network's gateway",
+      ),
+    ports: z.record(z.string(), port).optional().describe("Port names of the service, and the numbers they have here"),
+    labels: z
+      .record(z.string(), z.string().max(63))
+      .optional()
+      .describe("By which services, subsets and policies select it"),
+    network: z
+      .string()
+      .max(2048)
+      .optional()
+      .describe("The network that the address belongs to; that of the mesh if not written"),
+    locality: z.string().max(2048).optional().describe("Where it is: region/zone/subzone, for balancing by place"),
+    weight: z.int().min(0).max(4_294_967_295).optional().describe("Share of the traffic; 1 if not written"),
+    serviceAccount: z.string().max(253).optional().describe("Whose identity the workload has, in its namespace"),
+  })
+  .describe("Where the workload is, what its ports are, and who it is");
 
 const portNameForm = /^[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?$/;
 
