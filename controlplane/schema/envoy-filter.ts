@@ -33,29 +33,59 @@ const operations = [
 const bag = z.looseObject({});
 
 const configPatch = z.strictObject({
-  applyTo: z.enum(places).describe("What of the configuration is changed"),
+  applyTo: z
+    .enum(places)
+    .describe("What of the configuration is changed; HTTP_FILTER, VIRTUAL_HOST and HTTP_ROUTE have an effect here"),
   match: bag
-    .extend({ context: z.enum(["ANY", "SIDECAR_INBOUND", "SIDECAR_OUTBOUND", "GATEWAY", "WAYPOINT"]).optional() })
+    .extend({
+      context: z
+        .enum(["ANY", "SIDECAR_INBOUND", "SIDECAR_OUTBOUND", "GATEWAY", "WAYPOINT"])
+        .optional()
+        .describe("Kind of proxy; ANY if not written. Waypoints take ANY, SIDECAR_INBOUND and WAYPOINT"),
+    })
     .optional()
-    .describe("Where"),
+    .describe("Where: ports, filters, virtual hosts and routes, in Istio's words"),
   patch: z
     .strictObject({
-      operation: z.enum(operations).optional(),
-      value: bag.optional().describe("In Envoy's own words"),
-      filterClass: z.enum(["UNSPECIFIED", "AUTHN", "AUTHZ", "STATS"]).optional(),
+      operation: z
+        .enum(operations)
+        .optional()
+        .describe("How: INSERT_BEFORE or INSERT_FIRST for an HTTP_FILTER, otherwise MERGE"),
+      value: bag.optional().describe("In Envoy's own words: a LocalRateLimit, or rate_limits with their actions"),
+      filterClass: z
+        .enum(["UNSPECIFIED", "AUTHN", "AUTHZ", "STATS"])
+        .optional()
+        .describe("Place of a filter that is added; without effect"),
     })
-    .optional(),
+    .optional()
+    .describe("The change"),
 });
 
-const spec = z.strictObject({
-  workloadSelector: z
-    .strictObject({ labels: z.record(z.string(), z.string().max(63)).optional() })
-    .optional()
-    .describe("Pods with sidecars, which an ambient mesh has none of"),
-  targetRefs: attachment.targetRefs,
-  configPatches: z.array(configPatch).optional(),
-  priority: z.int().min(-2_147_483_648).max(2_147_483_647).optional(),
-});
+const spec = z
+  .strictObject({
+    workloadSelector: z
+      .strictObject({
+        labels: z.record(z.string(), z.string().max(63)).optional().describe("Labels of those pods"),
+      })
+      .optional()
+      .describe("Pods with sidecars, which an ambient mesh has none of"),
+    targetRefs: attachment.targetRefs.describe(
+      "The waypoint (Gateway), or in the root namespace all of them (GatewayClass)",
+    ),
+    configPatches: z
+      .array(configPatch)
+      .optional()
+      .describe("Changes, one after the other; status tells of those without effect"),
+    priority: z
+      .int()
+      .min(-2_147_483_648)
+      .max(2_147_483_647)
+      .optional()
+      .describe("Order among such objects of a namespace, the smallest first; 0 if not written"),
+  })
+  .describe(
+    "Which waypoints, and what is changed of their configuration; a RateLimitPolicy says the same in plain words",
+  );
 
 function check(object: Field): void {
   if (object.has("workloadSelector") && object.has("targetRefs")) {
