@@ -7,66 +7,119 @@ import { anything, checkUnique, filled, port } from "./scalars.ts";
 const sectionName = z.string().min(1).max(253);
 
 const selector = z.strictObject({
-  matchLabels: z.record(z.string(), z.string()).optional(),
+  matchLabels: z.record(z.string(), z.string()).optional().describe("Labels that they must have, all of them"),
   matchExpressions: z
     .array(
       z.strictObject({
-        key: filled,
-        operator: z.enum(["In", "NotIn", "Exists", "DoesNotExist"]),
-        values: z.array(z.string()).optional(),
+        key: filled.describe("Name of the label"),
+        operator: z
+          .enum(["In", "NotIn", "Exists", "DoesNotExist"])
+          .describe("In and NotIn compare with values, the others ask whether there is such a label"),
+        values: z.array(z.string()).optional().describe("Values for In and NotIn"),
       }),
     )
-    .optional(),
+    .optional()
+    .describe("What labels must be, all of it"),
 });
 
 const listener = z.strictObject({
-  name: sectionName,
-  hostname: z.string().min(1).max(253).optional(),
-  port,
+  name: sectionName.describe("Name of the listener, unique in the gateway"),
+  hostname: z
+    .string()
+    .min(1)
+    .max(253)
+    .optional()
+    .describe("Host whose requests it takes, for a gateway; without effect at a waypoint"),
+  port: port.describe("Port that it listens on; 15008 for a waypoint"),
   protocol: z.string().min(1).max(255).describe("HBONE for a waypoint; HTTP, HTTPS, TLS, TCP or UDP for a gateway"),
-  tls: anything.optional(),
+  tls: anything.optional().describe("TLS of a gateway's listener; without effect at a waypoint"),
   allowedRoutes: z
     .strictObject({
       namespaces: z
         .strictObject({
-          from: z.enum(["All", "Selector", "Same", "None"]).optional().default("Same"),
-          selector: selector.optional(),
+          from: z
+            .enum(["All", "Selector", "Same", "None"])
+            .optional()
+            .default("Same")
+            .describe("All namespaces, those that selector says, the Same as the gateway (if not written), or None"),
+          selector: selector.optional().describe("Namespaces for from: Selector, by labels"),
         })
         .optional()
         .describe("Whose objects may use it: the namespaces that may bind to a waypoint"),
       kinds: z
-        .array(z.strictObject({ group: z.string().optional(), kind: filled }))
+        .array(
+          z.strictObject({
+            group: z.string().optional().describe("API group of the kind; that of Gateway API if not written"),
+            kind: filled.describe("Kind of route"),
+          }),
+        )
         .max(8)
-        .optional(),
-    })
-    .optional(),
-});
-
-const gatewaySpec = z.strictObject({
-  gatewayClassName: z.string().min(1).max(253).describe("istio-waypoint for a waypoint"),
-  listeners: z.array(listener).min(1).max(64),
-  addresses: z
-    .array(
-      z.strictObject({
-        type: z.string().max(253).optional().default("IPAddress"),
-        value: z.string().max(253).optional(),
-      }),
-    )
-    .max(16)
-    .optional(),
-  infrastructure: z
-    .strictObject({
-      labels: z.record(z.string(), z.string()).optional(),
-      annotations: z.record(z.string(), z.string()).optional(),
-      parametersRef: z.strictObject({ group: z.string(), kind: filled, name: filled }).optional(),
+        .optional()
+        .describe("Kinds of routes, for a gateway; without effect at a waypoint"),
     })
     .optional()
-    .describe("Labels, annotations and parameters of what is made for the gateway"),
-  allowedListeners: anything.optional(),
-  backendTLS: anything.optional(),
-  tls: anything.optional(),
-  defaultScope: z.string().optional(),
+    .describe("Who may use the listener"),
 });
+
+const gatewaySpec = z
+  .strictObject({
+    gatewayClassName: z
+      .string()
+      .min(1)
+      .max(253)
+      .describe("istio-waypoint (or ambit-waypoint) for a waypoint; gateways of other classes are run by others"),
+    listeners: z
+      .array(listener)
+      .min(1)
+      .max(64)
+      .describe("What it listens on: one listener with port 15008 and protocol HBONE for a waypoint"),
+    addresses: z
+      .array(
+        z.strictObject({
+          type: z
+            .string()
+            .max(253)
+            .optional()
+            .default("IPAddress")
+            .describe("IPAddress (if not written), or Hostname for a Service that is there already"),
+          value: z.string().max(253).optional().describe("The address, or the name of the Service"),
+        }),
+      )
+      .max(16)
+      .optional()
+      .describe("Where it is reached; with a Hostname the mesh starts no waypoint, for somebody else runs it"),
+    infrastructure: z
+      .strictObject({
+        labels: z
+          .record(z.string(), z.string())
+          .optional()
+          .describe("Labels of what is made; those of the Gateway if not written"),
+        annotations: z
+          .record(z.string(), z.string())
+          .optional()
+          .describe("Annotations of what is made; those of the Gateway if not written"),
+        parametersRef: z
+          .strictObject({
+            group: z.string().describe("Empty, for a ConfigMap"),
+            kind: filled.describe("ConfigMap"),
+            name: filled.describe("Name of the ConfigMap, in the namespace of the Gateway"),
+          })
+          .optional()
+          .describe("A ConfigMap with changes to what is made, such as its Deployment"),
+      })
+      .optional()
+      .describe("Labels, annotations and parameters of what is made for the gateway"),
+    allowedListeners: anything.optional().describe("Whose listeners may join a gateway; without effect at a waypoint"),
+    backendTLS: anything
+      .optional()
+      .describe("Certificate that a gateway shows to backends; without effect at a waypoint"),
+    tls: anything.optional().describe("TLS of a gateway as a whole; without effect at a waypoint"),
+    defaultScope: z
+      .string()
+      .optional()
+      .describe("Which routes without parents a gateway takes; without effect at a waypoint"),
+  })
+  .describe("Its class, and what it listens on");
 
 function checkGateway(spec: Field): void {
   const listeners = spec.at("listeners").items();
@@ -127,19 +180,30 @@ export const gatewayClass: KindDefinition = {
     age,
     { name: "Description", type: "string", jsonPath: ".spec.description", priority: 1 },
   ],
-  spec: z.strictObject({
-    controllerName: z
-      .string()
-      .min(1)
-      .max(253)
-      .regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/[A-Za-z0-9/\-._~%!$&'()*+,;=:]+$/, {
-        error: "a controller name: write it as example.com/controller",
-      }),
-    parametersRef: z
-      .strictObject({ group: z.string(), kind: filled, name: filled, namespace: z.string().optional() })
-      .optional(),
-    description: z.string().max(64).optional(),
-  }),
+  spec: z
+    .strictObject({
+      controllerName: z
+        .string()
+        .min(1)
+        .max(253)
+        .regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/[A-Za-z0-9/\-._~%!$&'()*+,;=:]+$/, {
+          error: "a controller name: write it as example.com/controller",
+        })
+        .describe("Who makes gateways of the class; istio.io/mesh-controller for waypoints"),
+      parametersRef: z
+        .strictObject({
+          group: z.string().describe("API group of the object; empty for kinds of Kubernetes itself"),
+          kind: filled.describe("Its kind"),
+          name: filled.describe("Its name"),
+          namespace: z.string().optional().describe("Its namespace, if it is in one"),
+        })
+        .optional()
+        .describe(
+          "Settings of all gateways of the class; without effect for waypoints, write infrastructure in the Gateway",
+        ),
+      description: z.string().max(64).optional().describe("What the class is for, in words"),
+    })
+    .describe("The class, and who makes its gateways"),
   check: () => undefined,
 };
 
@@ -152,27 +216,31 @@ export const referenceGrant: KindDefinition = {
   hasStatus: false,
   description: "Lets objects of other namespaces refer to objects of this one.",
   columns: [age],
-  spec: z.strictObject({
-    from: z
-      .array(
-        z.strictObject({
-          group: z.string().max(253),
-          kind: z.string().min(1).max(63),
-          namespace: z.string().min(1).max(63),
-        }),
-      )
-      .min(1)
-      .max(16),
-    to: z
-      .array(
-        z.strictObject({
-          group: z.string().max(253),
-          kind: z.string().min(1).max(63),
-          name: z.string().min(1).max(253).optional(),
-        }),
-      )
-      .min(1)
-      .max(16),
-  }),
+  spec: z
+    .strictObject({
+      from: z
+        .array(
+          z.strictObject({
+            group: z.string().max(253).describe("API group of the objects; gateway.networking.k8s.io for routes"),
+            kind: z.string().min(1).max(63).describe("Their kind, such as HTTPRoute"),
+            namespace: z.string().min(1).max(63).describe("Their namespace"),
+          }),
+        )
+        .min(1)
+        .max(16)
+        .describe("Whose references are allowed: any of them"),
+      to: z
+        .array(
+          z.strictObject({
+            group: z.string().max(253).describe("API group of the objects; empty for a Service"),
+            kind: z.string().min(1).max(63).describe("Their kind, such as Service"),
+            name: z.string().min(1).max(253).optional().describe("The name of one of them; all if not written"),
+          }),
+        )
+        .min(1)
+        .max(16)
+        .describe("What of this namespace they may name: any of them"),
+    })
+    .describe("Which references into this namespace are allowed"),
   check: () => undefined,
 };

@@ -3,7 +3,7 @@ import { parseDurationMs } from "#shared/config/env-reader.ts";
 import type { Field } from "./field.ts";
 import { checkChangedName, checkHostValue, checkMatchedName, checkWrittenName } from "./header-checks.ts";
 import { checkRegex } from "./regex.ts";
-import { httpFilterFields } from "./route-forms.ts";
+import { httpFilterFields } from "./route-filter-forms.ts";
 import { checkUnique, hostProblem } from "./scalars.ts";
 
 function checkParents(spec: Field): void {
