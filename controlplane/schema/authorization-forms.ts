@@ -10,7 +10,7 @@ const ports = z.array(z.string().min(1).meta({ pattern: portTextPattern })).opti
 const accounts = z.array(z.string().min(1).max(320)).max(16).optional();
 
 /** Of the twin of a list. */
-export const noneOf = "None of these, written as in its twin; where there is no such value it holds";
+export const noneOf = "None of these, written as in the field without not; where there is no such value it holds";
 
 const source = z
   .strictObject({

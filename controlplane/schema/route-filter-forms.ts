@@ -113,7 +113,8 @@ export const httpFilterFields = {
   ExternalAuth: "externalAuth",
 } as const;
 
-const type = "What the filter does; its settings stand in the field of the same name";
+const typeOf = (fields: Readonly<Record<string, string>>): string =>
+  `What the filter does: ${Object.keys(fields).join(", ")}; its settings stand in the field of the same name`;
 const requestHeaders = "With type RequestHeaderModifier: changes to headers of the request";
 const responseHeaders = "With type ResponseHeaderModifier: changes to headers of the answer";
 
@@ -127,7 +128,7 @@ const requestRedirect = z.strictObject({
   statusCode: z
     .int()
     .optional()
-    .meta({ description: "Status of the answer; 302 if not written", enum: [301, 302, 303, 307, 308] }),
+    .meta({ description: "301, 302, 303, 307 or 308; 302 if not written", enum: [301, 302, 303, 307, 308] }),
 });
 
 const cors = z.strictObject({
@@ -171,7 +172,7 @@ const httpFilter = z
         "CORS",
         "ExternalAuth",
       ])
-      .describe(type),
+      .describe(typeOf(httpFilterFields)),
     requestHeaderModifier: headerModifier.describe(requestHeaders),
     responseHeaderModifier: headerModifier.describe(responseHeaders),
     requestMirror,
@@ -193,7 +194,9 @@ export const httpFilters = z.array(httpFilter).max(16).meta(filterListRules).opt
 
 const grpcFilter = z
   .strictObject({
-    type: z.enum(["RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror", "ExtensionRef"]).describe(type),
+    type: z
+      .enum(["RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror", "ExtensionRef"])
+      .describe(typeOf(grpcFilterFields)),
     requestHeaderModifier: headerModifier.describe(requestHeaders),
     responseHeaderModifier: headerModifier.describe(responseHeaders),
     requestMirror,

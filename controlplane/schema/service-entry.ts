@@ -21,7 +21,7 @@ const spec = z
       .max(256)
       .optional()
       .describe(
-        "Virtual addresses, or ranges with NONE and STATIC; given automatically if not written, see status.addresses",
+        "Virtual addresses, or ranges with NONE and STATIC; if not written they are given automatically, except with NONE, and stand in status.addresses",
       ),
     ports: z
       .array(

@@ -27,7 +27,7 @@ const metrics = [
   "GRPC_RESPONSE_MESSAGES",
 ] as const;
 
-const defaultValue = z.string().optional().describe("Value where there is none; no tag if not written");
+const defaultValue = z.string().optional().describe("Value where there is none; empty if not written");
 
 const customTag = z.strictObject({
   literal: z
@@ -99,7 +99,10 @@ const spec = z
               z.strictObject({
                 match: z
                   .strictObject({
-                    metric: z.enum(metrics).optional().describe("Which metric; ALL_METRICS if not written"),
+                    metric: z
+                      .enum(metrics)
+                      .optional()
+                      .describe(`${metrics.join(", ")}; ALL_METRICS if not written`),
                     customMetric: filled
                       .optional()
                       .describe(

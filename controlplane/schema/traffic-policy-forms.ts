@@ -56,7 +56,7 @@ const loadBalancer = z.strictObject({
     .enum(["UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST"])
     .optional()
     .describe(
-      "LEAST_REQUEST if not written: the less busy of two at random. PASSTHROUGH: the address that was dialled. LEAST_CONN is a former spelling of LEAST_REQUEST",
+      "LEAST_REQUEST (if not written) takes the less busy of two at random, ROUND_ROBIN one after the other, RANDOM any, PASSTHROUGH the address that was dialled. LEAST_CONN is a former spelling of LEAST_REQUEST",
     ),
   consistentHash: consistentHash
     .optional()
