@@ -111,6 +111,8 @@ export interface Tunnel {
 export interface RetryBudget {
   readonly percent: number;
   readonly minRetryConcurrency: number;
+  /** 0: of the requests in flight; otherwise of those that began within this time. */
+  readonly intervalMs: number;
 }
 
 /** What may be said of single ports. */
@@ -189,6 +191,7 @@ const readTrafficPolicy = (policy: Field): TrafficPolicy => ({
   retryBudget: optional(policy.at("retryBudget"), (budget) => ({
     percent: budget.at("percent").decimal() ?? 20,
     minRetryConcurrency: budget.at("minRetryConcurrency").uint32() || 3,
+    intervalMs: durationMs(budget.at("budgetInterval")) ?? 0,
   })),
   ports: new Map(
     policy

@@ -1,13 +1,16 @@
 /** What a DestinationRule makes of a cluster: balancing, limits, outliers, protocol. */
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { DurationSchema } from "@bufbuild/protobuf/wkt";
 import {
   largestRing,
   type ConnectionPool,
   type Keepalive,
   type LoadBalancer,
   type OutlierDetection,
+  type RetryBudget,
 } from "#controlplane/mesh/destination-rule.ts";
 import type { MeshConfig } from "#controlplane/mesh/mesh-config.ts";
+import { CircuitBreakers_Thresholds_RetryBudgetSchema as RetryBudgetSchema } from "#shared/proto/gen/envoy/config/cluster/v3/circuit_breaker_pb.js";
 import {
   Cluster_LbPolicy as LbPolicy,
   type Cluster_SlowStartConfigSchema,
@@ -16,7 +19,7 @@ import {
 import { HttpProtocolOptionsSchema } from "#shared/proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
 import type { PortProtocol } from "#controlplane/translate/protocol.ts";
 import type { EffectivePolicy } from "./destination-rules.ts";
-import { duration, optionalDuration, pack } from "./messages.ts";
+import { duration, newerField, optionalDuration, pack } from "./messages.ts";
 
 export type ClusterInit = Exclude<MessageInitShape<typeof ClusterSchema>, { $typeName: string }>;
 
@@ -83,15 +86,19 @@ export function limits({ connectionPool, retryBudget }: EffectivePolicy): Cluste
         trackRemaining: true,
         ...(retryBudget === undefined
           ? { maxRetries: http?.maxRetries || unlimited }
-          : {
-              retryBudget: {
-                budgetPercent: { value: retryBudget.percent },
-                minRetryConcurrency: retryBudget.minRetryConcurrency,
-              },
-            }),
+          : { retryBudget: emitBudget(retryBudget) }),
       },
     ],
   };
+}
+
+/** `budget_interval`, newer than the schema. */
+const budgetIntervalField = 3;
+
+function emitBudget({ percent, minRetryConcurrency, intervalMs }: RetryBudget) {
+  const budget = create(RetryBudgetSchema, { budgetPercent: { value: percent }, minRetryConcurrency });
+  if (intervalMs > 0) budget.$unknown = [newerField(budgetIntervalField, DurationSchema, duration(intervalMs))];
+  return budget;
 }
 
 export function connecting(pool: ConnectionPool | undefined, meshConfig: MeshConfig): Partial<ClusterInit> {
