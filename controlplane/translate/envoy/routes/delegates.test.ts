@@ -23,13 +23,13 @@ function written(match: HttpMatch): string {
 }
 
 function wordOf(value: unknown): string {
-  if (value instanceof Map) return [...value].map(([key, each]) => `${String(key)}=${wordOf(each)}`).join(" ");
+  if (value instanceof Map) return [...value].map(([key, each]) => `${key as string}=${wordOf(each)}`).join(" ");
   if (Array.isArray(value)) return value.join(" ");
   if (typeof value === "object" && value !== null && "kind" in value) {
     const { kind, value: wanted = "" } = value as { kind: string; value?: string };
     return `${kind}(${wanted})`;
   }
-  return value === undefined || value === false ? "" : String(value);
+  return typeof value === "string" || typeof value === "number" ? String(value) : "";
 }
 
 const merged = (root: string, inner: string): readonly string[] | undefined =>
