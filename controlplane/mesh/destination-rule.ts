@@ -87,6 +87,7 @@ export interface OutlierDetection {
   readonly baseEjectionMs: number | undefined;
   readonly maxEjectionPercent: number;
   readonly minHealthPercent: number;
+  /** Statuses that count as errors; empty: all from 500 on. */
   readonly errorCodes: readonly number[];
 }
 

@@ -1,10 +1,14 @@
 import { create } from "@bufbuild/protobuf";
+import { BinaryReader } from "@bufbuild/protobuf/wire";
+import { anyUnpack, type Any } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test } from "@jest/globals";
 import { CircuitBreakers_Thresholds_RetryBudgetSchema as RetryBudgetSchema } from "#shared/proto/gen/envoy/config/cluster/v3/circuit_breaker_pb.js";
+import { HttpProtocolOptionsSchema } from "#shared/proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
+import { decodeErrorStatuses } from "#shared/xds/error-statuses.ts";
 import { readDestinationRule } from "#controlplane/mesh/destination-rule.ts";
 import { Field } from "#controlplane/mesh/field.ts";
 import { defaultMeshConfig } from "#controlplane/mesh/mesh-config.ts";
-import { connecting, limits, upstreamVersion } from "./cluster-policy.ts";
+import { connecting, httpProtocol, limits, upstreamVersion } from "./cluster-policy.ts";
 import { noPolicy } from "./destination-rules.ts";
 
 const policyOf = (trafficPolicy: object) => ({
@@ -76,4 +80,19 @@ describe("retry budgets", () => {
   ])("%j", (written, expected) => {
     expect(budgetOf(written)).toEqual(expected);
   });
+});
+
+// prettier-ignore
+test.each([ // written, what counts as an error
+  [undefined,  undefined],
+  [[],         undefined],
+  [[429],      [429]],
+  [[503, 500], [503, 500]],
+])("outlierDetectionHttpErrorCodes %j", (outlierDetectionHttpErrorCodes, expected) => {
+  const policy = policyOf({ outlierDetection: { outlierDetectionHttpErrorCodes } });
+  const sni = { isAutomatic: false, verifiesHost: false };
+  const [options] = Object.values(httpProtocol("http", policy, defaultMeshConfig, sni).typedExtensionProtocolOptions ?? {});
+  const [newer] = anyUnpack(options as Any, HttpProtocolOptionsSchema)?.$unknown ?? [];
+  const statuses = newer === undefined ? undefined : decodeErrorStatuses(new BinaryReader(newer.data).bytes());
+  expect([newer?.no, statuses && [...statuses]]).toEqual([expected && 8, expected]);
 });

@@ -1,6 +1,6 @@
 /** What a DestinationRule makes of a cluster: balancing, limits, outliers, protocol. */
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { DurationSchema } from "@bufbuild/protobuf/wkt";
+import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
+import { anyPack, DurationSchema } from "@bufbuild/protobuf/wkt";
 import {
   largestRing,
   type ConnectionPool,
@@ -16,10 +16,11 @@ import {
   type Cluster_SlowStartConfigSchema,
   type ClusterSchema,
 } from "#shared/proto/gen/envoy/config/cluster/v3/cluster_pb.js";
+import { encodeErrorStatuses, errorStatusesField } from "#shared/xds/error-statuses.ts";
 import { HttpProtocolOptionsSchema } from "#shared/proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
 import type { PortProtocol } from "#controlplane/translate/protocol.ts";
 import type { EffectivePolicy } from "./destination-rules.ts";
-import { duration, newerField, optionalDuration, pack } from "./messages.ts";
+import { duration, newerField, optionalDuration } from "./messages.ts";
 
 export type ClusterInit = Exclude<MessageInitShape<typeof ClusterSchema>, { $typeName: string }>;
 
@@ -97,7 +98,8 @@ const budgetIntervalField = 3;
 
 function emitBudget({ percent, minRetryConcurrency, intervalMs }: RetryBudget) {
   const budget = create(RetryBudgetSchema, { budgetPercent: { value: percent }, minRetryConcurrency });
-  if (intervalMs > 0) budget.$unknown = [newerField(budgetIntervalField, DurationSchema, duration(intervalMs))];
+  if (intervalMs > 0)
+    budget.$unknown = [newerField(budgetIntervalField, toBinary(DurationSchema, duration(intervalMs)))];
   return budget;
 }
 
@@ -171,7 +173,7 @@ const httpOptionsName = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 /** `sni`: how the server's name is found where TLS is originated and none is written. */
 export function httpProtocol(
   protocol: PortProtocol,
-  { connectionPool }: EffectivePolicy,
+  { connectionPool, outlierDetection }: EffectivePolicy,
   meshConfig: MeshConfig,
   sni: { readonly isAutomatic: boolean; readonly verifiesHost: boolean },
 ): Partial<ClusterInit> {
@@ -196,7 +198,7 @@ export function httpProtocol(
         }),
   };
   const version = upstreamVersion(protocol, connectionPool, meshConfig);
-  const options = pack(HttpProtocolOptionsSchema, {
+  const options = create(HttpProtocolOptionsSchema, {
     ...(Object.keys(common).length === 0 ? {} : { commonHttpProtocolOptions: common }),
     ...(sni.isAutomatic ? { upstreamHttpProtocolOptions: { autoSni: true, autoSanValidation: sni.verifiesHost } } : {}),
     upstreamProtocolOptions:
@@ -212,7 +214,9 @@ export function httpProtocol(
             },
           },
   });
-  return { typedExtensionProtocolOptions: { [httpOptionsName]: options } };
+  const errors = outlierDetection?.errorCodes ?? [];
+  if (errors.length > 0) options.$unknown = [newerField(errorStatusesField, encodeErrorStatuses(errors))];
+  return { typedExtensionProtocolOptions: { [httpOptionsName]: anyPack(HttpProtocolOptionsSchema, options) } };
 }
 
 /** What is spoken to the endpoints of an HTTP cluster. */

@@ -1,11 +1,9 @@
 /** Small messages that many others hold. */
 import {
   create,
-  toBinary,
   type DescMessage,
   type JsonObject,
   type MessageInitShape,
-  type MessageShape,
   type UnknownField,
 } from "@bufbuild/protobuf";
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
@@ -22,11 +20,11 @@ export const duration = (ms: number): Duration => durationFromMs(Math.round(ms))
 export const optionalDuration = <K extends string>(key: K, ms: number | undefined): { [_ in K]?: Duration } =>
   (ms === undefined ? {} : { [key]: duration(ms) }) as { [_ in K]?: Duration };
 
-/** A message as a field that the definitions we generate from are too old for. */
-export const newerField = <D extends DescMessage>(no: number, schema: D, message: MessageShape<D>): UnknownField => ({
+/** The bytes of a message as a field that the definitions we generate from are too old for. */
+export const newerField = (no: number, bytes: Uint8Array): UnknownField => ({
   no,
   wireType: WireType.LengthDelimited,
-  data: new BinaryWriter().bytes(toBinary(schema, message)).finish(),
+  data: new BinaryWriter().bytes(bytes).finish(),
 });
 
 /** Facts about the mesh beside a resource, where Istio's filters look for them. */

@@ -184,6 +184,7 @@ test.each([ // configuration, what is said
   [{ token_bucket: bucket(1), stage: 11 },                                      "stage: 11 is not in 0 to 10"],
   [{ token_bucket: bucket(1), descriptors: [{ entries: [{ key: "a", value: "b" }] }] }, "descriptors[0].token_bucket: is missing"],
   [{ token_bucket: bucket(1, "2s"), descriptors: [{ entries: [{ key: "a", value: "b" }], token_bucket: bucket(1, "3s") }] }, "descriptors[0].token_bucket.fill_interval: must be a multiple"],
+  [{ token_bucket: bucket(1), descriptors: [1, 1].map(() => ({ entries: [{ key: "a", value: "b" }], token_bucket: bucket(1) })) }, "descriptors[1]: is there twice"],
 ])("refused: %j", (config, message) => {
   expect(layerOf(config).problems.join()).toContain(message);
 });
