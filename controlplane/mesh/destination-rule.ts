@@ -87,6 +87,7 @@ export interface OutlierDetection {
   readonly baseEjectionMs: number | undefined;
   readonly maxEjectionPercent: number;
   readonly minHealthPercent: number;
+  /** Statuses that count as errors; empty: all from 500 on. */
   readonly errorCodes: readonly number[];
 }
 
@@ -111,6 +112,8 @@ export interface Tunnel {
 export interface RetryBudget {
   readonly percent: number;
   readonly minRetryConcurrency: number;
+  /** 0: of the requests in flight; otherwise of those that began within this time. */
+  readonly intervalMs: number;
 }
 
 /** What may be said of single ports. */
@@ -189,6 +192,7 @@ const readTrafficPolicy = (policy: Field): TrafficPolicy => ({
   retryBudget: optional(policy.at("retryBudget"), (budget) => ({
     percent: budget.at("percent").decimal() ?? 20,
     minRetryConcurrency: budget.at("minRetryConcurrency").uint32() || 3,
+    intervalMs: durationMs(budget.at("budgetInterval")) ?? 0,
   })),
   ports: new Map(
     policy

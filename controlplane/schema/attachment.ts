@@ -57,7 +57,7 @@ const allowedTargets = new Set([
 
 export function checkSelector(selector: Field, labelsField: "matchLabels" | "labels" = "matchLabels"): void {
   const labels = selector.at(labelsField);
-  checkLabels(labels);
+  checkLabels(labels, labelsField === "labels" ? 256 : 4096);
   if (selector.isSet && (!labels.isSet || labels.isEmpty)) {
     selector.warn("selects every pod of the namespace", "leave the selector out to say so, or name labels");
   }

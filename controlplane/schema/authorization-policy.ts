@@ -14,7 +14,7 @@ const conditionKinds = {
   "destination.ip": { l4: true, check: checkIpBlock },
   "destination.port": { l4: true, check: checkPortText },
   "remote.ip": { l4: false, check: checkIpBlock },
-  "source.serviceAccount": { l4: false, check: undefined },
+  "source.serviceAccount": { l4: false, check: checkAccount },
   "source.trustDomain": { l4: false, check: checkTrustDomain },
   "request.auth.principal": { l4: false, check: undefined },
   "request.auth.audiences": { l4: false, check: undefined },
@@ -144,8 +144,9 @@ function suggestKey(key: string): string {
   const bracket = key.indexOf("[");
   if (bracket < 0) return suggest(key, suggestedKeys, "known keys are");
   const near = suggest(key.slice(0, bracket), ["request.headers", "request.auth.claims"], "");
+  const name = key.slice(bracket).startsWith("[]") ? "[name]" : key.slice(bracket);
   return near.startsWith("did you mean")
-    ? near.replace(/"\?$/, `${key.slice(bracket)}"?`)
+    ? near.replace(/"\?$/, `${name}"?`)
     : `known keys are ${suggestedKeys.join(", ")}`;
 }
 

@@ -104,6 +104,28 @@ test.each<[string, string | string[]]>([ // spec, everything that is wrong with 
   [policy("{portLevelSettings: [{port: {number: 0}, tls: {mode: DISABLE}}]}"), "@.portLevelSettings[0].port.number: 0 is out of range: write at least 1"],
   [policy("{portLevelSettings: [{port: {number: 80}}]}"), "@.portLevelSettings[0]: has no setting: write one of loadBalancer, connectionPool, outlierDetection, tls"],
   [policy("{portLevelSettings: [{port: {number: 80}, tls: {mode: DISABLE}}, {port: {number: 80}, tls: {mode: DISABLE}}]}"), "@.portLevelSettings[1].port.number: 80 repeats that of entry 0: give each entry its own"],
+  [policy("{connectionPool: {http: {http2KeepAlive: {interval: 0s, timeout: 1s}}}}"), '@.connectionPool.http.http2KeepAlive.interval: "0s" is too fine: must be at least 1ms with millisecond precision'],
+  [policy("{connectionPool: {http: {http2KeepAlive: {interval: 1s, timeout: 0.1ms}}}}"), '@.connectionPool.http.http2KeepAlive.timeout: "0.1ms" is too fine: must be at least 1ms with millisecond precision'],
+  [policy("{retryBudget: {percent: -1}}"), "@.retryBudget.percent: -1 is out of range: write at least 0"],
+  [policy("{retryBudget: {budgetInterval: 0.1ms}}"), '@.retryBudget.budgetInterval: "0.1ms" is too fine: must be at least 1ms with millisecond precision'],
+  [policy("{retryBudget: {}}, subsets: [{name: a, trafficPolicy: {retryBudget: {percent: 200}}}]"), "spec.subsets[0].trafficPolicy.retryBudget.percent: 200 is out of range: write at most 100"],
+  [policy("{connectionPool: {tcp: {idleTimeout: 0.5ms}}}"), '@.connectionPool.tcp.idleTimeout: "0.5ms" is too fine: must be at least 1ms with millisecond precision'],
+  [policy("{connectionPool: {tcp: {tcpKeepalive: {interval: 0s}}}}"), '@.connectionPool.tcp.tcpKeepalive.interval: "0s" is too fine: must be at least 1ms with millisecond precision'],
+  [policy("{outlierDetection: {outlierDetectionHttpErrorCodes: [600]}}"), "@.outlierDetection.outlierDetectionHttpErrorCodes[0]: 600 is out of range: write at most 599"],
+  [policy("{outlierDetection: {minHealthPercent: 101}}"), "@.outlierDetection.minHealthPercent: 101 is out of range: write at most 100"],
+  [policy("{outlierDetection: {maxEjectionPercent: -1}}"), "@.outlierDetection.maxEjectionPercent: -1 is out of range: write at least 0"],
+  [policy("{loadBalancer: {consistentHash: {httpCookie: {name: a, ttl: -1s}}}}"), '@.loadBalancer.consistentHash.httpCookie.ttl: "-1s" is not a duration: write a number with a unit, such as "250ms", "10s" or "1h30m"'],
+  [policy("{tunnel: {targetHost: '*.a', targetPort: 1}}"), '@.tunnel.targetHost: "*.a" is not a host name: it has "*" in the label "*": write a DNS name such as api.example.com'],
+  ["{host: a, subsets: [{name: v1, trafficPolicy: {tunnel: {targetHost: b, targetPort: 1}, proxyProtocol: {}}}]}", 'spec.subsets[0].trafficPolicy.proxyProtocol: excludes "tunnel", which is written too: keep one of them'],
+  ['{host: a, exportTo: ["~"]}', 'spec.exportTo[0]: "~" is not a namespace: write ".", "*" or the name of a namespace'],
+  ["{host: a, exportTo: [b, b]}", 'spec.exportTo[1]: "b" is named twice: keep one'],
+  ["{host: '', trafficPolicy: {tls: {}}}", "spec.host: must not be empty: write a value, or leave the field out"],
+  ["{host: a, workloadSelector: {matchLabels: {a: '*'}}}", 'spec.workloadSelector.matchLabels.a: "a: *" holds "*": labels are compared as they are: write the whole value'],
+  [policy("{loadBalancer: {localityLbSetting: {failover: [{from: a, to: b}], failoverPriority: [topology.kubernetes.io/zone]}}, outlierDetection: {}}"), '@.loadBalancer.localityLbSetting.failoverPriority[0]: "topology.kubernetes.io/zone" is what failover goes by already: leave it out'],
+  [policy("{loadBalancer: {localityLbSetting: {distribute: [{from: 'a/b/c/d', to: {a: 100}}]}}}"), '@.loadBalancer.localityLbSetting.distribute[0].from: "a/b/c/d" is no place: write "region", "region/zone" or "region/zone/subzone"; the last part may be "*"'],
+  [policy("{loadBalancer: {localityLbSetting: {distribute: [{from: '', to: {a: 100}}]}}}"), ["@.loadBalancer.localityLbSetting.distribute[0].from: must not be empty: write a value, or leave the field out", '@.loadBalancer.localityLbSetting.distribute[0].from: "" is no place: write "region", "region/zone" or "region/zone/subzone"; the last part may be "*"']],
+  [policy("{loadBalancer: {localityLbSetting: {distribute: [{from: 'a', to: {}}]}}}"), "@.loadBalancer.localityLbSetting.distribute[0].to: sums to 0: must be 100: write shares in percent"],
+  [policy("{loadBalancer: {localityLbSetting: {distribute: [{from: '*', to: {a: 100}},{from: 'b/*', to: {a: 100}}]}}}"), '@.loadBalancer.localityLbSetting.distribute[1].from: "b/*" and "*" cover the same places: keep one of them'],
 ])("%s", (spec, messages) => {
   expect(told("error", spec)).toEqual(whole(messages));
 });
@@ -121,6 +143,8 @@ describe("accepted with a warning", () => {
     [policy("{tls: {mode: ISTIO_MUTUAL}}"), "@.tls: mode ISTIO_MUTUAL has no effect in an ambient mesh, which encrypts anyway: leave it out"],
     [policy("{tls: {mode: ISTIO_MUTUAL, caCertificates: /a}}"), "@.tls: mode ISTIO_MUTUAL has no effect in an ambient mesh, which encrypts anyway: leave it out"],
     [policy("{connectionPool: {tcp: {maxConnections: 1}}, portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: RANDOM}}]}"), "@.portLevelSettings[0]: replaces connectionPool of the whole policy for port 80: repeat them here if they are needed"],
+    [policy("{loadBalancer: {simple: PASSTHROUGH, warmup: {duration: 1s}}}"), "@.loadBalancer.warmup: has no effect with PASSTHROUGH: write simple: ROUND_ROBIN or LEAST_REQUEST, or leave it out"],
+    [policy("{loadBalancer: {consistentHash: {useSourceIp: true}, warmup: {duration: 1s}}}"), "@.loadBalancer.warmup: has no effect with consistentHash: write simple: ROUND_ROBIN or LEAST_REQUEST, or leave it out"],
   ])("%s", (spec, messages) => {
     expect(told("error", spec)).toEqual([]);
     expect(told("warning", spec)).toEqual(whole(messages));
@@ -137,6 +161,8 @@ test.each([
   [policy("{loadBalancer: {consistentHash: {httpCookie: {name: a, ttl: 0s}}}}")],
   [policy("{connectionPool: {tcp: {idleTimeout: 0s}}}")],
   [policy("{tls: {}}")],
+  [policy("{retryBudget: {budgetInterval: 0s}}")],
+  [policy("{loadBalancer: {localityLbSetting: {failoverPriority: [topology.kubernetes.io/zone]}}, outlierDetection: {}}")],
 ])("%s is fine", (spec) => {
   expect(problems(spec)).toEqual([]);
 });

@@ -132,6 +132,7 @@ function checkPool(pool: Field): void {
   for (const name of ["time", "interval"]) checkDuration(tcp.at("tcpKeepalive").at(name));
   const http = pool.at("http");
   checkDuration(http.at("idleTimeout"));
+  for (const name of ["interval", "timeout"]) checkDuration(http.at("http2KeepAlive").at(name));
   if (http.at("h2UpgradePolicy").text === "UPGRADE" && http.at("useClientProtocol").value === true) {
     http.at("useClientProtocol").error("excludes h2UpgradePolicy UPGRADE", "keep one of them");
   }
@@ -189,6 +190,7 @@ function checkPolicy(policy: Field, namespace: string): void {
   if (policy.isEmpty) policy.error("is empty", "write a setting, or leave it out");
   policy.atMostOne(["tunnel", "proxyProtocol"]);
   checkSettings(policy, namespace);
+  checkDuration(policy.at("retryBudget").at("budgetInterval"), { zeroAllowed: true });
   const target = policy.at("tunnel").at("targetHost");
   checkHostOrIp(target, { wildcardAllowed: false });
   const ports = policy.at("portLevelSettings").items();

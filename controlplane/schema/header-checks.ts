@@ -28,8 +28,13 @@ export function checkMatchedName(at: Field, name: string): void {
   else if (isClaim(name)) checkClaim(at, name);
   else if (name.startsWith(":") && !pseudo.includes(name)) {
     at.error(`there is no header "${name}"`, `write one of ${pseudo.join(", ")}`);
-  } else if (!name.startsWith(":") && !token.test(name))
-    at.error(`"${name}" is no name of a header`, "use letters, digits and dashes");
+  } else if (!name.startsWith(":")) checkFieldName(at, name);
+}
+
+/** A header itself, not a part of the first line or a claim. */
+export function checkFieldName(at: Field, name: string): void {
+  if (name === "") at.error("has no name", "write the name");
+  else if (!token.test(name)) at.error(`"${name}" is no name of a header`, "use letters, digits and dashes");
 }
 
 function checkClaim(at: Field, name: string): void {
@@ -52,13 +57,12 @@ export function checkHeaderOperations(operations: Field, side: "request" | "resp
 }
 
 export function checkChangedName(at: Field, name: string): void {
-  if (name === "") at.error("has no name", "write the name");
-  else if (name.startsWith(":") || name.toLowerCase() === "host") {
+  if (name.startsWith(":") || name.toLowerCase() === "host") {
     at.error(
       `"${name}" cannot be changed so`,
       "the host of a request can be set; the rest of the first line is no header",
     );
-  } else if (!token.test(name)) at.error(`"${name}" is no name of a header`, "use letters, digits and dashes");
+  } else checkFieldName(at, name);
 }
 
 /** A header that is set or added; taking one away that the proxy writes itself does no harm. */

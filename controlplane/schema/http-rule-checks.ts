@@ -3,7 +3,7 @@ import { STATUS_CODES } from "node:http";
 import { parseDurationMs } from "#shared/config/env-reader.ts";
 import { grpcStatuses } from "#controlplane/mesh/grpc-statuses.ts";
 import type { Field } from "./field.ts";
-import { checkHeaderOperations, checkMatchedName } from "./header-checks.ts";
+import { checkFieldName, checkHeaderOperations, checkMatchedName } from "./header-checks.ts";
 import { suggest } from "./nearest.ts";
 import { checkRegex, groupsOf } from "./regex.ts";
 import { checkDuration, checkHostOrIp, checkLabels, isDnsLabel } from "./scalars.ts";
@@ -274,7 +274,7 @@ function checkCors(cors: Field): void {
   }
   for (const name of ["allowHeaders", "exposeHeaders"]) {
     for (const header of cors.at(name).items()) {
-      if (header.text !== undefined && header.text !== "*") checkMatchedName(header, header.text);
+      if (header.text !== undefined && header.text !== "*") checkFieldName(header, header.text);
     }
   }
   const maxAge = cors.at("maxAge");

@@ -50,7 +50,10 @@ export const anything = z.looseObject({});
 const labelValueForm = /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/;
 const labelKeyForm = /^([a-z0-9]([-a-z0-9.]*[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
 
-export function checkLabels(labels: Field): void {
+/** `most` of them, which Istio's kinds bound in different ways. */
+export function checkLabels(labels: Field, most = 4096): void {
+  const count = labels.keys().length;
+  if (count > most) labels.error(`has ${count} entries`, `write at most ${most}`);
   for (const [key, value] of labels.entries()) {
     if (key.includes("*") || (value.text ?? "").includes("*")) {
       value.error(`"${key}: ${value.text ?? ""}" holds "*"`, "labels are compared as they are: write the whole value");

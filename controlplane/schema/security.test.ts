@@ -80,6 +80,43 @@ test.each<[keyof typeof versions, string, string | string[]]>([ // kind, spec, e
   ["Telemetry", "{metrics: [{overrides: [{tagOverrides: {a: {operation: UPSERT}}}]}]}", "spec.metrics[0].overrides[0].tagOverrides.a: needs a value: write an expression, or operation: REMOVE"],
   ["Telemetry", "{metrics: [{overrides: [{tagOverrides: {a: {operation: REMOVE, value: b}}}]}]}", "spec.metrics[0].overrides[0].tagOverrides.a.value: has no meaning with operation REMOVE: leave it out"],
   ["Telemetry", '{accessLogging: [{filter: {expression: "response.code >"}}]}', 'spec.accessLogging[0].filter.expression: cannot be used: expected a value at position 16, found the end: write an expression such as response.code >= 400 or request.headers["x-user"]'],
+  ["AuthorizationPolicy", "{selector: {matchLabels: {'': a}}}", 'spec.selector.matchLabels[""]: "" is not a label key: write it as "app" or "example.com/app"'],
+  ["AuthorizationPolicy", "{targetRefs: [{kind: Service, group: '', name: ''}]}", "spec.targetRefs[0].name: must not be empty: write a value, or leave the field out"],
+  ["AuthorizationPolicy", "{rules: [{when: [{key: 'request.auth.claims', values: [a]}]}]}", 'spec.rules[0].when[0].key: unknown condition key "request.auth.claims": did you mean "request.auth.claims[name]"?'],
+  ["AuthorizationPolicy", "{rules: [{when: [{key: 'request.headers', values: [a]}]}]}", 'spec.rules[0].when[0].key: unknown condition key "request.headers": did you mean "request.headers[name]"?'],
+  ["AuthorizationPolicy", "{rules: [{when: [{key: 'request.headers[]', values: [a]}]}]}", 'spec.rules[0].when[0].key: unknown condition key "request.headers[]": did you mean "request.headers[name]"?'],
+  ["AuthorizationPolicy", "{rules: [{when: [{key: 'destination.port', values: [x]}]}]}", 'spec.rules[0].when[0].values[0]: "x" is not a port: write a number from 0 to 65535 in quotes, such as "8080"'],
+  ["AuthorizationPolicy", "{rules: [{when: [{key: 'remote.ip', notValues: [x]}]}]}", 'spec.rules[0].when[0].notValues[0]: "x" is not an IP address or range: write it as 10.0.0.7, 10.0.0.0/8 or fd00::/8'],
+  ["AuthorizationPolicy", "{rules: [{when: [{key: 'source.serviceAccount', values: [a/b/c]}]}]}", 'spec.rules[0].when[0].values[0]: "a/b/c" is not a service account: write "account" or "namespace/account"'],
+  ["AuthorizationPolicy", "{rules: [{from: [{source: {serviceAccounts: [a], notPrincipals: [b]}}]}]}", 'spec.rules[0].from[0].source.serviceAccounts: cannot be combined with "notPrincipals": a service account names its namespace already'],
+  ["AuthorizationPolicy", "{rules: [{from: [{source: {notServiceAccounts: [a], principals: [b]}}]}]}", 'spec.rules[0].from[0].source.notServiceAccounts: cannot be combined with "principals": a service account names its namespace already'],
+  ["AuthorizationPolicy", "{rules: [{from: [{source: {notTrustDomains: ['a/b']}}]}]}", 'spec.rules[0].from[0].source.notTrustDomains[0]: "a/b" is not a trust domain: it holds a slash: write "td", "td*" or "*td"'],
+  ["AuthorizationPolicy", "{action: CUSTOM, provider: {name: a}, rules: [{from: [{source: {notNamespaces: [a]}}]}]}", "spec.rules[0].from[0].source.notNamespaces: is not known yet when an external authorizer is asked: leave it out, or use another action"],
+  ["AuthorizationPolicy", "{action: CUSTOM, provider: {name: a}, rules: [{from: [{source: {trustDomains: [a]}}]}]}", "spec.rules[0].from[0].source.trustDomains: is not known yet when an external authorizer is asked: leave it out, or use another action"],
+  ["AuthorizationPolicy", "{action: CUSTOM, provider: {name: a}, rules: [{from: [{source: {requestPrincipals: [a]}}]}]}", "spec.rules[0].from[0].source.requestPrincipals: is not known yet when an external authorizer is asked: leave it out, or use another action"],
+  ["AuthorizationPolicy", "{action: CUSTOM, provider: {name: a}, rules: [{when: [{key: source.principal, values: [a]}]}]}", 'spec.rules[0].when[0].key: "source.principal" is not known yet when an external authorizer is asked: leave the condition out'],
+  ["AuthorizationPolicy", "{action: CUSTOM, provider: {name: a}, rules: [{when: [{key: source.trustDomain, values: [a]}]}]}", 'spec.rules[0].when[0].key: "source.trustDomain" is not known yet when an external authorizer is asked: leave the condition out'],
+  ["AuthorizationPolicy", "{action: CUSTOM, provider: {name: a}, rules: [{when: [{key: source.serviceAccount, values: [a]}]}]}", 'spec.rules[0].when[0].key: "source.serviceAccount" is not known yet when an external authorizer is asked: leave the condition out'],
+  ["AuthorizationPolicy", "{action: CUSTOM, provider: {name: a}, rules: [{when: [{key: source.namespace, values: [a]}]}]}", 'spec.rules[0].when[0].key: "source.namespace" is not known yet when an external authorizer is asked: leave the condition out'],
+  ["AuthorizationPolicy", "{rules: [null]}", "spec.rules[0]: expected an object, found nothing (null): write an object, or leave the field out"],
+  ["AuthorizationPolicy", "{rules: [{to: [{operation: {paths: ['/a/{**}/{**}']}}]}]}", 'spec.rules[0].to[0].operation.paths[0]: "/a/{**}/{**}" is not a path template: it has "{**}" behind "{**}": write it as "/shops/{*}/books" or "/files/{**}"'],
+  ["AuthorizationPolicy", "{rules: [{to: [{operation: {paths: ['/a/{*}/*']}}]}]}", 'spec.rules[0].to[0].operation.paths[0]: "/a/{*}/*" is not a path template: it has the segment "*": write it as "/shops/{*}/books" or "/files/{**}"'],
+  ["AuthorizationPolicy", "{rules: [{to: [{operation: {paths: ['{*}']}}]}]}", 'spec.rules[0].to[0].operation.paths[0]: "{*}" is not a path template: it does not begin with a slash: write it as "/shops/{*}/books" or "/files/{**}"'],
+  ["AuthorizationPolicy", "{rules: [{to: [{operation: {paths: ['/{*']}}]}]}", 'spec.rules[0].to[0].operation.paths[0]: "/{*" is not a path template: it has the segment "{*": write it as "/shops/{*}/books" or "/files/{**}"'],
+  ["AuthorizationPolicy", "{rules: [{to: [{operation: {paths: ['/{*}}']}}]}]}", 'spec.rules[0].to[0].operation.paths[0]: "/{*}}" is not a path template: it has the segment "{*}}": write it as "/shops/{*}/books" or "/files/{**}"'],
+  ["AuthorizationPolicy", "{rules: [{to: [{operation: {notPaths: ['/a b/{*}']}}]}]}", 'spec.rules[0].to[0].operation.notPaths[0]: "/a b/{*}" is not a path template: it has the segment "a b": write it as "/shops/{*}/books" or "/files/{**}"'],
+  ["AuthorizationPolicy", "{rules: [{from: [{source: {remoteIpBlocks: ['x']}}]}]}", 'spec.rules[0].from[0].source.remoteIpBlocks[0]: "x" is not an IP address or range: write it as 10.0.0.7, 10.0.0.0/8 or fd00::/8'],
+  ["AuthorizationPolicy", "{rules: [{to: [{operation: {hosts: ['']}}]}]}", "spec.rules[0].to[0].operation.hosts[0]: must not be empty: write a value, or leave the field out"],
+  ["AuthorizationPolicy", "{rules: [{from: [{source: {serviceAccounts: [a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a]}}]}]}", "spec.rules[0].from[0].source.serviceAccounts: has 17 entries, allowed are at most 16: write fewer"],
+  ["RequestAuthentication", "{jwtRules: [{issuer: a, jwksUri: 'file:///x'}]}", 'spec.jwtRules[0].jwksUri: "file:///x" is not a web address: write it as https://issuer.example.com/keys'],
+  ["RequestAuthentication", "{jwtRules: [{issuer: a, fromHeaders: [{prefix: x}]}]}", "spec.jwtRules[0].fromHeaders[0].name: is missing: write text"],
+  ["RequestAuthentication", "{jwtRules: [{issuer: a, timeout: 5}]}", 'spec.jwtRules[0].timeout: expected text, found the number 5: put it in quotes: "5"'],
+  ["Telemetry", "{tracing: [{providers: [{}]}]}", "spec.tracing[0].providers[0].name: is missing: write text"],
+  ["Telemetry", "{accessLogging: [{filter: {expression: 'nope.x == 1'}}]}", 'spec.accessLogging[0].filter.expression: cannot be used: attribute "nope" is not known; known are source, destination, connection, downstream_peer, node, request, xds, metadata, filter_state, response, upstream, upstream_peer: at position 1: write an expression such as response.code >= 400 or request.headers["x-user"]'],
+  ["Telemetry", "{metrics: [{overrides: [{match: {metric: NOPE}}]}]}", 'spec.metrics[0].overrides[0].match.metric: "NOPE" is not one of ALL_METRICS, REQUEST_COUNT, REQUEST_DURATION, REQUEST_SIZE, RESPONSE_SIZE, TCP_OPENED_CONNECTIONS, TCP_CLOSED_CONNECTIONS, TCP_SENT_BYTES, TCP_RECEIVED_BYTES, GRPC_REQUEST_MESSAGES, GRPC_RESPONSE_MESSAGES: write one of ALL_METRICS, REQUEST_COUNT, REQUEST_DURATION, REQUEST_SIZE, RESPONSE_SIZE, TCP_OPENED_CONNECTIONS, TCP_CLOSED_CONNECTIONS, TCP_SENT_BYTES, TCP_RECEIVED_BYTES, GRPC_REQUEST_MESSAGES, GRPC_RESPONSE_MESSAGES'],
+  ["PeerAuthentication", '{mtls: {mode: PERMISSIVE}, selector: {matchLabels: {a: b}}, portLevelMtls: {"65536": {mode: STRICT}}}', 'spec.portLevelMtls["65536"]: "65536" is not a port: write a number from 1 to 65535'],
+  ["PeerAuthentication", "{targetRefs: [{kind: Service, name: a}]}", 'spec.targetRefs: unknown field "targetRefs": fields here are selector, mtls, portLevelMtls'],
+  ["AuthorizationPolicy", "{rules: [{when: [{key: 'request.auth.claims[]', values: [a]}]}]}", 'spec.rules[0].when[0].key: unknown condition key "request.auth.claims[]": did you mean "request.auth.claims[name]"?'],
 ])("%s %s", (kind, spec, messages) => {
   expect(told("error", kind, spec)).toEqual([messages].flat());
 });
@@ -93,6 +130,7 @@ describe("accepted with a warning", () => {
     ["PeerAuthentication", "{selector: {matchLabels: {}}, mtls: {mode: STRICT}}", "spec.selector: selects every pod of the namespace: leave the selector out to say so, or name labels"],
     ["Telemetry", "{tracing: [{}, {}]}", "spec.tracing: has more than one entry: only the first is used: write one"],
     ["Telemetry", "{tracing: [{providers: [{name: a}, {name: b}]}]}", "spec.tracing[0].providers: names more than one provider: only the first is used: write one"],
+    ["RequestAuthentication", `{jwtRules: [{issuer: a, jwks: '{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB","d":"AQAB"}]}'}]}`, "spec.jwtRules[0].jwks: holds a private key: write public keys only, and replace that key pair"],
   ])("%s %s", (kind, spec, messages) => {
     expect(told("error", kind, spec)).toEqual([]);
     expect(told("warning", kind, spec)).toEqual([messages].flat());
@@ -103,6 +141,8 @@ describe("accepted with a warning", () => {
 test.each<[keyof typeof versions, string]>([
   ["AuthorizationPolicy", '{rules: [{to: [{operation: {ports: ["0"]}}]}]}'],
   ["AuthorizationPolicy", "{targetRefs: [{kind: GatewayClass, group: gateway.networking.k8s.io, name: istio-waypoint}], rules: [{}]}"],
+  ["AuthorizationPolicy", "{action: CUSTOM, provider: {name: a}, targetRefs: [{kind: Service, name: a}], rules: [{from: [{source: {ipBlocks: [1.2.3.4]}}], when: [{key: remote.ip, values: [1.2.3.4]}]}]}"],
+  ["RequestAuthentication", `{jwtRules: [{issuer: a, jwks: '{"keys":[{"kty":"oct","k":"AA"}]}'}]}`],
 ])("%s %s is fine", (kind, spec) => {
   expect([...told("error", kind, spec), ...told("warning", kind, spec)]).toEqual([]);
 });

@@ -49,6 +49,17 @@ test.each<[keyof typeof versions, string, string | string[]]>([ // kind, spec, e
   ["WorkloadEntry", '{address: "unix:///a", ports: {a: 1}}', "spec.ports: a unix socket has no ports: leave ports out"],
   ["WorkloadEntry", '{address: "a b"}', 'spec.address: "a b" is not a host name: it has the label "a b": write a DNS name such as api.example.com'],
   ["WorkloadEntry", "{address: 1.2.3.4, weight: -1}", "spec.weight: -1 is out of range: write at least 0"],
+  ["ServiceEntry", "{hosts: ['*-a.foo.com'], resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP}]}", 'spec.hosts[0]: "*-a.foo.com" cannot be resolved: write endpoints, or a whole name'],
+  ["ServiceEntry", "{hosts: [a.com], resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP}], endpoints: [{address: 'unix:///a'}]}", "spec.endpoints[0].address: a unix socket needs resolution STATIC: write resolution: STATIC"],
+  ["ServiceEntry", "{hosts: [a.com], resolution: STATIC, addresses: [a.b], ports: [{number: 80, name: http, protocol: HTTP}]}", 'spec.addresses[0]: "a.b" is not an IP address or range: write it as 10.0.0.7 or 10.0.0.0/8'],
+  ["ServiceEntry", '{hosts: ["*.a.com"], resolution: DYNAMIC_DNS, ports: [{number: 80, name: http, protocol: HTTPS}]}', "spec.ports[0].protocol: DYNAMIC_DNS cannot serve HTTPS: write HTTP, HTTP2, GRPC or TLS"],
+  ["ServiceEntry", '{hosts: ["*.a.com"], resolution: DYNAMIC_DNS, ports: [{number: 80, name: http, protocol: GRPC-WEB}]}', "spec.ports[0].protocol: DYNAMIC_DNS cannot serve GRPC-WEB: write HTTP, HTTP2, GRPC or TLS"],
+  ["ServiceEntry", "{hosts: [a.com], resolution: static}", 'spec.resolution: "static" is not one of NONE, STATIC, DNS, DNS_ROUND_ROBIN, DYNAMIC_DNS: did you mean "STATIC"?'],
+  ["ServiceEntry", "{hosts: [a.com], resolution: 1}", "spec.resolution: 1 is not one of NONE, STATIC, DNS, DNS_ROUND_ROBIN, DYNAMIC_DNS: write one of NONE, STATIC, DNS, DNS_ROUND_ROBIN, DYNAMIC_DNS"],
+  ["ServiceEntry", "{hosts: [a.com], addresses: [10.0.0.0/8], resolution: DNS_ROUND_ROBIN, ports: [{number: 80, name: http, protocol: HTTP}]}", 'spec.addresses[0]: "10.0.0.0/8" is a range, which resolution DNS_ROUND_ROBIN does not take: write single addresses'],
+  ["ServiceEntry", "{hosts: [a.com, b.com], resolution: DNS, ports: [{number: 80, name: tcp, protocol: MONGO}]}", "spec.ports[0]: several hosts cannot share the MONGO port: write one ServiceEntry for each host"],
+  ["WorkloadEntry", "{address: '*.a.com'}", 'spec.address: "*.a.com" is not a host name: it has "*" in the label "*": write a DNS name such as api.example.com'],
+  ["WorkloadEntry", "{address: 1.2.3.4, serviceAccount: 5}", 'spec.serviceAccount: expected text, found the number 5: put it in quotes: "5"'],
 ])("%s %s", (kind, spec, messages) => {
   expect(told("error", kind, spec)).toEqual([messages].flat());
 });
@@ -61,6 +72,8 @@ describe("accepted with a warning", () => {
     ["ServiceEntry", "{hosts: [a.com], workloadSelector: {labels: {}}, resolution: STATIC, ports: [{number: 80, name: http, protocol: HTTP}]}", "spec.workloadSelector: selects every pod of the namespace: leave the selector out to say so, or name labels"],
     ["WorkloadEntry", '{address: "", network: n}', "spec: has no address: it is reached through the gateway of its network: make sure that there is one"],
     ["WorkloadEntry", "{network: n}", "spec: has no address: it is reached through the gateway of its network: make sure that there is one"],
+    ["ServiceEntry", "{hosts: [a.com, b.com], resolution: NONE, ports: [{number: 80, name: tcp, protocol: TCP}]}", "spec.ports[0]: a TCP port needs an address, and resolution NONE gives none: write addresses, or the protocol if it is HTTP or TLS"],
+    ["ServiceEntry", "{hosts: [a.com], ports: [{number: 80, name: x}]}", "spec.ports[0]: a port without protocol needs an address, and resolution NONE gives none: write addresses, or the protocol if it is HTTP or TLS"],
   ])("%s %s", (kind, spec, messages) => {
     expect(told("error", kind, spec)).toEqual([]);
     expect(told("warning", kind, spec)).toEqual([messages].flat());
@@ -70,6 +83,9 @@ describe("accepted with a warning", () => {
 // prettier-ignore
 test.each<[keyof typeof versions, string]>([
   ["ServiceEntry", "{hosts: [a.com], ports: [{number: 80, name: http, protocol: http}]}"],
+  ["ServiceEntry", "{hosts: [a.com], ports: [{number: 80, name: tcp, protocol: TCP}], resolution: DNS}"],
+  ["ServiceEntry", "{hosts: [a.com], addresses: [10.0.0.0/8], ports: [{number: 80, name: x}]}"],
+  ["ServiceEntry", "{hosts: [a.com], resolution: STATIC, ports: [{number: 80, name: x, protocol: TCP}]}"],
 ])("%s %s is fine", (kind, spec) => {
   expect([...told("error", kind, spec), ...told("warning", kind, spec)]).toEqual([]);
 });

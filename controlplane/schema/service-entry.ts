@@ -142,6 +142,22 @@ function checkPorts(spec: Field, resolution: Resolution): void {
   }
 }
 
+/** Callers of a TCP port are told apart by the address that they dial, and there is none where nobody gives one. */
+function checkReach(spec: Field, object: Field, resolution: Resolution): void {
+  const label = object.at("metadata").at("labels").at("networking.istio.io/enable-autoallocate-ip").text;
+  const isGiven = resolution !== "NONE" && label?.toLowerCase() !== "false";
+  if (isGiven || spec.at("addresses").items().length > 0) return;
+  for (const each of spec.at("ports").items()) {
+    const protocol = protocolOf(each);
+    if (protocol !== "" && protocol !== "TCP") continue;
+    const why = resolution === "NONE" ? "resolution NONE gives none" : "a label switches automatic ones off";
+    each.warn(
+      `${protocol === "" ? "a port without protocol" : "a TCP port"} needs an address, and ${why}`,
+      "write addresses, or the protocol if it is HTTP or TLS",
+    );
+  }
+}
+
 function checkEndpoints(spec: Field, resolution: Resolution): void {
   const endpoints = spec.at("endpoints").items();
   if (endpoints.length > 0 && spec.has("workloadSelector")) {
@@ -163,7 +179,7 @@ function checkEndpoints(spec: Field, resolution: Resolution): void {
   }
   if (resolution.startsWith("DNS") && endpoints.length === 0 && !spec.has("workloadSelector")) {
     for (const host of spec.at("hosts").items()) {
-      if (host.text?.startsWith("*."))
+      if (host.text?.startsWith("*"))
         host.error(`${host.quoted} cannot be resolved`, "write endpoints, or a whole name");
     }
   }
@@ -202,6 +218,7 @@ function check(spec: Field, object: Field): void {
   checkHosts(spec.at("hosts").items(), resolution);
   checkAddresses(spec.at("addresses"), resolution);
   checkPorts(spec, resolution);
+  checkReach(spec, object, resolution);
   checkEndpoints(spec, resolution);
   checkSelector(spec.at("workloadSelector"), "labels");
   const namespace = object.at("metadata").at("namespace").text ?? "";

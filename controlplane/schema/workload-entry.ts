@@ -57,7 +57,7 @@ export function checkWorkloadEntry(entry: Field): void {
       value.error(`"${name}" is not a port name`, 'use letters, digits and "-", fewer than 63');
     }
   }
-  checkLabels(entry.at("labels"));
+  checkLabels(entry.at("labels"), 256);
 }
 
 export const workloadEntry: KindDefinition = {

@@ -20,6 +20,8 @@ const l7: readonly Json[] = [
   from({ notRequestPrincipals: ["*"] }),
   from({ remoteIpBlocks: ["10.0.0.0/8"] }),
   from({ notRemoteIpBlocks: ["10.0.0.0/8"] }),
+  from({ trustDomains: ["a"] }),
+  from({ notTrustDomains: ["a"] }),
   to({ methods: ["GET"] }),
   to({ notMethods: ["GET"] }),
   to({ hosts: ["a"] }),
@@ -124,10 +126,10 @@ describe("each attribute by itself", () => {
     expect(groupsOf({ action: "DENY", rules: [written] })).toEqual([rule([{}])]);
   });
 
-  test("trust domains are neither converted nor reported", () => {
-    const served = serve([policy("cfg/p", { rules: [from({ trustDomains: ["a"], namespaces: ["b"] })] })]);
-    expect(served.authorization("cfg/p")?.["groups"]).toEqual([rule([{ namespaces: [{ exact: "b" }] }])]);
-    expect(served.conditions("AuthorizationPolicy", "cfg/p")).toEqual(["ZtunnelAccepted=True/Accepted"]);
+  test("a namespace of one trust domain is not allowed as a namespace of any", () => {
+    const written = { rules: [from({ trustDomains: ["a"], namespaces: ["b"] })] };
+    expect(groupsOf(written)).toEqual([]);
+    expect(groupsOf({ ...written, action: "DENY" })).toEqual([rule([{ namespaces: [{ exact: "b" }] }])]);
   });
 });
 

@@ -111,7 +111,7 @@ function convertRule(
     for (const [name, values] of attributes) {
       const field = sourceAndOperationFields.get(name);
       if (field !== undefined) field(match, values, namespace);
-      else if (!unreported.has(name)) http.push(name);
+      else http.push(name);
     }
     return match;
   };
@@ -160,9 +160,6 @@ const sourceAndOperationFields: ReadonlyMap<string, Fill> = new Map<string, Fill
   ["ports", fills.destinationPorts],
   ["notPorts", fills.notDestinationPorts],
 ]);
-
-/** Istio neither converts nor reports these; its node proxy enforces the rest of the rule. */
-const unreported: ReadonlySet<string> = new Set(["trustDomains", "notTrustDomains"]);
 
 const conditionFields: ReadonlyMap<string, { readonly is: Fill; readonly not: Fill }> = new Map([
   ["source.ip", { is: fills.sourceIps, not: fills.notSourceIps }],

@@ -52,6 +52,29 @@ describe("AuthorizationPolicy", () => {
   });
 });
 
+test("several authorizers for one target are told of, at each", () => {
+  const ask = (path: string, provider: string, spec: object) =>
+    policy(path, { action: "CUSTOM", provider: { name: provider }, rules: [{}], ...spec });
+  const gateway = { group: "gateway.networking.k8s.io", kind: "Gateway", name: "waypoint" };
+  const served = serve([
+    ...base,
+    service("shop/authorizer", { clusterIP: "10.96.0.3", ports: [{ name: "grpc", port: 9000 }] }),
+    meshConfig({
+      extensionProviders: ["one", "two"].map((name) => ({
+        name,
+        envoyExtAuthzGrpc: { service: "authorizer.shop.svc.cluster.local", port: 9000 },
+      })),
+    }),
+    ask("shop/a", "one", on("web")),
+    ask("shop/b", "two", { targetRefs: [gateway] }),
+    ask("shop/c", "two", on("cache")),
+  ]);
+  const told = (path: string) => condition(served, "AuthorizationPolicy", path).message;
+  expect(told("shop/a")).toContain('shop/b ("two") names another extension provider for the same target');
+  expect(told("shop/b")).toContain('shop/a ("one") names another extension provider');
+  expect(told("shop/c")).not.toContain("another extension provider");
+});
+
 describe("RequestAuthentication", () => {
   const jwks = '{"keys":[{"kty":"oct","k":"c2VjcmV0","alg":"HS256"}]}';
   test.each<[string, object, string, string]>([

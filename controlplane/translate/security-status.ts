@@ -6,6 +6,7 @@ import { waypointAccepted, withProblems, type ServicesByName } from "./condition
 import { findAuthorizer } from "./envoy/security/find-authorizer.ts";
 import { convertRule } from "./envoy/security/rbac-rules.ts";
 import { inspection } from "./protocol.ts";
+import { isOfRevision } from "./revision.ts";
 import type { ServiceInfo } from "./services.ts";
 import type { StatusCondition, StatusUpdate } from "./status.ts";
 
@@ -19,13 +20,17 @@ export function policyCondition(
 ): StatusCondition {
   const accepted = waypointAccepted(collected.world, policy, collected.waypoints, services);
   return withProblems(accepted, [
-    ...authorizerProblems(collected, policy),
+    ...authorizerProblems(collected, policy, services),
     ...connectionProblems(collected, policy, services),
   ]);
 }
 
 /** Where an authorizer cannot be asked, nobody may pass. */
-function authorizerProblems(collected: Collected, policy: AuthorizationPolicy): readonly string[] {
+function authorizerProblems(
+  collected: Collected,
+  policy: AuthorizationPolicy,
+  byName: ServicesByName,
+): readonly string[] {
   if (policy.action !== "CUSTOM") return [];
   const { world, services } = collected;
   const find = (hostname: string, namespace: string): ServiceInfo | undefined => {
@@ -35,30 +40,70 @@ function authorizerProblems(collected: Collected, policy: AuthorizationPolicy): 
     );
   };
   const found = findAuthorizer(world.meshConfig, policy.provider, policy.meta.namespace, find);
-  return "problem" in found ? [`${found.problem}; until then, what its rules match is refused`] : [];
+  return [
+    ...("problem" in found ? [`${found.problem}; until then, what its rules match is refused`] : []),
+    ...rivalProblems(collected, policy, byName),
+  ];
+}
+
+/** Which of several authorizers was meant to decide is nowhere written. */
+function rivalProblems(collected: Collected, policy: AuthorizationPolicy, byName: ServicesByName): readonly string[] {
+  const own = new Set(targetsOf(collected, policy, byName));
+  const rivals = collected.world
+    .all("AuthorizationPolicy")
+    .filter(
+      (each) =>
+        each.action === "CUSTOM" &&
+        each.provider !== policy.provider &&
+        isOfRevision(each.meta, collected.options) &&
+        targetsOf(collected, each, byName).some((service) => own.has(service)),
+    )
+    .map(({ meta, provider }) => `${meta.namespace}/${meta.name} ("${provider}")`)
+    .sort();
+  if (rivals.length === 0) return [];
+  return [
+    `${rivals.slice(0, mostNamed).join(", ")} names another extension provider for the same target: one at most can decide, and what the rules match is refused`,
+  ];
+}
+
+/** The services whose requests it decides about. */
+function targetsOf(
+  { services: all, world }: Collected,
+  { meta: { namespace }, targetRefs }: SecurityPolicy,
+  services: ServicesByName,
+): readonly ServiceInfo[] {
+  return targetRefs.flatMap(({ kind, name }) => {
+    switch (kind) {
+      case "Gateway":
+        return all.filter(({ binding }) => isBoundTo(binding, `${namespace}/${name}`));
+      case "GatewayClass":
+        return namespace === world.meshConfig.rootNamespace
+          ? all.filter(({ binding }) => binding.kind === "bound")
+          : [];
+      default: {
+        const service = services.get(`${kind}/${namespace}/${name}`);
+        return service === undefined ? [] : [service];
+      }
+    }
+  });
 }
 
 /** Rules that mean something else on the TCP ports of what the policy is attached to. */
 function connectionProblems(
-  { services: all, world }: Collected,
+  collected: Collected,
   policy: AuthorizationPolicy,
   services: ServicesByName,
 ): readonly string[] {
   const { namespace } = policy.meta;
-  const targets = policy.targetRefs.flatMap(({ kind, name }) => {
-    if (kind === "Gateway") return all.filter(({ binding }) => isBoundTo(binding, `${namespace}/${name}`));
-    const service = services.get(`${kind}/${namespace}/${name}`);
-    return service === undefined ? [] : [service];
-  });
   const ports = new Set(
-    targets.flatMap((service) =>
+    targetsOf(collected, policy, services).flatMap((service) =>
       service.ports
         .filter(({ protocol }) => inspection(protocol) === "tcp")
         .map(({ port }) => `${service.hostname}:${port}`),
     ),
   );
   if (ports.size === 0) return [];
-  const scope = { namespace, trustDomains: [world.meshConfig.trustDomain] };
+  const scope = { namespace, trustDomains: [collected.world.meshConfig.trustDomain] };
   const lost = new Set(policy.rules.flatMap((rule) => convertRule(rule, policy, "tcp", scope).lost));
   if (lost.size === 0) return [];
   const effect =
@@ -66,11 +111,11 @@ function connectionProblems(
       ? "rules that ask for them allow nothing there"
       : "rules go without them there, and hold for more than written";
   return [
-    `${[...lost].sort().join(", ")} are not known of connections to TCP ports (${[...ports].sort().slice(0, mostPorts).join(", ")}): ${effect}`,
+    `${[...lost].sort().join(", ")} are not known of connections to TCP ports (${[...ports].sort().slice(0, mostNamed).join(", ")}): ${effect}`,
   ];
 }
 
-const mostPorts = 5;
+const mostNamed = 5;
 
 function isBoundTo(binding: ServiceInfo["binding"], key: string): boolean {
   return binding.kind === "bound" && (binding.waypoint.key === key || binding.canary?.waypoint.key === key);

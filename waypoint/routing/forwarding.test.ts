@@ -312,22 +312,24 @@ describe("retries", () => {
     expect(next.client.heard).toEqual(["head 503 end"]);
   });
 
-  test("windows double up to the greatest", async () => {
-    const { cluster, clock } = forward({
-      ...retry({ retry_on: "5xx", num_retries: 5, retry_back_off: { base_interval: "0.1s", max_interval: "0.3s" } }),
-    });
+  test.each<[string, JsonObject, readonly number[]]>([
+    ["as configured", { retry_back_off: { base_interval: "0.1s", max_interval: "0.3s" } }, [50, 100, 150, 150, 150]],
+    ["ten times as long as the first", { retry_back_off: { base_interval: "0.01s" } }, [5, 10, 20, 40, 50]],
+    ["a quarter of a second, from 25 ms on", {}, [12, 25, 50, 100, 125]],
+  ])("windows double up to the greatest: %s", async (_greatest, policy, expected) => {
+    const { cluster, clock } = forward(retry({ retry_on: "5xx", num_retries: 5, ...policy }));
     const waited: number[] = [];
     for (let i = 0; i < 5; i++) {
       cluster.last.answer(500);
       const before = cluster.sent.length;
       let ms = 0;
       while (cluster.sent.length === before) {
-        await clock.advance(10);
-        ms += 10;
+        await clock.advance(1);
+        ms += 1;
       }
       waited.push(ms);
     }
-    expect(waited).toEqual([50, 100, 150, 150, 150]);
+    expect(waited).toEqual(expected);
   });
 
   test("an answer may say when to come back", async () => {

@@ -15,6 +15,7 @@ const base: OutlierConfig = {
   consecutive5xx: { threshold: 5, enforcing: 100 },
   consecutiveGatewayFailures: { threshold: 5, enforcing: 0 },
   consecutiveLocalOriginFailures: { threshold: 5, enforcing: 100 },
+  errorStatuses: undefined,
   splitsLocalOrigin: false,
   successRate: { minHosts: 5, minRequests: 100, stdevFactor: 1900, enforcing: 0, enforcingLocalOrigin: 0 },
   failurePercentage: { minHosts: 5, minRequests: 50, threshold: 85, enforcing: 0, enforcingLocalOrigin: 0 },
@@ -80,6 +81,11 @@ describe("ejection", () => {
     ["split: a connection begins anew",            split,   [...times(4, connectFailure), connected, connectFailure], []],
     ["split: an answer needs a connection, too",   split,   [...times(4, connectFailure), 200, connectFailure], []],
     ["split: a timeout counts against it, too",    { ...split, consecutiveLocalOriginFailures: { threshold: 2, enforcing: 100 } }, [timeout, connectFailure], ["0 ejected: consecutive_local_origin_failure"]],
+    ["statuses that are said to be errors",        { errorStatuses: new Set([429]) },                times(5, 429),    ["0 ejected: consecutive_5xx"]],
+    ["others are none then",                       { errorStatuses: new Set([429]) },                times(9, 503),    []],
+    ["nor is what gRPC says",                      { errorStatuses: new Set([429]) },                times(9, grpc(13)), []],
+    ["they may be gateway failures",               { ...gateway, errorStatuses: new Set([503]) },    times(3, 503),    ["0 ejected: consecutive_gateway_failure"]],
+    ["connections fail as ever",                   { errorStatuses: new Set([429]) },                times(5, connectFailure), ["0 ejected: consecutive_5xx"]],
     ["enforcing 0 only finds",                     { consecutive5xx: { threshold: 5, enforcing: 0 } }, times(9, 500), []],
     ["ejected once only",                          {},      times(30, 500),                   ["0 ejected: consecutive_5xx"]],
   ])("%s", (_, config, outcomes, events) => {
@@ -93,6 +99,7 @@ describe("ejection", () => {
   test.each([ // hosts, max percent, ejected, why
     [10,  10, 1,  "a tenth of ten is one"],
     [9,   10, 0,  "one of nine is more than a tenth"],
+    [5,   10, 0,  "one of five is more"],
     [20,  10, 2,  "two of twenty"],
     [4,   50, 2,  "half"],
     [3,  100, 3,  "all of them"],

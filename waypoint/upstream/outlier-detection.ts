@@ -17,6 +17,8 @@ export interface OutlierConfig {
   readonly consecutive5xx: ConsecutiveRule;
   readonly consecutiveGatewayFailures: ConsecutiveRule;
   readonly consecutiveLocalOriginFailures: ConsecutiveRule;
+  /** Answers that count as errors, by their status alone; undefined: those from 500 on. */
+  readonly errorStatuses: ReadonlySet<number> | undefined;
   /** Failures of connections count apart from answers. */
   readonly splitsLocalOrigin: boolean;
   readonly successRate: {
@@ -93,7 +95,7 @@ export class OutlierDetector<T extends Watched> implements Disposable {
     if (splitsLocalOrigin && outcome.kind !== "connect-failure") this.#reportLocalSuccess(host);
     switch (outcome.kind) {
       case "answered":
-        this.#reportStatus(host, statusOf(outcome));
+        this.#reportStatus(host, judged(outcome, this.#options.config.errorStatuses));
         break;
       case "connected":
         if (!splitsLocalOrigin) this.#reportStatus(host, 200);
@@ -259,6 +261,15 @@ const rateOf = ({ total, succeeded }: OutlierRecord["external"]): number => (suc
 
 function count(counts: Map<EjectionReason, number>, reason: EjectionReason): void {
   counts.set(reason, (counts.get(reason) ?? 0) + 1);
+}
+
+/** What the answer counts as. */
+function judged(
+  outcome: Extract<AttemptOutcome, { readonly kind: "answered" }>,
+  errors: ReadonlySet<number> | undefined,
+): number {
+  if (errors === undefined) return statusOf(outcome);
+  return errors.has(outcome.status) ? Math.max(outcome.status, 500) : 200;
 }
 
 /** gRPC says in its status what others say in the HTTP status. The codes are those of the gRPC-to-HTTP mapping. */

@@ -1,22 +1,26 @@
 /** What a DestinationRule makes of a cluster: balancing, limits, outliers, protocol. */
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
+import { anyPack, DurationSchema } from "@bufbuild/protobuf/wkt";
 import {
   largestRing,
   type ConnectionPool,
   type Keepalive,
   type LoadBalancer,
   type OutlierDetection,
+  type RetryBudget,
 } from "#controlplane/mesh/destination-rule.ts";
 import type { MeshConfig } from "#controlplane/mesh/mesh-config.ts";
+import { CircuitBreakers_Thresholds_RetryBudgetSchema as RetryBudgetSchema } from "#shared/proto/gen/envoy/config/cluster/v3/circuit_breaker_pb.js";
 import {
   Cluster_LbPolicy as LbPolicy,
   type Cluster_SlowStartConfigSchema,
   type ClusterSchema,
 } from "#shared/proto/gen/envoy/config/cluster/v3/cluster_pb.js";
+import { encodeErrorStatuses, errorStatusesField } from "#shared/xds/error-statuses.ts";
 import { HttpProtocolOptionsSchema } from "#shared/proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
 import type { PortProtocol } from "#controlplane/translate/protocol.ts";
 import type { EffectivePolicy } from "./destination-rules.ts";
-import { duration, optionalDuration, pack } from "./messages.ts";
+import { duration, newerField, optionalDuration } from "./messages.ts";
 
 export type ClusterInit = Exclude<MessageInitShape<typeof ClusterSchema>, { $typeName: string }>;
 
@@ -83,15 +87,20 @@ export function limits({ connectionPool, retryBudget }: EffectivePolicy): Cluste
         trackRemaining: true,
         ...(retryBudget === undefined
           ? { maxRetries: http?.maxRetries || unlimited }
-          : {
-              retryBudget: {
-                budgetPercent: { value: retryBudget.percent },
-                minRetryConcurrency: retryBudget.minRetryConcurrency,
-              },
-            }),
+          : { retryBudget: emitBudget(retryBudget) }),
       },
     ],
   };
+}
+
+/** `budget_interval`, newer than the schema. */
+const budgetIntervalField = 3;
+
+function emitBudget({ percent, minRetryConcurrency, intervalMs }: RetryBudget) {
+  const budget = create(RetryBudgetSchema, { budgetPercent: { value: percent }, minRetryConcurrency });
+  if (intervalMs > 0)
+    budget.$unknown = [newerField(budgetIntervalField, toBinary(DurationSchema, duration(intervalMs)))];
+  return budget;
 }
 
 export function connecting(pool: ConnectionPool | undefined, meshConfig: MeshConfig): Partial<ClusterInit> {
@@ -164,7 +173,7 @@ const httpOptionsName = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 /** `sni`: how the server's name is found where TLS is originated and none is written. */
 export function httpProtocol(
   protocol: PortProtocol,
-  { connectionPool }: EffectivePolicy,
+  { connectionPool, outlierDetection }: EffectivePolicy,
   meshConfig: MeshConfig,
   sni: { readonly isAutomatic: boolean; readonly verifiesHost: boolean },
 ): Partial<ClusterInit> {
@@ -189,7 +198,7 @@ export function httpProtocol(
         }),
   };
   const version = upstreamVersion(protocol, connectionPool, meshConfig);
-  const options = pack(HttpProtocolOptionsSchema, {
+  const options = create(HttpProtocolOptionsSchema, {
     ...(Object.keys(common).length === 0 ? {} : { commonHttpProtocolOptions: common }),
     ...(sni.isAutomatic ? { upstreamHttpProtocolOptions: { autoSni: true, autoSanValidation: sni.verifiesHost } } : {}),
     upstreamProtocolOptions:
@@ -205,7 +214,9 @@ export function httpProtocol(
             },
           },
   });
-  return { typedExtensionProtocolOptions: { [httpOptionsName]: options } };
+  const errors = outlierDetection?.errorCodes ?? [];
+  if (errors.length > 0) options.$unknown = [newerField(errorStatusesField, encodeErrorStatuses(errors))];
+  return { typedExtensionProtocolOptions: { [httpOptionsName]: anyPack(HttpProtocolOptionsSchema, options) } };
 }
 
 /** What is spoken to the endpoints of an HTTP cluster. */

@@ -109,6 +109,23 @@ describe("priorities", () => {
       ["0: r2/z1/s1", "1: r1/z1/s1"],
     ],
     [
+      "within another network the nearer first",
+      {
+        endpoints: [at("r2/z1/s1", { network: "far" }), at("r1/z1/s1", { network: "far" }), at("r2/z1/s1@n3")],
+        detects: false,
+        preference: [Scope.NETWORK, Scope.REGION, Scope.ZONE],
+      },
+      ["0: r2/z1/s1@n3", "1: r1/z1/s1", "2: r2/z1/s1"],
+    ],
+    [
+      "the network like any label where it is not the first",
+      {
+        endpoints: [at("r1/z1/s1", { rack: "b" }), at("r1/z1/s2", { network: "far" }), at("r9/z1/s1")],
+        locality: setting({ failoverPriority: ["rack", "topology.istio.io/network"] }),
+      },
+      ["0: r9/z1/s1", "1: r1/z1/s2", "2: r1/z1/s1"],
+    ],
+    [
       "by labels, of the proxy and as written",
       {
         endpoints: [at("r2/z1/s1", { rack: "a" }), at("r1/z1/s1", { rack: "b" })],

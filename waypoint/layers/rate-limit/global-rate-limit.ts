@@ -132,11 +132,15 @@ function virtualHostOption(own: RateLimitPerRoute | undefined): VhRateLimitsOpti
   }
 }
 
-const unitSeconds: ReadonlyMap<Unit, number> = new Map([
+/** Newer than the definitions that we generate from. */
+const week: number = 7;
+
+const unitSeconds: ReadonlyMap<number, number> = new Map([
   [Unit.SECOND, 1],
   [Unit.MINUTE, 60],
   [Unit.HOUR, 3_600],
   [Unit.DAY, 86_400],
+  [week, 604_800],
   [Unit.MONTH, 2_592_000],
   [Unit.YEAR, 31_536_000],
 ]);

@@ -92,6 +92,12 @@ describe("the common bucket", () => {
     expect(ask(layer).exchange.request.headers.get("x-over")).toBe("yes");
   });
 
+  test("a call of gRPC may be told that it is out of resources", () => {
+    const { layer } = layerOf({ token_bucket: bucket(1), rate_limited_as_resource_exhausted: true });
+    ask(layer);
+    expect(ask(layer).reply?.grpcStatus).toBe(8);
+  });
+
   test("each connection can have a bucket of its own", () => {
     const { layer } = layerOf({ token_bucket: bucket(1), local_rate_limit_per_downstream_connection: true });
     expect(ask(layer).reply).toBeUndefined();
@@ -129,6 +135,18 @@ describe("descriptors", () => {
     expect(ask(layer, { rateLimits: byUser }).reply).toBeUndefined();
   });
 
+  test("of the values that come, the twenty used last are remembered", () => {
+    const { layer } = layerOf({
+      token_bucket: bucket(1000),
+      descriptors: [{ entries: [{ key: "user", value: "" }], token_bucket: bucket(1) }],
+    });
+    const users = Array.from({ length: 21 }, (_, index) => user(`u${index}`));
+    const statuses = (asked: readonly Asked[]) => asked.map((each) => ask(layer, each).reply?.status);
+    expect(statuses(users)).toEqual(users.map(() => undefined));
+    // u0 made room for u20, and begins anew in the place of u1.
+    expect(statuses([...users.slice(2), ...users.slice(0, 1)])).toEqual([...users.slice(2).map(() => 429), undefined]);
+  });
+
   test("the strictest is charged first, and nothing after the one that is empty", () => {
     const entry = (key: string) => [{ key, value: "" }];
     const both: Asked = {
@@ -164,11 +182,11 @@ describe("descriptors", () => {
 
   // prettier-ignore
   test.each([ // is the common bucket charged too?, what the second gets
-    [true, 429], [false, undefined],
-  ])("the common bucket (%s)", (always, expected) => {
+    [{}, 429], [{ always_consume_default_token_bucket: true }, 429], [{ always_consume_default_token_bucket: false }, undefined],
+  ])("the common bucket (%j)", (always: JsonObject, expected) => {
     const { layer } = layerOf({
       token_bucket: bucket(1),
-      always_consume_default_token_bucket: always,
+      ...always,
       descriptors: [{ entries: [{ key: "user", value: "" }], token_bucket: bucket(5) }],
     });
     ask(layer, user("ann"));
@@ -184,6 +202,7 @@ test.each([ // configuration, what is said
   [{ token_bucket: bucket(1), stage: 11 },                                      "stage: 11 is not in 0 to 10"],
   [{ token_bucket: bucket(1), descriptors: [{ entries: [{ key: "a", value: "b" }] }] }, "descriptors[0].token_bucket: is missing"],
   [{ token_bucket: bucket(1, "2s"), descriptors: [{ entries: [{ key: "a", value: "b" }], token_bucket: bucket(1, "3s") }] }, "descriptors[0].token_bucket.fill_interval: must be a multiple"],
+  [{ token_bucket: bucket(1), descriptors: [1, 1].map(() => ({ entries: [{ key: "a", value: "b" }], token_bucket: bucket(1) })) }, "descriptors[1]: is there twice"],
 ])("refused: %j", (config, message) => {
   expect(layerOf(config).problems.join()).toContain(message);
 });

@@ -1,4 +1,4 @@
-import { create, fromBinary, toBinary, toJson, type JsonObject, type MessageInitShape } from "@bufbuild/protobuf";
+import { create, toJson, type JsonObject, type MessageInitShape } from "@bufbuild/protobuf";
 import { describe, expect, test } from "@jest/globals";
 import { RateLimitFilterSchema } from "#shared/proto/gen/ambit/policy/v1alpha1/rate_limit_filter_pb.js";
 import {
@@ -12,12 +12,12 @@ import { TypedStructSchema } from "#shared/proto/gen/xds/type/v3/typed_struct_pb
 import { Exchange, type LocalReply } from "#waypoint/http/exchange.ts";
 import { Headers } from "#waypoint/http/headers.ts";
 import type { ExchangeEnd } from "#waypoint/telemetry/observers.ts";
-import type { ResponseReader } from "#waypoint/http/streams.ts";
 import { aContext, anEnd, anExchange, noBody, packed, type RequestFacts } from "#waypoint/layers/testing.ts";
 import type { CompiledRoute } from "#waypoint/routing/compiled-route.ts";
-import type { Cluster, Clusters } from "#waypoint/upstream/clusters.ts";
+import type { Clusters } from "#waypoint/upstream/clusters.ts";
 import { rateLimitSeries } from "./rate-limit-counts.ts";
 import { rateLimitPolicyLayer } from "./policy-layer.ts";
+import { rateLimitService } from "./testing.ts";
 
 let names = 0;
 const limit = (fields: JsonObject = {}): JsonObject => ({
@@ -283,48 +283,12 @@ test("a push that leaves a limit as it was gives nobody a fresh start", () => {
 });
 
 describe("a rate limit service", () => {
-  /** A cluster whose one host answers with what `answer` says, or fails. */
-  function service(answer: (request: RateLimitRequest) => MessageInitShape<typeof RateLimitResponseSchema> | "fail") {
-    const asked: RateLimitRequest[] = [];
-    const cluster = {
-      name: "rls",
-      pick: () => ({ kind: "host", host: { key: "h", active: 0 } }),
-      admitRequest: () => ({ release: () => {} }),
-      report: () => {},
-      send: (_host: unknown, _head: unknown, _ends: boolean, reader: ResponseReader) => ({
-        write: (frame: Buffer) => {
-          const request = fromBinary(RateLimitRequestSchema, frame.subarray(5));
-          asked.push(request);
-          const said = answer(request);
-          if (said === "fail") {
-            queueMicrotask(() => reader.reset("connect-failure", "refused"));
-            return true;
-          }
-          const message = toBinary(RateLimitResponseSchema, create(RateLimitResponseSchema, said));
-          const body = Buffer.alloc(5 + message.length);
-          body.writeUInt32BE(message.length, 1);
-          body.set(message, 5);
-          queueMicrotask(() => {
-            reader.head({ status: 200, headers: new Headers(["content-type", "application/grpc"]) }, false);
-            reader.data(body);
-            reader.end(new Headers(["grpc-status", "0"]));
-          });
-          return true;
-        },
-        end: () => {},
-        reset: () => {},
-        pause: () => {},
-        resume: () => {},
-      }),
-    } as unknown as Cluster;
-    return { asked, clusters: { get: (name: string) => (name === "rls" ? cluster : undefined) } };
-  }
   const global = { cluster: "rls", domain: "shop", timeoutMs: 1000 };
   const counted = (fields: JsonObject = {}): JsonObject =>
     limit({ name: "g", scope: "GLOBAL", key: [{ sourcePrincipal: {} }], ...fields });
 
   test("is asked with the limit's name, the key and the rate", async () => {
-    const { asked, clusters } = service(() => ({
+    const { asked, clusters } = rateLimitService(() => ({
       overallCode: Code.OK,
       statuses: [{ code: Code.OK, limitRemaining: 1 }],
     }));
@@ -346,7 +310,7 @@ describe("a rate limit service", () => {
   });
 
   test("over the limit is refused, with the time until it is not", async () => {
-    const { clusters } = service(() => ({
+    const { clusters } = rateLimitService(() => ({
       overallCode: Code.OVER_LIMIT,
       statuses: [{ code: Code.OVER_LIMIT, limitRemaining: 0, durationUntilReset: { seconds: 17n } }],
     }));
@@ -360,7 +324,7 @@ describe("a rate limit service", () => {
   test.each([ // does the policy deny on errors?, answered
     [false, undefined], [true, 500],
   ])("that fails (%s)", async (deniesOnError, expected) => {
-    const { clusters } = service(() => "fail");
+    const { clusters } = rateLimitService(() => "fail");
     const { layer } = layerOf([{ global: { ...global, deniesOnError }, limits: [counted()] }], clusters);
     expect((await ask(layer).promised)?.status).toBe(expected);
   });
@@ -380,7 +344,7 @@ describe("a rate limit service", () => {
       requestHeadersToAdd: [{ key: "x-plan", value: "free" }, ...hostile],
     };
     let answer: MessageInitShape<typeof RateLimitResponseSchema> = { overallCode: Code.OK, ...added };
-    const { clusters } = service(() => answer);
+    const { clusters } = rateLimitService(() => answer);
     const { layer } = layerOf([{ global, limits: [counted()], response: { ...response, body: "" } }], clusters);
     const passed = ask(layer);
     expect(await passed.promised).toBeUndefined();
@@ -398,7 +362,7 @@ describe("a rate limit service", () => {
   });
 
   test("words of the policy go before those of the service", async () => {
-    const { clusters } = service(() => ({ ...over, rawBody: Buffer.from("its own") }));
+    const { clusters } = rateLimitService(() => ({ ...over, rawBody: Buffer.from("its own") }));
     const { layer } = layerOf([{ global, limits: [counted()] }], clusters);
     expect((await ask(layer).promised)?.body).toBe("slow down");
   });
@@ -411,7 +375,7 @@ describe("a rate limit service", () => {
     ["a time that has passed",           { ...over, statuses: [{ code: Code.OVER_LIMIT, durationUntilReset: { seconds: -5n } }] },  429,       "1"],
     ["one is over, but all is well",     { overallCode: Code.OK, statuses: [{ code: Code.OVER_LIMIT }] },                           undefined, undefined],
   ])("says %s", async (_what, answer, status, retryAfter) => {
-    const { clusters } = service(() => answer);
+    const { clusters } = rateLimitService(() => answer);
     const { layer } = layerOf([{ global: { ...global, deniesOnError: true }, limits: [counted()] }], clusters);
     const reply = await ask(layer).promised;
     expect([reply?.status, reply?.headers?.get("retry-after")]).toEqual([status, retryAfter]);
@@ -419,7 +383,7 @@ describe("a rate limit service", () => {
 
   test("is asked without counting where the answer tells the cost, which is charged afterwards", async () => {
     let remaining = 1;
-    const { asked, clusters } = service(() => ({
+    const { asked, clusters } = rateLimitService(() => ({
       overallCode: Code.OK,
       statuses: [{ code: Code.OK, currentLimit: { requestsPerUnit: 2 }, limitRemaining: remaining }],
     }));
@@ -436,14 +400,14 @@ describe("a rate limit service", () => {
   });
 
   test("units up to a year ride along", async () => {
-    const { asked, clusters } = service(() => ({ overallCode: Code.OK }));
+    const { asked, clusters } = rateLimitService(() => ({ overallCode: Code.OK }));
     const rates = [1, 7, 30, 365].map((days) => ({ requests: 1, perMs: String(days * 86_400_000) }));
     await ask(layerOf([{ global, limits: [counted({ rates })] }], clusters).layer).promised;
     expect(asked[0]?.descriptors.map(({ limit: own }) => own?.unit)).toEqual([4, 7, 5, 6]);
   });
 
   test("is not asked when a local limit refuses", () => {
-    const { asked, clusters } = service(() => ({ overallCode: Code.OK }));
+    const { asked, clusters } = rateLimitService(() => ({ overallCode: Code.OK }));
     const local = limit({ rates: [{ requests: 1, perMs: "60000" }], cost: { value: 5 } });
     const { layer } = layerOf([{ global, limits: [local, counted()] }], clusters);
     expect(statuses(layer, [{}])).toEqual([429]);

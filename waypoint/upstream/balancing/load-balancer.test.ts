@@ -1,10 +1,11 @@
 import { describe, expect, test } from "@jest/globals";
 import { fakeHost, pickerTools, tally, type FakeHost } from "../testing.ts";
 import { EdfScheduler } from "./edf-scheduler.ts";
+import { LeastRequest } from "./least-request.ts";
 import { LoadBalancer, type HostGroup, type LoadBalancerConfig } from "./load-balancer.ts";
 import type { BalancerConfig } from "./picker.ts";
 
-const leastRequest: BalancerConfig = {
+const leastRequest: Extract<BalancerConfig, { readonly kind: "least-request" }> = {
   kind: "least-request",
   choices: 2,
   activeRequestBias: 1,
@@ -91,6 +92,21 @@ describe("least request", () => {
     lb.update(levels([group([idle, busy])]));
     // Both draws fall on the busy one in a quarter of the cases.
     expect((tally(4000, () => lb.pick({})).get("busy") ?? 0) / 4000).toBeCloseTo(0.25, 1);
+  });
+
+  test("of two that are as busy the first drawn", () => {
+    const [first, second] = [fakeHost("first", { active: 3 }), fakeHost("second", { active: 3 })];
+    for (const draws of [
+      [0.1, 0.9],
+      [0.9, 0.1],
+    ]) {
+      const left = [...draws];
+      const lb = new LeastRequest([first, second], leastRequest, {
+        ...pickerTools(),
+        random: () => left.shift() ?? 0,
+      });
+      expect(lb.pick()).toBe(draws[0] === 0.1 ? first : second);
+    }
   });
 
   test("spreads evenly where all are idle", () => {

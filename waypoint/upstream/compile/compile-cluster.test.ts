@@ -1,7 +1,7 @@
 import { describe, expect, test } from "@jest/globals";
 import { create, toBinary, type DescMessage, type MessageInitShape } from "@bufbuild/protobuf";
 import { anyPack, type Any } from "@bufbuild/protobuf/wkt";
-import { WireType } from "@bufbuild/protobuf/wire";
+import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import {
   ClusterSchema,
   Cluster_DiscoveryType,
@@ -25,6 +25,7 @@ import {
 import { UpstreamTlsContextSchema } from "#shared/proto/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { HttpProtocolOptionsSchema } from "#shared/proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
 import { ClusterConfigSchema } from "#shared/proto/gen/envoy/extensions/clusters/dynamic_forward_proxy/v3/cluster_pb.js";
+import { encodeErrorStatuses } from "#shared/xds/error-statuses.ts";
 import { lbEndpoint, socketAddress } from "../testing.ts";
 import { compileCluster, secretsOf } from "./compile-cluster.ts";
 import { transportFor } from "./compile-transport.ts";
@@ -477,6 +478,27 @@ test("fields of newer schemas that are known", () => {
     usesHostName: true,
     verifiesServerName: true,
   });
+
+  const http = create(HttpProtocolOptionsSchema, {
+    upstreamProtocolOptions: {
+      case: "explicitHttpConfig",
+      value: { protocolConfig: { case: "httpProtocolOptions", value: {} } },
+    },
+  });
+  const withErrors = (bytes: Uint8Array) => {
+    http.$unknown = [{ no: 8, wireType: WireType.LengthDelimited, data: new BinaryWriter().bytes(bytes).finish() }];
+    const typedExtensionProtocolOptions = {
+      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": anyPack(HttpProtocolOptionsSchema, http),
+    };
+    return compile({ outlierDetection: {}, typedExtensionProtocolOptions });
+  };
+  expect(withErrors(encodeErrorStatuses([429, 503])).config.outlier?.errorStatuses).toEqual(new Set([429, 503]));
+  expect(withErrors(Uint8Array.of(10, 2, 32, 1)).problems).toEqual([
+    expect.stringContaining("outlier_detection.error_matcher: is supported for single values of :status only"),
+  ]);
+  expect(withErrors(Uint8Array.of(10, 20)).problems).toEqual([
+    expect.stringContaining("outlier_detection.error_matcher: cannot be read"),
+  ]);
 
   const init = create(ClusterSchema, { ...eds, circuitBreakers: { thresholds: [{ retryBudget: {} }] } });
   const budget = init.circuitBreakers?.thresholds[0]?.retryBudget;

@@ -123,6 +123,7 @@ export function compileCluster(cluster: Cluster, readFile: ReadFile, problem: Pr
   const connectTimeoutMs = readMs(cluster.connectTimeout, "connect_timeout", problem) ?? connectTimeoutDefaultMs;
   if (connectTimeoutMs === 0) problem("connect_timeout", "is not above 0");
   const discovery = compileDiscovery(cluster, problem);
+  const http = compileHttp(cluster, problem);
   const config: ClusterConfig = {
     name: cluster.name,
     statName: cluster.altStatName === "" ? cluster.name : cluster.altStatName,
@@ -130,9 +131,9 @@ export function compileCluster(cluster: Cluster, readFile: ReadFile, problem: Pr
     discovery,
     balancing: compileBalancing(cluster, problem),
     transports: compileTransports(cluster, readFile, problem, connectTimeoutMs),
-    http: compileHttp(cluster, problem),
+    http,
     breakers: compileBreakers(cluster.circuitBreakers, problem),
-    outlier: compileOutlierDetection(cluster.outlierDetection, problem),
+    outlier: compileOutlierDetection(cluster.outlierDetection, http.errorStatuses, problem),
     waitsForWarm: cluster.waitForWarmOnInit ?? true,
     overrideStatuses: new Set(
       (

@@ -22,11 +22,13 @@ import {
   HttpProtocolOptions_UseDownstreamHttpConfigSchema,
   type HttpProtocolOptions,
 } from "#shared/proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
+import { explain } from "#shared/errors/mesh-error.ts";
+import { decodeErrorStatuses, errorStatusesField } from "#shared/xds/error-statuses.ts";
 import type { Problem } from "#waypoint/matching/string-matcher.ts";
 import { readMs } from "#waypoint/routing/durations.ts";
 import { poolLimitsDefault, type HttpPoolOptions, type PoolLimits } from "../transport/pool-options.ts";
 import { typeNameOf, unpack } from "./any.ts";
-import { checkFields } from "./set-fields.ts";
+import { checkFields, newerMessage } from "./set-fields.ts";
 
 export interface HttpConfig {
   readonly protocol: HttpPoolOptions["protocol"];
@@ -35,6 +37,8 @@ export interface HttpConfig {
   readonly autoSni: { readonly header: string | undefined } | undefined;
   /** The certificate has to be for that name. */
   readonly verifiesAutoSni: boolean;
+  /** For outlier detection; undefined: those from 500 on. */
+  readonly errorStatuses: ReadonlySet<number> | undefined;
 }
 
 const key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -63,6 +67,7 @@ function fromCluster(cluster: Cluster, problem: Problem): HttpConfig {
       ...compileHttp2(http2, "http2_protocol_options", problem),
     },
     ...compileSni(cluster.upstreamHttpProtocolOptions, "upstream_http_protocol_options", problem),
+    errorStatuses: undefined,
   };
 }
 
@@ -76,7 +81,7 @@ function fromOptions(options: HttpProtocolOptions, problem: Problem): HttpConfig
     "autoConfig",
     "httpFilters",
   ];
-  checkFields(HttpProtocolOptionsSchema, options, supported, path, problem);
+  checkFields(HttpProtocolOptionsSchema, options, supported, path, problem, [errorStatusesField]);
   for (const [index, { name, configType, isOptional, disabled }] of options.httpFilters.entries()) {
     const any: Any | undefined = configType.case === "typedConfig" ? configType.value : undefined;
     // The codec is what every list of them ends with; it does nothing but send.
@@ -92,7 +97,25 @@ function fromOptions(options: HttpProtocolOptions, problem: Problem): HttpConfig
       ...compileHttp2(http2, `${at}.http2_protocol_options`, problem),
     },
     ...compileSni(options.upstreamHttpProtocolOptions, `${path}.upstream_http_protocol_options`, problem),
+    errorStatuses: compileErrorStatuses(options, `${path}.outlier_detection.error_matcher`, problem),
   };
+}
+
+function compileErrorStatuses(
+  options: HttpProtocolOptions,
+  path: string,
+  problem: Problem,
+): ReadonlySet<number> | undefined {
+  const bytes = newerMessage(options, errorStatusesField);
+  if (bytes === undefined || bytes.length === 0) return undefined;
+  try {
+    const statuses = decodeErrorStatuses(bytes);
+    if (statuses === undefined) problem(path, "is supported for single values of :status only");
+    return statuses;
+  } catch (error) {
+    problem(path, `cannot be read: ${explain(error)}`);
+    return undefined;
+  }
 }
 
 interface Protocol {

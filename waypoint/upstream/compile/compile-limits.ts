@@ -80,6 +80,7 @@ const notSupportedByOutlierDetection = new Set(["monitors"]);
 
 export function compileOutlierDetection(
   detection: OutlierDetection | undefined,
+  errorStatuses: ReadonlySet<number> | undefined,
   problem: Problem,
 ): OutlierConfig | undefined {
   if (detection === undefined) return undefined;
@@ -108,6 +109,7 @@ export function compileOutlierDetection(
     maxJitterMs: duration("maxEjectionTimeJitter", "max_ejection_time_jitter") ?? 0,
     maxEjectionPercent: percent("max_ejection_percent", detection.maxEjectionPercent, 10),
     alwaysEjectsOne: detection.alwaysEjectOneHost === true,
+    errorStatuses,
     consecutive5xx: {
       threshold: detection.consecutive5xx ?? 5,
       enforcing: percent("enforcing_consecutive_5xx", detection.enforcingConsecutive5xx, 100),

@@ -38,6 +38,7 @@ function namesFor(objects: readonly KubeObject[], labels: Readonly<Record<string
 // prettier-ignore
 test.each<[string, readonly KubeObject[], readonly string[]]>([
   ["the oldest of several, of whatever namespace", [virtualService("web/b", "old"), virtualService("shop/a", "young")], ["old"]],
+  ["nothing of the younger, where the oldest does not match", [virtualService("shop/a", "old", {}, [{ uri: { prefix: "/a" } }]), virtualService("shop/b", "young")], ["old"]],
   ["an exact host before a wildcard",              [virtualService("shop/a", "wide", { hosts: ["*.svc.cluster.local"] }), virtualService("shop/b", "exact")], ["exact"]],
   ["a longer wildcard before a shorter",           [virtualService("shop/a", "wide", { hosts: ["*.cluster.local"] }), virtualService("shop/b", "longer", { hosts: ["*.shop.svc.cluster.local"] })], ["longer"]],
   ["none that is not exported to it",              [virtualService("shop/a", "own", { exportTo: ["."] })], []],

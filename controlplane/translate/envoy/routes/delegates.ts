@@ -69,12 +69,12 @@ function mergeMatch(root: HttpMatch, inner: HttpMatch): HttpMatch {
     name: joined(root.name, inner.name),
     uri: inner.uri ?? root.uri,
     ignoreUriCase: inner.ignoreUriCase,
-    scheme: inner.scheme ?? root.scheme,
-    method: inner.method ?? root.method,
-    authority: inner.authority ?? root.authority,
-    headers: union(root.headers, inner.headers),
-    withoutHeaders: union(root.withoutHeaders, inner.withoutHeaders),
-    queryParams: union(root.queryParams, inner.queryParams),
+    scheme: narrower(root.scheme, inner.scheme),
+    method: narrower(root.method, inner.method),
+    authority: narrower(root.authority, inner.authority),
+    headers: both(root.headers, inner.headers, narrower),
+    withoutHeaders: both(root.withoutHeaders, inner.withoutHeaders, wider),
+    queryParams: both(root.queryParams, inner.queryParams, narrower),
     port: inner.port ?? root.port,
     sourceLabels: union(root.sourceLabels, inner.sourceLabels),
     sourceNamespace: inner.sourceNamespace || root.sourceNamespace,
@@ -82,6 +82,17 @@ function mergeMatch(root: HttpMatch, inner: HttpMatch): HttpMatch {
     statPrefix: inner.statPrefix || root.statPrefix,
   };
 }
+
+type Choice = (root: StringMatch | undefined, inner: StringMatch | undefined) => StringMatch | undefined;
+
+/** What both take, where they {@link holdTogether}: any value that is there is the wider of two. */
+const narrower: Choice = (root, inner) => (inner === undefined || inner.kind === "present" ? (root ?? inner) : inner);
+
+/** What either takes: of two that must not match, a delegate cannot let through what its root does not. */
+const wider: Choice = (root, inner) => (inner?.kind === "present" ? inner : (root ?? inner));
+
+const both = (root: StringMatches, inner: StringMatches, choose: Choice): StringMatches =>
+  new Map([...union(root, inner)].map(([name, match]) => [name, choose(root.get(name), inner.get(name)) ?? match]));
 
 const union = <V>(root: ReadonlyMap<string, V>, inner: ReadonlyMap<string, V>): ReadonlyMap<string, V> =>
   new Map([...root, ...inner].sort(([a], [b]) => (a < b ? -1 : 1)));

@@ -53,7 +53,8 @@ const pathRank = { Exact: 3, PathPrefix: 2, RegularExpression: 1 } as const;
 
 const httpRank = ({ path, method, headers, queryParams }: RouteMatch): Rank => [
   pathRank[path?.type ?? "PathPrefix"],
-  path?.value.length ?? 1,
+  // With a slash at its end or without, a prefix is the same.
+  path?.type === "PathPrefix" ? prefixOf(path.value).length : (path?.value.length ?? 0),
   method === undefined ? 0 : 1,
   headers.length,
   queryParams.length,
@@ -114,7 +115,7 @@ function pathOf({ path, grpc }: RouteMatch): PathMatch {
     case "RegularExpression":
       return { kind: "regex", value: path.value };
     case "PathPrefix": {
-      const value = path.value.replace(/\/+$/, "");
+      const value = prefixOf(path.value);
       return value === "" ? anyPath : { kind: "segments", value };
     }
   }
@@ -134,6 +135,9 @@ function grpcPath({ isRegex, service, method }: NonNullable<RouteMatch["grpc"]>)
 const part = (regex: string): string => (regex === "" ? "[^/]+" : regex.includes("|") ? `(?:${regex})` : regex);
 
 const quoteRegex = (text: string): string => text.replaceAll(/[\\.+*?()|[\]{}^$]/g, String.raw`\$&`);
+
+/** Empty for the prefix of everything. */
+const prefixOf = (value: string): string => value.replace(/\/+$/, "");
 
 const noChanges: HeaderChanges = { set: new Map(), add: new Map(), remove: [] };
 

@@ -147,12 +147,10 @@ function makeIndex({ world, options }: Collected): Index {
       isOurs: (meta) => isOfRevision(meta, options),
       domain: options.domain,
     }),
+    // What is for one name of an entry with a star would be for all of them.
     virtualServicesFor: (hostname) => {
-      const named = isWildcardHost(hostname)
-        ? [...exact].flatMap(([host, each]) => (hostCovers(hostname, host) ? each : []))
-        : (exact.get(hostname) ?? []);
-      const covering = wide.filter(({ host }) => hostCovers(host, hostname) || hostCovers(hostname, host));
-      return [...new Set([...named, ...covering.map(({ virtualService }) => virtualService)])];
+      const covering = wide.filter(({ host }) => hostCovers(host, hostname));
+      return [...new Set([...(exact.get(hostname) ?? []), ...covering.map(({ virtualService }) => virtualService)])];
     },
   };
 }
