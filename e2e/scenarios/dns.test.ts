@@ -387,12 +387,12 @@ add rule inet cut prerouting ip daddr ${clusterDns} drop`;
         async () => isOurs(await ask(client, "server.names.svc.cluster.local")) === (labels === ambient),
       );
     }
-    // What is under way in the very moment may be lost, as datagrams may; nothing goes on being lost. A socket that is
-    // kept goes on to ask ztunnel until the pod's last rules are gone, and is refused at once, not left to wait.
     const [ofKept, ofFresh] = [await outcomeOf<SteadyOutcome>(kept), await outcomeOf<SteadyOutcome>(fresh)];
-    expect(ofKept.failures.filter((failure) => !failure.endsWith("ECONNREFUSED")).slice(2)).toEqual([]);
-    expect(ofKept.failed).toBeLessThan(ofKept.done / 10);
-    expect(ofFresh.failures.slice(3)).toEqual([]);
+    // One question of each is under way in the moment of leaving, and of joining: it may be lost, as datagrams may.
+    for (const { failures } of [ofKept, ofFresh]) {
+      expect(failures.filter((failure) => !failure.endsWith("timeout"))).toEqual([]);
+      expect(failures.slice(2)).toEqual([]);
+    }
     for (const { done } of [ofKept, ofFresh]) expect(done).toBeGreaterThan(100);
   }, 60_000);
 
@@ -453,13 +453,8 @@ add rule inet cut prerouting ip daddr ${clusterDns} drop`;
       },
       60_000,
     );
-    // A question from a port that asked ztunnel lately is led there by connection tracking for some time yet, and refused
-    // at once: who asks again, as resolvers do, asks from another.
-    await mesh.cluster.until("the cluster's answers", async () => (await addressesOf(client, "server")).length === 2);
-    await mesh.cluster.until(
-      "a name of the mesh to be nobody's",
-      async () => (await ask(client, "static.example.com")).result === "NXDOMAIN",
-    );
-    await mesh.cluster.until("traffic by name", async () => (await echo(client, "server", 7000)).ok);
+    expect(await addressesOf(client, "server")).toHaveLength(2);
+    expect(await ask(client, "static.example.com")).toMatchObject({ result: "NXDOMAIN" });
+    expect(await echo(client, "server", 7000)).toMatchObject({ ok: true });
   }, 150_000);
 });

@@ -94,8 +94,11 @@ describe("with everything on", () => {
     ]);
   });
 
-  test("raw: ztunnel's own questions in a zone apart", () => {
-    expect(rulesOf(script, "raw", "output")).toEqual(["udp dport 53 meta mark & 0xfff == 0x539 ct zone set 1"]);
+  test("raw: ztunnel's own questions, and captured ones, each in a zone apart", () => {
+    expect(rulesOf(script, "raw", "output")).toEqual([
+      "udp dport 53 meta mark & 0xfff == 0x539 ct zone set 1",
+      'oifname != "lo" udp dport 53 meta mark & 0xfff != 0x539 ct original zone set 2',
+    ]);
     expect(rulesOf(script, "raw", "prerouting")).toEqual(["udp sport 53 meta mark & 0xfff != 0x539 ct zone set 1"]);
   });
 });
@@ -112,8 +115,13 @@ test("removal names every table that installing may make", () => {
   }
 });
 
-test("release empties the table that redirects and keeps it, so that connections keep their way", () => {
-  expect(releaseScript).toBe("table inet istio-ambient-nat\nflush table inet istio-ambient-nat\n");
+test("release empties the table that redirects and keeps it, so that connections keep their way, and DNS does not", () => {
+  expect(releaseScript.trimEnd().split("\n")).toEqual([
+    "table inet istio-ambient-nat",
+    "flush table inet istio-ambient-nat",
+    "table inet istio-ambient-raw",
+    "delete table inet istio-ambient-raw",
+  ]);
 });
 
 test("routing for each family", () => {

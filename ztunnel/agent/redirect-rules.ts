@@ -73,10 +73,15 @@ export function installScript(facts: RedirectFacts): string {
 export const removeScript: string = allTables.map((name) => `table inet ${name}\ndelete table inet ${name}\n`).join("");
 
 /**
- * New connections go as if there were no redirection; those that stand keep their way through ztunnel, so that when it
- * ends them both ends hear of it. Without any table the kernel would forget whose packets it had redirected.
+ * New connections, and every DNS question, go as if there were no redirection; connections that stand keep their way
+ * through ztunnel, so that when it ends them both ends hear of it. Without any table the kernel would forget whose
+ * packets it had redirected.
  */
-export const releaseScript = `table inet ${natTable}\nflush table inet ${natTable}\n`;
+export const releaseScript = `table inet ${natTable}
+flush table inet ${natTable}
+table inet ${rawTable}
+delete table inet ${rawTable}
+`;
 
 /** What `nft -s list ruleset inet` prints of our tables, in a fixed order; other people's tables are left out. */
 export function ownTables(ruleset: string): string {
@@ -128,8 +133,10 @@ const inboundRules = ({ word, loopback, probeSource }: Family): readonly string[
 ];
 
 /** Not what stays on loopback: a pod may run a resolver of its own, on whichever of its addresses. */
-const dnsRules: readonly string[] = ["udp", "tcp"].map(
-  (protocol) => `oifname != "lo" ${protocol} dport 53 ${unmarked(ztunnelMark)} redirect to :${dnsPort}`,
+const question = (protocol: "udp" | "tcp") => `oifname != "lo" ${protocol} dport 53 ${unmarked(ztunnelMark)}`;
+
+const dnsRules: readonly string[] = (["udp", "tcp"] as const).map(
+  (protocol) => `${question(protocol)} redirect to :${dnsPort}`,
 );
 
 /** What ztunnel sends the application is remembered in the connection; the answer gets the mark that leads back. */
@@ -145,16 +152,28 @@ function mangleRules(): string {
   );
 }
 
-/** The DNS proxy's own questions get a connection tracking zone apart from the application's same ones. */
+/**
+ * Connection tracking remembers where a socket's first question went, for minutes after its last: in one zone, the
+ * questions of sockets that are kept, and of ports that are used again, would follow no change of the rules. So what is
+ * captured has a zone of its own, left by the rule alone; answers, and errors, of the way back are in the ordinary one.
+ * ztunnel's own questions have another, as Istio's: they may be the application's same ones from its very port.
+ */
 function rawRules(): string {
   return table(
     rawTable,
     chain("prerouting", "filter hook prerouting priority -300", [
-      `udp sport 53 ${unmarked(ztunnelMark)} ct zone set 1`,
+      `udp sport 53 ${unmarked(ztunnelMark)} ct zone set ${ownQuestionsZone}`,
     ]),
-    chain("output", "filter hook output priority -300", [`udp dport 53 ${marked(ztunnelMark)} ct zone set 1`]),
+    chain("output", "filter hook output priority -300", [
+      `udp dport 53 ${marked(ztunnelMark)} ct zone set ${ownQuestionsZone}`,
+      `${question("udp")} ct original zone set ${capturedQuestionsZone}`,
+    ]),
   );
 }
+
+/** As Istio's. */
+const ownQuestionsZone = 1;
+const capturedQuestionsZone = 2;
 
 /** Lines for `ip -batch -` (`-6` for the second family): packets with the return mark are delivered locally. */
 export interface RoutingBatch {

@@ -442,14 +442,32 @@ describe("the end", () => {
     expect(world.clock.pending).toBe(0);
   });
 
-  test("and not for ever", async () => {
+  test("and not for ever: then it failed", async () => {
     const resolver = world.resolver(first);
     resolver.behaviour = () => [];
-    void world.send(ask("example.org")).catch(() => {});
+    const answer = world.send(ask("example.org"));
     await until(() => resolver.heard.length === 1, "it to be asked");
     const stopped = world.proxy.stop({ deadlineMs: 1_000 });
+    await until(() => world.clock.pending === 3, "the deadline");
     await world.clock.advance(1_000);
     await stopped;
+    expect(read(await answer).rcode).toBe("SERVFAIL");
+    expect(world.clock.pending).toBe(0);
+  });
+
+  test("stopping at once answers what has arrived, and tells the rest that it failed", async () => {
+    const resolver = world.resolver(first);
+    resolver.behaviour = () => [];
+    const slow = world.send(ask("example.org"));
+    await until(() => resolver.heard.length === 1, "it to be asked");
+    const asker = bindDatagrams(undefined, { ip: loopback, port: 0 });
+    world.clients.add(asker);
+    const answers: Buffer[] = [];
+    asker.on("message", (answer) => answers.push(answer));
+    for (let id = 0; id < 50; id++) asker.send(ask("web.shop", { id }), world.udp.address().port, loopback);
+    await world.proxy.stop({ deadlineMs: 0 });
+    expect(read(await slow).rcode).toBe("SERVFAIL");
+    await until(() => answers.length === 50, "every answer");
     expect(world.clock.pending).toBe(0);
   });
 

@@ -117,19 +117,19 @@ export class DnsProxy {
   }
 
   /**
-   * Whoever serves the same port takes what comes from here on. Questions under way are answered, or forgotten after
-   * the deadline; then everything is closed.
+   * Whoever serves the same port takes what comes from here on. Questions under way are answered; those that wait for
+   * others past the deadline are told that they failed, so that who asks again asks at once. Then everything is closed.
    */
   async stop({ deadlineMs }: StopOptions): Promise<void> {
     for (const server of this.#servers) server.close();
-    if (deadlineMs > 0) {
-      for (const socket of this.#datagrams) leavePort(socket);
-      await this.#hearWhatArrived();
-      await this.#answerAll(deadlineMs);
-    }
+    if (this.#isStopped) return;
+    for (const socket of this.#datagrams) leavePort(socket);
+    await this.#hearWhatArrived();
+    if (deadlineMs > 0) await this.#answerAll(deadlineMs);
+    for (const asking of this.#asking) asking.cancel("the proxy is stopping");
+    await turn(); // in which they are told
     if (this.#isStopped) return;
     this.#isStopped = true;
-    for (const asking of this.#asking) asking.cancel("the proxy is stopping");
     for (const socket of this.#datagrams) socket.close();
     for (const socket of this.#connections) {
       if (deadlineMs > 0) socket.destroySoon();

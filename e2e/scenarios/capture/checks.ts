@@ -10,7 +10,13 @@ import { silentLogger } from "#shared/observe/logger.ts";
 import { listeningPorts, problemsOf } from "#ztunnel/agent/capture-check.ts";
 import { HostProbes } from "#ztunnel/agent/host-probes.ts";
 import { NamespaceFinder } from "#ztunnel/agent/netns-finder.ts";
-import { installRules, observe, removeRules, type InstalledRules } from "#ztunnel/agent/pod-rules.ts";
+import {
+  installRules,
+  observe,
+  releaseConnections,
+  removeRules,
+  type InstalledRules,
+} from "#ztunnel/agent/pod-rules.ts";
 import { probeSourcesDefault } from "#ztunnel/agent/redirect-rules.ts";
 import { openZdsListener, ZdsServer } from "#ztunnel/agent/zds-server.ts";
 import { libc, linux } from "#shared/sockets/libc.ts";
@@ -232,9 +238,22 @@ const checks: Record<string, () => Promise<void> | void> = {
       assert.equal(await question(ip, { port }), "ztunnel");
     }
     for (const ip of ["127.0.0.1", "::1", pod.v4, pod.v6] as Ip[]) assert.equal(await question(ip), "own");
+    // Nor do questions of ports that asked before stick to what the rules were then.
+    for (const [capturesDns, who] of [
+      [false, "resolver"],
+      [true, "ztunnel"],
+      [false, "resolver"],
+    ] as const) {
+      rules = await installRules(podFd, { ...facts, dnsCapture: capturesDns });
+      for (const ip of [client.v4, client.v6])
+        assert.equal(await question(ip, { port: isIpv6(ip) ? 4_006 : 4_004 }), who);
+      assert.deepEqual(await problems(), []);
+    }
+    await installRules(podFd, { ...facts, dnsCapture: true });
+    assert.equal(await question(client.v4, { port: 4_004 }), "ztunnel");
+    await releaseConnections(podFd);
+    assert.equal(await question(client.v4, { port: 4_004 }), "resolver");
     rules = await installRules(podFd, facts);
-    assert.equal(await question(client.v4), "resolver");
-    assert.deepEqual(await problems(), []);
   },
   "the namespace is found by address, and only if it holds all": () => {
     const finder = new NamespaceFinder({ proc: "/proc", netns: "/run/netns" });
