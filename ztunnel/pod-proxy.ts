@@ -51,6 +51,9 @@ export interface PodProxy extends PodProxyHandle {
   readonly connections: ConnectionTable;
 }
 
+/** At the end of a drain, for questions that others are still asked. */
+const lastQuestionsMs = 500;
+
 /** Our own ports are never a destination. */
 export const illegalPorts = ({ socks5Enabled }: ZtunnelConfig): ReadonlySet<number> =>
   new Set<number>([
@@ -118,12 +121,18 @@ export async function startPodProxy(
     });
     opened[2] = () => outbound.stop({ deadlineMs: 0 });
     const dns = services.dns && (await host.openDns(services.dns));
-    const listeners = [inbound, passthrough, outbound, ...(dns === undefined ? [] : [dns])];
+    const listeners = [inbound, passthrough, outbound];
 
     const forgetPolicies = state.onPolicyChange(() => host.connections.recheck());
     const forgetJoined = state.onJoined((addresses) => host.connections.joined(addresses));
     const stopAll = async (deadlineMs: number) => {
-      await Promise.all(listeners.map((listener) => listener.stop({ deadlineMs })));
+      const startedMs = clock.now();
+      const ended = Promise.all(listeners.map((listener) => listener.stop({ deadlineMs })));
+      // Names for as long as connections live: there may be no successor to answer for us.
+      if (deadlineMs > 0) await ended;
+      const leftMs = deadlineMs - (clock.now() - startedMs);
+      await dns?.stop({ deadlineMs: deadlineMs > 0 ? Math.max(leftMs, lastQuestionsMs) : 0 });
+      await ended;
       forgetPolicies();
       forgetJoined();
       host.connections[Symbol.dispose]();
