@@ -109,10 +109,9 @@ beforeAll(async () => {
       serviceEntry("none", { hosts: ["none.example.com"], resolution: "NONE", ports: toEcho }),
     ),
   );
-  await mesh.cluster.until(
-    "names of ServiceEntries",
-    async () => (await ask(client, "many.example.com")).result === "NOERROR",
-  );
+  for (const name of ["static.example.com", "by-name.example.com", "a.wild.example.com", "many.example.com"]) {
+    await mesh.cluster.until(name, async () => (await ask(client, name)).result === "NOERROR");
+  }
 }, 120_000);
 
 afterAll(async () => mesh?.[Symbol.asyncDispose](), 30_000);
@@ -349,9 +348,11 @@ add rule inet cut prerouting ip daddr ${clusterDns} drop`;
     const nft = (...args: readonly string[]) => mesh.cluster.exec(agent, ["nft", ...args]);
     expect((await nft(rules)).stderr).toBe("");
     try {
-      const other = await ask(client, "alias.names.svc.cluster.local");
-      expect(other.result).toBe("SERVFAIL");
-      expect(other.ms).toBeLessThan(5_000);
+      // Half a second before: what a busy machine may need more of now and then, but not always.
+      await mesh.cluster.until("a failure before the C library gives up", async () => {
+        const { result, ms } = await ask(client, "alias.names.svc.cluster.local");
+        return result === "SERVFAIL" && ms < 5_000;
+      });
       expect(await addressesOf(client, "server")).toHaveLength(2);
       expect(await echo(client, "static.example.com")).toMatchObject({ ok: true });
     } finally {

@@ -77,14 +77,14 @@ describe.each([
         "--count",
         50,
         "--seconds",
-        12,
+        30,
       );
       // A TLS alert or an HTTP/2 GOAWAY may come back; nothing of the application's does.
       expect(bytesReceived).toBeLessThan(50 * 200);
       expect(open).toBe(0);
       await expectHealth();
     },
-    40_000,
+    60_000,
   );
 
   test("plain HTTP on the tunnel port is closed", async () => {

@@ -1,7 +1,8 @@
 /** Any part of the mesh may be somebody else's: a command in its place, or a control plane that runs outside. */
 import { spawn, type ChildProcess } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
-import { createServer, type AddressInfo } from "node:net";
+import { createServer } from "node:net";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -208,6 +209,20 @@ describe("a control plane outside of the sandbox", () => {
   });
 });
 
+/** Below the range that the kernel chooses from, so that nobody gets it while it is not listened on. */
+async function freePort(): Promise<number> {
+  for (;;) {
+    const port = randomInt(20_000, 32_000);
+    const probe = createServer().listen(port, "127.0.0.1");
+    const isFree = await once(probe, "listening").then(
+      () => true,
+      () => false,
+    );
+    await new Promise((resolve) => probe.close(resolve));
+    if (isFree) return port;
+  }
+}
+
 /** Our control plane as a process of this machine, on a port of its own. */
 class OutsideControlPlane implements AsyncDisposable {
   readonly port: number;
@@ -221,10 +236,7 @@ class OutsideControlPlane implements AsyncDisposable {
   }
 
   static async prepare(): Promise<OutsideControlPlane> {
-    const probe = createServer().listen(0, "127.0.0.1");
-    await once(probe, "listening");
-    const { port } = probe.address() as AddressInfo;
-    await new Promise((resolve) => probe.close(resolve));
+    const port = await freePort();
     return new OutsideControlPlane(port, mkdtempSync(join(tmpdir(), "ambit-outside-")));
   }
 
