@@ -65,8 +65,10 @@ interface Certified {
   readonly rootCerts: readonly { readonly pem: string }[];
 }
 
-async function serials(): Promise<ReadonlySet<string | undefined>> {
-  return new Set((await certificates()).map(({ certChain }) => certChain[0]?.serialNumber));
+/** One that is being fetched has none yet. */
+async function serials(): Promise<ReadonlySet<string>> {
+  const leaves = (await certificates()).flatMap(({ certChain }) => certChain.slice(0, 1));
+  return new Set(leaves.map(({ serialNumber }) => serialNumber));
 }
 
 /** None, or one that is ready. */
@@ -151,7 +153,7 @@ test("who is captured while the control plane is away speaks in clear; once it i
   await scaleControlPlane(0);
   await mesh.cluster.labelNamespace("late", ambient);
   await mesh.cluster.captured("late", true);
-  const inClear = await startTalk(mesh.cluster, late, "hold", "--host", "server", "--seconds", 60);
+  const inClear = await startTalk(mesh.cluster, late, "hold", "--host", "server", "--seconds", 100);
   expect(await protocolsOf(late)).toEqual(["TCP"]);
   await scaleControlPlane(1);
   expect(await outcomeOf(inClear)).toMatchObject({ closedByPeer: true });

@@ -156,12 +156,14 @@ async function scrape(port: number): Promise<readonly string[]> {
   return text.split("\n");
 }
 
-/** The lines of a metric that have all of these labels. */
-async function series(port: number, name: string, ...labels: readonly string[]): Promise<readonly string[]> {
-  return (await scrape(port)).filter(
-    (line) => line.startsWith(`${name}{`) && labels.every((each) => line.includes(each)),
-  );
-}
+/** The lines of a metric that have all of these labels, when there are some: a request is counted when all of it is over. */
+const series = (port: number, name: string, ...labels: readonly string[]): Promise<readonly string[]> =>
+  mesh.cluster.until(`${name} with ${labels.join()}`, async () => {
+    const found = (await scrape(port)).filter(
+      (line) => line.startsWith(`${name}{`) && labels.every((each) => line.includes(each)),
+    );
+    return found.length > 0 && found;
+  });
 
 type Conditioned = Manifest & {
   readonly status?: {
