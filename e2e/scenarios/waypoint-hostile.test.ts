@@ -224,7 +224,7 @@ describe("straight at the tunnel port", () => {
     forge(await meshAuthority(mesh.cluster), `spiffe://cluster.local/ns/${namespace}/sa/caller`);
 
   test("garbage, plain HTTP, and TLS without a certificate", async () => {
-    const garbage = await at(outsider, "garbage", "--count", "50", "--seconds", "12");
+    const garbage = await at(outsider, "garbage", "--count", "50", "--seconds", "30");
     expect(garbage.open).toBe(0);
     expect(garbage.bytesReceived).toBeLessThan(50 * 200);
     expect(await at(outsider, "http")).toMatchObject({ open: 0 });

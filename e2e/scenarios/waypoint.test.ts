@@ -74,12 +74,17 @@ const conditionsOf = async (apiVersion: string, kind: string, name: string): Pro
     ({ type, status, reason }) => `${type}=${status}/${reason}`,
   );
 
+/** They are written after what they tell of has taken force. */
+const untilConditions = (apiVersion: string, kind: string, name: string, wanted: readonly string[]): Promise<unknown> =>
+  mesh.cluster.until(`${kind} ${name} to say ${wanted.join()}`, async () => {
+    const found = await conditionsOf(apiVersion, kind, name);
+    return wanted.every((each) => found.includes(each));
+  });
+
 describe("life of a waypoint", () => {
   test("a label that names none leaves traffic as it was", async () => {
     await label("reviews", { "istio.io/use-waypoint": "waypoint" });
-    await mesh.cluster.until("WaypointBound False", async () =>
-      (await conditionsOf("v1", "Service", "reviews")).includes("istio.io/WaypointBound=False/WaypointIsNotReady"),
-    );
+    await untilConditions("v1", "Service", "reviews", ["istio.io/WaypointBound=False/WaypointIsNotReady"]);
     expect(await passes("http://reviews")).toBe(false);
   });
 
@@ -87,10 +92,11 @@ describe("life of a waypoint", () => {
     await mesh.cluster.apply(waypointGateway("waypoint", "shop"));
     await waypointReady(mesh.cluster, "shop");
     await untilL7("http://reviews", true);
-    expect(await conditionsOf("gateway.networking.k8s.io/v1", "Gateway", "waypoint")).toEqual(
-      expect.arrayContaining(["Accepted=True/Accepted", "Programmed=True/Programmed"]),
-    );
-    expect(await conditionsOf("v1", "Service", "reviews")).toContain("istio.io/WaypointBound=True/WaypointAccepted");
+    await untilConditions("gateway.networking.k8s.io/v1", "Gateway", "waypoint", [
+      "Accepted=True/Accepted",
+      "Programmed=True/Programmed",
+    ]);
+    await untilConditions("v1", "Service", "reviews", ["istio.io/WaypointBound=True/WaypointAccepted"]);
     const account = await mesh.cluster.get<Manifest>("v1", "ServiceAccount", "waypoint", "shop");
     expect(account.metadata.labels?.["gateway.istio.io/managed"]).toBe("istio.io-mesh-controller");
   });
@@ -112,7 +118,7 @@ describe("life of a waypoint", () => {
       const { stdout } = await mesh.cluster.exec(caller, [
         "sh",
         "-c",
-        `timeout 5 bash -c 'exec 3<>/dev/tcp/reviews/${port}; echo hi >&3; head -1 <&3'`,
+        `timeout 15 bash -c 'exec 3<>/dev/tcp/reviews/${port}; echo hi >&3; head -1 <&3'`,
       ]);
       expect(stdout).toMatch(/^reviews-\d: hi/);
     }
@@ -218,13 +224,13 @@ describe("ambit.dev/waypoint: required", () => {
     });
     expect((await curl(mesh.cluster, caller, `http://${ip}:8080/`)).status).toBe(0);
     await untilL7("http://reviews", true);
-    expect(await conditionsOf("v1", "Service", "reviews")).toContain("ambit.dev/WaypointRequired=True/Enforced");
+    await untilConditions("v1", "Service", "reviews", ["ambit.dev/WaypointRequired=True/Enforced"]);
   });
 
   test("without the waypoint nobody gets through", async () => {
     await label("reviews", { "istio.io/use-waypoint": "gone" });
     await untilStatus("http://reviews", 0);
-    expect(await conditionsOf("v1", "Service", "reviews")).toContain("ambit.dev/WaypointRequired=True/FailsClosed");
+    await untilConditions("v1", "Service", "reviews", ["ambit.dev/WaypointRequired=True/FailsClosed"]);
     await label("reviews", { "istio.io/use-waypoint": "waypoint", "ambit.dev/waypoint": null });
     await untilL7("http://reviews", true);
   });
