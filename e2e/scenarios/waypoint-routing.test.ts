@@ -168,7 +168,7 @@ const virtualServices = [
       },
     ],
   }),
-  virtual("hasty", { http: [{ timeout: "300ms", route: [to("hasty", "v1")] }] }),
+  virtual("hasty", { http: [{ timeout: "2s", route: [to("hasty", "v1")] }] }),
   virtual("faulty", {
     http: [
       {
@@ -194,7 +194,7 @@ const virtualServices = [
     http: [
       {
         fault: {
-          delay: { fixedDelay: "2s", ...(percentage(100) as object) },
+          delay: { fixedDelay: "5s", ...(percentage(100) as object) },
           abort: { httpStatus: 418, ...(percentage(100) as object) },
         },
         route: [to("guarded")],
@@ -308,7 +308,7 @@ const gatewayRoutes = [
   attached("HTTPRoute", "g-hasty", [
     {
       matches: [{ path: { type: "PathPrefix", value: "/delay" } }],
-      timeouts: { request: "300ms" },
+      timeouts: { request: "2s" },
       backendRefs: [backend("web-v1")],
     },
   ]),
@@ -429,9 +429,9 @@ async function tally(url: string, count: number, headers: Readonly<Record<string
   return Object.fromEntries(counts);
 }
 
-/** Five standard deviations: once in two million runs it is missed by chance. */
+/** Six standard deviations: even by the more skewed of the shares below it is missed by chance once in thirty million runs. */
 function expectShare(hits: number, of: number, share: number): void {
-  const within = 5 * Math.sqrt(of * share * (1 - share));
+  const within = 6 * Math.sqrt(of * share * (1 - share));
   expect(hits).toBeGreaterThanOrEqual(of * share - within);
   expect(hits).toBeLessThanOrEqual(of * share + within);
 }
@@ -592,7 +592,7 @@ describe("VirtualService", () => {
   });
 
   test("gives up after its timeout", async () => {
-    const late = await ask("http://hasty/delay/2000");
+    const late = await ask("http://hasty/delay/10000");
     expect([late.status, late.text]).toEqual([504, "upstream request timeout"]);
     expect((await ask("http://hasty/delay/10")).status).toBe(200);
   });
@@ -627,7 +627,7 @@ describe("VirtualService", () => {
   test("who is refused meets no fault", async () => {
     const [refused] = await client(mesh.cluster, caller, "many", { url: "http://guarded/secret", count: 1 });
     expect(refused).toMatchObject({ status: 403, text: "RBAC: access denied" });
-    expect(refused?.ms).toBeLessThan(1_500);
+    expect(refused?.ms).toBeLessThan(4_500);
     expect((await ask("http://guarded/open")).status).toBe(418);
   });
 
@@ -710,7 +710,7 @@ describe("HTTPRoute", () => {
   });
 
   test("timeouts", async () => {
-    expect((await ask("http://g-hasty/delay/2000")).status).toBe(504);
+    expect((await ask("http://g-hasty/delay/10000")).status).toBe(504);
     expect((await ask("http://g-hasty/delay/10")).status).toBe(200);
   });
 
@@ -770,9 +770,9 @@ describe("other routes of Gateway API", () => {
   });
 
   test("TCPRoute by weight", async () => {
-    const served = await firstLines("g-tcp", webPorts.tcp, 80);
+    const served = await firstLines("g-tcp", webPorts.tcp, 160);
     expect(served.filter((line) => !/^(one|two): hi$/.test(line))).toEqual([]);
-    expectShare(served.filter((line) => line.startsWith("two")).length, 80, 0.2);
+    expectShare(served.filter((line) => line.startsWith("two")).length, 160, 0.2);
     expect(await parentConditions("TCPRoute", "g-tcp", { version: "v1alpha2" })).toContain("Accepted=True/Accepted");
   });
 
