@@ -49,7 +49,8 @@ async function enforces(cluster: Cluster): Promise<void> {
       spec: { action: "DENY", rules: [{ from: [{ source: { principals: ["cluster.local/ns/shop/sa/client"] } }] }] },
     }),
   );
-  await cluster.until("the denial", async () => !(await reaches(cluster)));
+  // Who lost its control plane asks for it every 15 seconds at last, and a new one has to start.
+  await cluster.until("the denial", async () => !(await reaches(cluster)), 60_000);
   const log = await ztunnelLog(cluster);
   expect(log.some((line) => line.includes("shop/no-client") && line.includes("/ns/shop/sa/client"))).toBe(true);
   await cluster.delete("security.istio.io/v1", "AuthorizationPolicy", "no-client", "shop");
@@ -206,7 +207,7 @@ describe("a control plane outside of the sandbox", () => {
     expect(await reaches(mesh.cluster)).toBe(true);
     outside.start();
     await enforces(mesh.cluster);
-  });
+  }, 150_000);
 });
 
 /** Below the range that the kernel chooses from, so that nobody gets it while it is not listened on. */

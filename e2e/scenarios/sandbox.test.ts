@@ -178,7 +178,12 @@ describe("a cluster of two nodes", () => {
 
   test("a container that fails its probe is restarted, and the log before it is kept", async () => {
     const command = ["sh", "-c", "echo run $(date +%s); touch /run/fresh; sleep 1; rm /run/fresh; sleep 3600"];
-    const livenessProbe = { exec: { command: ["test", "-e", "/run/fresh"] }, periodSeconds: 1, failureThreshold: 1 };
+    const livenessProbe = {
+      exec: { command: ["test", "-e", "/run/fresh"] },
+      initialDelaySeconds: 2,
+      periodSeconds: 1,
+      failureThreshold: 1,
+    };
     await cluster.apply(
       yaml(pod("sickly", "node-2", { containers: [{ name: "main", image: "busybox", command, livenessProbe }] })),
     );
@@ -278,7 +283,7 @@ test("killing a sandbox leaves no process, mount, interface or file behind, and 
   expect(family.length).toBeGreaterThan(4);
   first.child.kill("SIGKILL");
   await first.ended;
-  await until("all to be gone", async () => family.every((pid) => !isAlive(pid)), 5_000);
+  await until("all to be gone", async () => family.every((pid) => !isAlive(pid)), 20_000);
   expect(readFileSync("/proc/self/mountinfo", "utf8")).toBe(mounts);
   expect(readFileSync("/proc/net/dev", "utf8").split("\n")).toHaveLength(links);
   expect(existsSync(dirname(first.kubeconfig))).toBe(false);
@@ -297,7 +302,7 @@ test("a sandbox that is asked to end while it starts does so at once", async () 
   const family = traces(child.pid ?? 0);
   child.kill("SIGTERM");
   expect(await ended).toBe(130);
-  await until("all to be gone", async () => family.every((pid) => !isAlive(pid)), 5_000);
+  await until("all to be gone", async () => family.every((pid) => !isAlive(pid)), 20_000);
   expect(existsSync(join(projectRoot, ".cache/sandbox/impatient"))).toBe(false);
 }, 30_000);
 
