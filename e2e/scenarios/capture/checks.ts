@@ -1,7 +1,7 @@
 /** The checks of `capture.test.ts`, run inside namespaces of their own; prints one JSON line for each. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { once } from "node:events";
+import { on, once } from "node:events";
 import { closeSync, readdirSync, statSync } from "node:fs";
 import type { Socket } from "node:net";
 import process from "node:process";
@@ -238,6 +238,10 @@ const checks: Record<string, () => Promise<void> | void> = {
       assert.equal(await question(ip, { port }), "ztunnel");
     }
     for (const ip of ["127.0.0.1", "::1", pod.v4, pod.v6] as Ip[]) assert.equal(await question(ip), "own");
+    assert.deepEqual(
+      await answersFrom([client.v4, gateway]),
+      new Set([client.v4, gateway].map((ip) => `${ip} ztunnel`)),
+    );
     // Nor do questions of ports that asked before stick to what the rules were then.
     for (const [capturesDns, who] of [
       [false, "resolver"],
@@ -296,6 +300,22 @@ async function question(ip: Ip, from: { readonly port?: number; readonly mark?: 
     socket.send("who?");
     const [answer] = (await once(socket, "message", { signal: AbortSignal.timeout(2_000) })) as [Buffer];
     return answer.toString();
+  } finally {
+    socket.close();
+  }
+}
+
+/** One socket asks all at once, as some C libraries do; who seems to have said what. */
+async function answersFrom(resolvers: readonly Ip[]): Promise<ReadonlySet<string>> {
+  const socket = bindDatagrams(podFd, { ip: "0.0.0.0" as Ip, port: 0 });
+  const answers = on(socket, "message", { signal: AbortSignal.timeout(2_000) });
+  try {
+    for (const ip of resolvers) socket.send("who?", 53, ip);
+    const said = new Set<string>();
+    for await (const [answer, { address }] of answers as AsyncIterable<[Buffer, { readonly address: string }]>) {
+      if (said.add(`${address} ${answer.toString()}`).size === resolvers.length) break;
+    }
+    return said;
   } finally {
     socket.close();
   }
