@@ -191,7 +191,7 @@ const checks: Record<string, () => Promise<void>> = {
     assert.equal(await callerSeen(server.v6), client.v6);
     assert.equal(await callerSeen(vip, 80), client.v4);
     await from.heard(/dst\.service="server\.shop\.svc\.cluster\.local".*direction="outbound"/u);
-    assert.equal(from.lines.filter((line) => tunnelled.test(line)).length, 2);
+    await until("a line of each", async () => from.lines.filter((line) => tunnelled.test(line)).length === 2);
   },
   "a DENY policy takes effect when its file is there": async () => {
     const log = ztunnels.server.listen();
