@@ -70,11 +70,10 @@ async function flood(peer: RawPeer, chunks: Iterable<Uint8Array>): Promise<void>
   for (const chunk of chunks) {
     if (peer.isOver || peer.duplex.destroyed) return;
     if (!peer.duplex.write(chunk)) {
-      const drained = new Promise((resolve) => {
-        peer.duplex.once("drain", resolve);
-        peer.duplex.once("close", resolve);
-      });
-      await Promise.race([drained, until(() => isOver[0] === true, "the end", 60_000)]);
+      await until(
+        () => !peer.duplex.writableNeedDrain || peer.duplex.destroyed || isOver[0] === true,
+        "room, or the end",
+      );
     }
     await new Promise((resolve) => setImmediate(resolve));
   }

@@ -18,7 +18,7 @@ import type { AddressInfo, Server as NetServer, Socket } from "node:net";
 import { FakeClock } from "#shared/clock/fake-clock.ts";
 import { spiffeId } from "#shared/identity/spiffe-id.ts";
 import { parseIp } from "#shared/net/ip.ts";
-import { listenLoopback, until } from "#shared/testing/loopback.ts";
+import { listenLoopback, refusingPort, until } from "#shared/testing/loopback.ts";
 import { TestCa } from "#shared/testing/test-ca.ts";
 import { Headers } from "#waypoint/http/headers.ts";
 import type { DownstreamConnection } from "#waypoint/http/exchange.ts";
@@ -271,8 +271,7 @@ describe("HTTP/1.1", () => {
   });
 
   test("nobody there: everybody who waits hears of it", async () => {
-    const gone = await listenLoopback(() => {});
-    await gone[Symbol.asyncDispose]();
+    await using gone = await refusingPort();
     const pool = poolOf();
     const all = [send(pool, hostAt(gone.port)), send(pool, hostAt(gone.port))];
     for (const { reader } of all) expect(await reader.resetReason()).toBe("connect-failure");
