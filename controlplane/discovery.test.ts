@@ -20,7 +20,7 @@ import { spiffeId, type SpiffeId } from "#shared/identity/spiffe-id.ts";
 import { silentLogger } from "#shared/observe/logger.ts";
 import { Logging } from "#shared/observe/logging.ts";
 import { IstioCertificateRequestSchema, IstioCertificateResponseSchema } from "#shared/proto/gen/ca/ca_pb.js";
-import { openDoor } from "#shared/testing/loopback.ts";
+import { endingOf, openDoor } from "#shared/testing/loopback.ts";
 import { TestCa } from "#shared/testing/test-ca.ts";
 import { uriNamesOf } from "#shared/tls/certificate-names.ts";
 import { DeltaClient } from "#shared/xds/delta-client.ts";
@@ -269,8 +269,7 @@ describe("a control plane of a folder", () => {
       key: stranger.keyPem,
       ALPNProtocols: ["h2"],
     });
-    refused.on("error", () => {});
-    await once(refused, "close");
+    await endingOf(refused);
     expect(mesh.lines.filter((line) => line.includes("client certificate refused"))).toHaveLength(1);
   });
 });
@@ -456,18 +455,15 @@ describe("hostile input", () => {
     for (const port of [ports.xds ?? 0, ports.secure, ports.http, ports.monitoring]) {
       for (const text of texts) {
         const socket = connectTcp(port, "127.0.0.1");
-        socket.on("error", () => {});
-        socket.resume();
-        const closed = once(socket, "close");
+        const ending = endingOf(socket);
         socket.end(text);
-        await closed;
+        await ending;
       }
     }
     const tls = connectTls({ host: "127.0.0.1", port: ports.secure, rejectUnauthorized: false, ALPNProtocols: ["h2"] });
-    tls.on("error", () => {});
-    tls.resume();
+    const ending = endingOf(tls);
     tls.end(randomBytes(4_096));
-    await once(tls, "close");
+    await ending;
     const { client } = await xdsClient(mesh, await ztunnelToken(mesh));
     await client.ready;
     const answer = await fetch(`http://127.0.0.1:${ports.http}/ready`);

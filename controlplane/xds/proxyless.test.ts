@@ -94,7 +94,7 @@ function connect(controlPlane: number, target: string) {
     "grpc.use_local_subchannel_pool": 1,
   });
   open.push(() => client.close());
-  return (deadlineMs = 20_000): Promise<string> =>
+  return (deadlineMs = 60_000): Promise<string> =>
     new Promise((resolve, reject) => {
       client.makeUnaryRequest(path, raw, raw, Buffer.alloc(0), { deadline: Date.now() + deadlineMs }, (error, reply) =>
         error === null ? resolve(String(reply)) : reject(error),
@@ -204,7 +204,7 @@ describe("a gRPC client without a proxy", () => {
 
 /** What the client has been told reaches its calls a moment later. */
 async function until(holds: () => Promise<boolean>): Promise<void> {
-  const latest = Date.now() + 20_000;
+  const latest = Date.now() + 60_000;
   while (!(await holds())) {
     if (Date.now() > latest) throw new Error("It did not come about");
     // A call that is refused at once leaves no room for news.

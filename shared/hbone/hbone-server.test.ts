@@ -143,7 +143,7 @@ describe("a server of tunnels", () => {
     // The preface and SETTINGS of a client that never says anything again.
     socket.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     socket.write(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]));
-    const gone = once(socket, "close");
+    const gone = endingOf(socket);
     const heard = collect(socket);
     await until(() => heard().length > 0, "the server speaks HTTP/2");
     await clock.advance(30_000);
