@@ -146,6 +146,7 @@ describe("a server of tunnels", () => {
     const gone = endingOf(socket);
     const heard = collect(socket);
     await until(() => heard().length > 0, "the server speaks HTTP/2");
+    expect(server.hbone.size).toBe(1);
     await clock.advance(30_000);
     await gone;
     await until(() => server.hbone.size === 0, "the server let go");

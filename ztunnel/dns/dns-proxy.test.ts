@@ -466,6 +466,7 @@ describe("the end", () => {
     await inner.close();
     await until(() => open() <= before, "descriptors to be closed");
     await until(() => inner.clock.pending === 0, "timers to be cancelled");
+    expect(inner.clock.pending).toBe(0);
   });
 });
 

@@ -158,6 +158,8 @@ describe("webhooks in force", () => {
       store.delete(ids.validatingWebhooks, undefined, metadata.name);
     for (const { metadata } of store.list(ids.configMaps, { namespace: "default" }))
       store.delete(ids.configMaps, metadata.namespace, metadata.name);
+    for (const kind of [ids.services, ids.endpointSlices])
+      if (store.get(kind, "default", "hook") !== undefined) store.delete(kind, "default", "hook");
   });
 
   async function ask(method: string, path: string, body?: unknown, type = "application/json") {

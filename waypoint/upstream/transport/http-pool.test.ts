@@ -354,13 +354,17 @@ describe("HTTP/2", () => {
     expect(accepted).toHaveLength(1);
 
     const streams: ServerHttp2Stream[] = [];
-    const narrow = await http2((stream) => void streams.push(stream), { maxConcurrentStreams: 2 });
+    const onStream: OnStream = (stream) => {
+      streams.push(stream);
+      stream.respond({ ":status": 200 });
+    };
+    const narrow = await http2(onStream, { maxConcurrentStreams: 2 });
     const first = send(pool, narrow);
-    await until(() => streams.length === 1, "the server's settings are known");
+    await until(() => first.reader.response !== undefined, "the server's settings, which come before its answer");
     const more = Array.from({ length: 4 }, () => send(pool, narrow));
     await until(() => streams.length === 5, "all of them");
     expect(accepted.length).toBeGreaterThan(1);
-    for (const stream of streams) stream.respond({ ":status": 204 }, { endStream: true });
+    for (const stream of streams) stream.end();
     for (const { reader } of [first, ...more]) await reader.done();
   });
 
