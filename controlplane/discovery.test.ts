@@ -1,7 +1,7 @@
-import { afterEach, describe, expect, jest, test } from "@jest/globals";
+import { afterEach, describe, expect, test } from "@jest/globals";
 import { createPrivateKey, createSign, generateKeyPairSync, randomBytes, sign, X509Certificate } from "node:crypto";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { connect as connectTcp } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -20,6 +20,7 @@ import { spiffeId, type SpiffeId } from "#shared/identity/spiffe-id.ts";
 import { silentLogger } from "#shared/observe/logger.ts";
 import { Logging } from "#shared/observe/logging.ts";
 import { IstioCertificateRequestSchema, IstioCertificateResponseSchema } from "#shared/proto/gen/ca/ca_pb.js";
+import { endingOf, openDoor } from "#shared/testing/loopback.ts";
 import { TestCa } from "#shared/testing/test-ca.ts";
 import { uriNamesOf } from "#shared/tls/certificate-names.ts";
 import { DeltaClient } from "#shared/xds/delta-client.ts";
@@ -28,9 +29,6 @@ import { typeUrls } from "#shared/xds/type-urls.ts";
 import { mintToken } from "./ca/local-tokens.ts";
 import { readDiscoveryConfig } from "./config.ts";
 import { startDiscovery, type Discovery } from "./discovery.ts";
-
-// Real sockets on a machine that may be busy with other things.
-jest.setTimeout(30_000);
 
 const id = (namespace: string, serviceAccount: string): SpiffeId =>
   spiffeId({ trustDomain: "cluster.local", namespace, serviceAccount });
@@ -66,6 +64,8 @@ afterEach(async () => {
 });
 
 interface Mesh {
+  /** Of the secure port, whichever control plane is behind it. */
+  readonly door: number;
   readonly folder: string;
   readonly state: string;
   readonly lines: string[];
@@ -78,17 +78,19 @@ async function startMesh(env: Record<string, string> = {}): Promise<Mesh> {
   const root = await mkdtemp(join(tmpdir(), "ambit-discovery-"));
   open.push(() => rm(root, { recursive: true, force: true }));
   const [folder, state] = [join(root, "mesh"), join(root, "state")];
-  await (await import("node:fs/promises")).mkdir(folder);
+  await mkdir(folder);
   await writeFile(join(folder, "world.yaml"), world);
   const lines: string[] = [];
   const anyPort = "127.0.0.1:0";
-  const start = (secureGRPCAddr = anyPort) => {
+  const door = await openDoor();
+  open.push(() => door[Symbol.asyncDispose]());
+  const start = async (): Promise<Discovery> => {
     const config = readDiscoveryConfig(
       {
         source: `folder:${folder}`,
         stateDir: state,
         grpcAddr: anyPort,
-        secureGRPCAddr,
+        secureGRPCAddr: anyPort,
         httpAddr: anyPort,
         monitoringAddr: anyPort,
         domain: "cluster.local",
@@ -100,17 +102,19 @@ async function startMesh(env: Record<string, string> = {}): Promise<Mesh> {
     );
     const sink = { write: (line: string) => void lines.push(line), flushSync: () => {} };
     const logging = new Logging("json", config.logFilter, sink);
-    return startDiscovery(config, logging, new AbortController().signal);
+    const discovery = await startDiscovery(config, logging, new AbortController().signal);
+    door.leadTo(discovery.ports.secure);
+    return discovery;
   };
   const mesh: Mesh = {
+    door: door.port,
     folder,
     state,
     lines,
     discovery: await start(),
     async restart() {
-      const { secure } = mesh.discovery.ports;
       await mesh.discovery[Symbol.asyncDispose]();
-      mesh.discovery = await start(`127.0.0.1:${secure}`);
+      mesh.discovery = await start();
     },
   };
   open.push(() => mesh.discovery[Symbol.asyncDispose]());
@@ -126,7 +130,7 @@ async function ztunnelToken({ state }: Mesh, pod: { name: string; uid: string } 
 
 async function clientSettings(mesh: Mesh, token: string) {
   return {
-    endpoint: { host: "127.0.0.1", port: mesh.discovery.ports.secure },
+    endpoint: { host: "127.0.0.1", port: mesh.door },
     roots: { from: "file", path: join(mesh.state, "root-cert.pem") } as const,
     alternativeHostname: "istiod.istio-system.svc",
     token: { from: "literal", token } as const,
@@ -243,7 +247,7 @@ describe("a control plane of a folder", () => {
   test("a proxy may authenticate for discovery by its certificate alone, and not beyond its namespace", async () => {
     const mesh = await startMesh();
     const self = id("istio-system", "ztunnel");
-    const certificate = await (await caClient(mesh, await ztunnelToken(mesh))).fetch(self, AbortSignal.timeout(5_000));
+    const certificate = await (await caClient(mesh, await ztunnelToken(mesh))).fetch(self, AbortSignal.timeout(60_000));
     const tls = connectTls({
       host: "127.0.0.1",
       port: mesh.discovery.ports.secure,
@@ -265,8 +269,7 @@ describe("a control plane of a folder", () => {
       key: stranger.keyPem,
       ALPNProtocols: ["h2"],
     });
-    refused.on("error", () => {});
-    await once(refused, "close");
+    await endingOf(refused);
     expect(mesh.lines.filter((line) => line.includes("client certificate refused"))).toHaveLength(1);
   });
 });
@@ -302,7 +305,7 @@ async function ask(mesh: Mesh, { csr, seconds = 60, metadata, authorization = []
       (bytes: Buffer) => fromBinary(IstioCertificateResponseSchema, bytes).certChain,
       toBinary(IstioCertificateRequestSchema, request),
       headers,
-      { deadline: Date.now() + 5_000 },
+      { deadline: Date.now() + 60_000 },
       (error: ServiceError | null, chain?: readonly string[]) =>
         resolve({ code: error?.code ?? status.OK, details: error?.details ?? "", chain: chain ?? [] }),
     );
@@ -452,18 +455,15 @@ describe("hostile input", () => {
     for (const port of [ports.xds ?? 0, ports.secure, ports.http, ports.monitoring]) {
       for (const text of texts) {
         const socket = connectTcp(port, "127.0.0.1");
-        socket.on("error", () => {});
-        socket.resume();
-        const closed = once(socket, "close");
+        const ending = endingOf(socket);
         socket.end(text);
-        await closed;
+        await ending;
       }
     }
     const tls = connectTls({ host: "127.0.0.1", port: ports.secure, rejectUnauthorized: false, ALPNProtocols: ["h2"] });
-    tls.on("error", () => {});
-    tls.resume();
+    const ending = endingOf(tls);
     tls.end(randomBytes(4_096));
-    await once(tls, "close");
+    await ending;
     const { client } = await xdsClient(mesh, await ztunnelToken(mesh));
     await client.ready;
     const answer = await fetch(`http://127.0.0.1:${ports.http}/ready`);
@@ -475,7 +475,8 @@ describe("hostile input", () => {
     const { client, state, nextResponse } = await xdsClient(mesh, await ztunnelToken(mesh));
     await client.ready;
     const size = state.size;
-    await writeFile(join(mesh.folder, "world.yaml"), `${world}\n  : [`);
+    await writeFile(join(mesh.folder, "broken"), `${world}\n  : [`);
+    await rename(join(mesh.folder, "broken"), join(mesh.folder, "world.yaml"));
     const next = nextResponse();
     const added = podYaml({ name: "new-1", namespace: "shop", account: "new", node: "n2", ip: "10.0.0.9" });
     await writeFile(join(mesh.folder, "more.yaml"), added);

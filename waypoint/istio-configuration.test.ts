@@ -1,5 +1,5 @@
 /** A waypoint with configuration in the shape of Istio's own control plane, between real tunnels. */
-import { afterEach, beforeAll, describe, expect, jest, test } from "@jest/globals";
+import { afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { once } from "node:events";
 import { createServer, request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from "node:http";
 import { connect, type AddressInfo, type Socket } from "node:net";
@@ -33,8 +33,6 @@ import { typed } from "./testing/resources.ts";
 import { startTestWaypoint } from "./testing/waypoint-fixture.ts";
 import type { Waypoint } from "./waypoint.ts";
 
-jest.setTimeout(30_000);
-
 const loopback = parseIp("127.0.0.1");
 const identity = (serviceAccount: string, trustDomain = "cluster.local"): SpiffeId =>
   spiffeId({ trustDomain, namespace: "shop", serviceAccount });
@@ -67,7 +65,7 @@ interface Seen {
 /** A workload behind its own ztunnel. */
 async function startWorkload() {
   const seen: Seen[] = [];
-  const origin = createServer(({ url = "", headers }, response) => {
+  const origin = createServer({ keepAliveTimeout: 0 }, ({ url = "", headers }, response) => {
     seen.push({ url, headers });
     response.end(`origin saw ${url}`);
   });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { withApiDefaults } from "#controlplane/mesh/api-defaults.ts";
 import type { KubeObject } from "#controlplane/mesh/objects.ts";
 import { World } from "#controlplane/mesh/world.ts";

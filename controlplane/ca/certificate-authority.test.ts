@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, jest, test } from "@jest/globals";
+import { afterEach, describe, expect, test } from "@jest/globals";
 import { webcrypto, X509Certificate } from "node:crypto";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -11,8 +11,6 @@ import { silentLogger } from "#shared/observe/logger.ts";
 import { CertificateAuthority, type CertificateAuthorityOptions } from "./certificate-authority.ts";
 import { fileStore } from "./file-store.ts";
 import { mayReplaceRoots } from "./plugged-in.ts";
-
-jest.setTimeout(30_000);
 
 const identity = spiffeId({ trustDomain: "cluster.local", namespace: "shop", serviceAccount: "cart" });
 const dayMs = 24 * 3_600_000;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import * as fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { tryCidr } from "#shared/net/cidr.ts";
 import { Field } from "./field.ts";
 import type { Problem } from "./problem.ts";

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "@jest/globals";
-import * as fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { parse, parseAllDocuments } from "yaml";
 import { configKinds } from "./kinds.ts";
 import { formatProblem, hasErrors, type Problem } from "./problem.ts";

@@ -2,6 +2,7 @@ import { describe, expect, test } from "@jest/globals";
 import { FakeApiServer } from "#controlplane/sources/testing/fake-api-server.ts";
 import { FakeClock } from "#shared/clock/fake-clock.ts";
 import { silentLogger } from "#shared/observe/logger.ts";
+import { until } from "#shared/testing/loopback.ts";
 import { LeaderElector } from "./leader-elector.ts";
 
 const leases = "/apis/coordination.k8s.io/v1/leases";
@@ -31,13 +32,14 @@ function candidate(server: FakeApiServer, identity: string, clock: FakeClock) {
   };
 }
 
-/** Moves time on, letting requests of each renewal be answered. */
-async function pass(clock: FakeClock, seconds: number, server: FakeApiServer): Promise<void> {
+/** Moves time on, while every candidate has its requests answered, and waits for its next turn. */
+async function pass(clock: FakeClock, seconds: number, candidates = 1): Promise<void> {
+  const areWaiting = () => until(() => clock.pending === candidates, "the requests are answered");
+  await areWaiting();
   for (let second = 0; second < seconds; second++) {
     await clock.advance(1_000);
-    for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+    await areWaiting();
   }
-  await server.until(() => true);
 }
 
 describe("LeaderElector", () => {
@@ -46,7 +48,7 @@ describe("LeaderElector", () => {
     const clock = new FakeClock();
     const a = candidate(server, "a", clock);
     await server.until(() => holder(server) === "a");
-    await pass(clock, 60, server);
+    await pass(clock, 60);
     expect(a.elector.isLeader()).toBe(true);
     expect(a.wins()).toBe(1);
     await a.stop();
@@ -59,12 +61,11 @@ describe("LeaderElector", () => {
     const a = candidate(server, "a", clock);
     await server.until(() => holder(server) === "a");
     const b = candidate(server, "b", clock);
-    await pass(clock, 30, server);
+    await pass(clock, 30, 2);
     expect(b.elector.isLeader()).toBe(false);
     await a.stop();
-    await pass(clock, 6, server);
-    await server.until(() => holder(server) === "b");
-    await pass(clock, 6, server);
+    await pass(clock, 6);
+    expect(holder(server)).toBe("b");
     expect(b.elector.isLeader()).toBe(true);
     expect(b.wins()).toBe(1);
     await b.stop();
@@ -86,9 +87,9 @@ describe("LeaderElector", () => {
       },
     });
     const b = candidate(server, "b", clock);
-    await pass(clock, 10, server);
+    await pass(clock, 10);
     expect(holder(server)).toBe("dead");
-    await pass(clock, 12, server);
+    await pass(clock, 12);
     expect(holder(server)).toBe("b");
     expect(server.get(leases, "istio-system", "leader")?.["spec"]).toMatchObject({ leaseTransitions: 4 });
     await b.stop();
@@ -99,13 +100,13 @@ describe("LeaderElector", () => {
     const clock = new FakeClock();
     const a = candidate(server, "a", clock);
     await server.until(() => holder(server) === "a");
-    await pass(clock, 6, server);
+    await pass(clock, 6);
     expect(a.elector.isLeader()).toBe(true);
     server.override = () => ({ status: 503, body: { message: "away" } });
-    await pass(clock, 25, server);
+    await pass(clock, 25);
     expect(a.elector.isLeader()).toBe(false);
     server.override = undefined;
-    await pass(clock, 12, server);
+    await pass(clock, 12);
     expect(a.elector.isLeader()).toBe(true);
     expect(a.wins()).toBe(2);
     await a.stop();

@@ -126,10 +126,16 @@ export class LeaderElector {
     if (!this.isLeader()) return;
     this.#leadsUntilMs = 0;
     // A courtesy to the next one, which an API server that is away must not make us wait for.
-    const soon = AbortSignal.timeout(releaseMs);
-    const lease = await this.#read(soon);
-    if (lease?.spec?.holderIdentity !== this.#options.identity) return;
-    await this.#update({ ...lease, spec: { ...lease.spec, holderIdentity: "", renewTime: this.#timestamp() } }, soon);
+    const late = new AbortController();
+    const cancel = this.#clock.schedule(releaseMs, () => late.abort());
+    try {
+      const lease = await this.#read(late.signal);
+      if (lease?.spec?.holderIdentity !== this.#options.identity) return;
+      const spec = { ...lease.spec, holderIdentity: "", renewTime: this.#timestamp() };
+      await this.#update({ ...lease, spec }, late.signal);
+    } finally {
+      cancel();
+    }
   }
 
   async #read(signal: AbortSignal): Promise<Lease | undefined> {

@@ -1,5 +1,5 @@
 /** For tests: objects with anything where something else belongs. */
-import * as fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import type { KubeObject } from "#controlplane/mesh/objects.ts";
 
 /** Any value, often one of those that trip readers up. */

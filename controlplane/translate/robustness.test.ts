@@ -1,6 +1,6 @@
 /** Whatever stands in one object, translation goes on, and what the others mean is served unchanged. */
 import { expect, test } from "@jest/globals";
-import * as fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { toBinary } from "@bufbuild/protobuf";
 import { AuthorizationSchema } from "#shared/proto/gen/security/authorization_pb.js";
 import { AddressSchema } from "#shared/proto/gen/workload/workload_pb.js";

@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, jest, test } from "@jest/globals";
+import { afterEach, describe, expect, test } from "@jest/globals";
 import { Client, credentials, Metadata, status, type ClientDuplexStream, type ServiceError } from "@grpc/grpc-js";
 import { create, fromBinary, toBinary, type JsonObject } from "@bufbuild/protobuf";
 import { FakeClock } from "#shared/clock/fake-clock.ts";
@@ -19,9 +19,6 @@ import { deltaMethod, typeUrls } from "#shared/xds/type-urls.ts";
 import { AddressSource } from "./address-source.ts";
 import { AuthorizationSource } from "./authorization-source.ts";
 import { listenPlain } from "./grpc-listener.ts";
-
-// Real sockets on a machine that may be busy with other things.
-jest.setTimeout(30_000);
 
 interface Sent {
   readonly typeUrl?: string;

@@ -1,5 +1,5 @@
 /** A gRPC client without a proxy, in its own implementation of xDS, against our control plane. */
-import { afterEach, beforeAll, describe, expect, jest, test } from "@jest/globals";
+import { afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { Client, credentials, Server, ServerCredentials, status, type ServiceError } from "@grpc/grpc-js";
 import { register } from "@grpc/grpc-js-xds";
 import { setImmediate as nextTurn } from "node:timers/promises";
@@ -15,7 +15,6 @@ import { translate } from "#controlplane/translate/translate.ts";
 import { listenPlain } from "./grpc-listener.ts";
 import { ProxylessViews } from "./proxyless-views.ts";
 
-jest.setTimeout(60_000);
 beforeAll(() => register());
 
 const open: (() => unknown)[] = [];
@@ -95,7 +94,7 @@ function connect(controlPlane: number, target: string) {
     "grpc.use_local_subchannel_pool": 1,
   });
   open.push(() => client.close());
-  return (deadlineMs = 20_000): Promise<string> =>
+  return (deadlineMs = 60_000): Promise<string> =>
     new Promise((resolve, reject) => {
       client.makeUnaryRequest(path, raw, raw, Buffer.alloc(0), { deadline: Date.now() + deadlineMs }, (error, reply) =>
         error === null ? resolve(String(reply)) : reject(error),
@@ -144,12 +143,19 @@ describe("a gRPC client without a proxy", () => {
       }
       return counts;
     };
-    expect(Object.keys(await many(20)).toSorted()).toEqual(["one", "two"]);
+    // Whom it has reached first gets all calls until it has reached the other.
+    await until(
+      async () =>
+        Object.keys(await many(20))
+          .toSorted()
+          .join() === "one,two",
+    );
 
     publish([...pods, names(target), subsets, virtualService([{ route: [to("v1", 50), to("v2", 50)] }])]);
     const split = await many(200);
-    expect(split["one"]).toBeGreaterThan(60);
-    expect(split["two"]).toBeGreaterThan(60);
+    // By chance less often than once in 10^12 times.
+    expect(split["one"]).toBeGreaterThan(50);
+    expect(split["two"]).toBeGreaterThan(50);
 
     publish([...pods, names(target), subsets, virtualService([{ route: [to("v2", 100)] }])]);
     await until(async () => (await many(5))["two"] === 5);
@@ -198,7 +204,7 @@ describe("a gRPC client without a proxy", () => {
 
 /** What the client has been told reaches its calls a moment later. */
 async function until(holds: () => Promise<boolean>): Promise<void> {
-  const latest = Date.now() + 20_000;
+  const latest = Date.now() + 60_000;
   while (!(await holds())) {
     if (Date.now() > latest) throw new Error("It did not come about");
     // A call that is refused at once leaves no room for news.

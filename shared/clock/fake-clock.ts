@@ -1,6 +1,9 @@
 import type { Clock } from "./clock.ts";
 
-/** A clock that stands still until a test moves it. */
+/**
+ * A clock that stands still until a test moves it. What waits for sockets, files or threads takes real time: a test waits
+ * for what comes of that (`until`) before it moves the clock on.
+ */
 export class FakeClock implements Clock {
   #nowMs: number;
   readonly #due: { atMs: number; order: number; action: () => void }[] = [];

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { expressionProblem, type Wanted } from "./check-expression.ts";
 import { connectionAttributes, requestAttributes } from "./vocabularies.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import * as fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { encodeBaggage, parseBaggage, readBaggage, type Baggage } from "./baggage.ts";
 import { parseIp } from "#shared/net/ip.ts";
 import { encodeForwarded, forwardedHost, forwardedPort } from "./forwarded.ts";

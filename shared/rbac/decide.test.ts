@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import * as fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { parseSpiffeId } from "#shared/identity/spiffe-id.ts";
 import { tryCidr } from "#shared/net/cidr.ts";
 import { ip, workloadOf } from "#shared/testing/mesh-fixtures.ts";

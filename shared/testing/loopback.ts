@@ -47,6 +47,34 @@ export async function socketPair(): Promise<readonly [Socket, Socket]> {
   return [client, served];
 }
 
+/** A port of 127.0.0.1 that refuses connections: one that is open has it, so that nobody comes to listen there. */
+export async function refusingPort(): Promise<AsyncDisposable & { readonly port: number }> {
+  const [client, served] = await socketPair();
+  return {
+    port: client.localPort ?? 0,
+    [Symbol.asyncDispose]: async () => [client, served].forEach((socket) => socket.destroy()),
+  };
+}
+
+/**
+ * A port that stays while the server behind it goes and another comes, which would have to hope that nobody else took
+ * its port meanwhile. Leads nowhere at first: connections are reset.
+ */
+export async function openDoor(): Promise<LoopbackServer & { leadTo(port: number | undefined): void }> {
+  let behind: number | undefined;
+  const listener = await listenLoopback((socket) => {
+    if (behind === undefined) {
+      socket.resetAndDestroy();
+      return;
+    }
+    const inside = connect({ port: behind, host: "127.0.0.1", allowHalfOpen: true, noDelay: true });
+    inside.on("error", () => socket.destroy()).on("close", () => socket.destroy());
+    socket.on("close", () => inside.destroy());
+    socket.pipe(inside).pipe(socket);
+  });
+  return { ...listener, leadTo: (port) => (behind = port) };
+}
+
 /** Everything up to the end; rejects where the connection breaks instead. */
 export function readAll(socket: Socket): Promise<Buffer> {
   const chunks: Buffer[] = [];
@@ -69,7 +97,7 @@ export function endingOf(socket: Socket): Promise<"end" | "reset"> {
 }
 
 /** Gives the event loop turns until the condition holds. */
-export async function until(condition: () => boolean, what: string, limitMs = 20_000): Promise<void> {
+export async function until(condition: () => boolean, what: string, limitMs = 60_000): Promise<void> {
   const startedMs = performance.now();
   while (!condition()) {
     if (performance.now() - startedMs > limitMs) throw new Error(`did not happen within ${limitMs} ms: ${what}`);

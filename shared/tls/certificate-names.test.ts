@@ -1,6 +1,6 @@
 import { X509Certificate } from "node:crypto";
 import { describe, expect, test } from "@jest/globals";
-import * as fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { spiffeId } from "#shared/identity/spiffe-id.ts";
 import { TestCa } from "#shared/testing/test-ca.ts";
 import { uriNamesOf } from "./certificate-names.ts";

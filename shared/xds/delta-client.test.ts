@@ -1,4 +1,4 @@
-import { afterEach, beforeAll, describe, expect, jest, test } from "@jest/globals";
+import { afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { Server, ServerCredentials, status } from "@grpc/grpc-js";
 import { create, fromBinary, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { systemClock } from "#shared/clock/clock.ts";
@@ -17,9 +17,6 @@ import { DeltaClient, type ResourceHandler, type XdsEvent } from "./delta-client
 import { nextAttempt } from "./retry.ts";
 import { ztunnelNode } from "./node.ts";
 import { deltaMethod, typeUrls } from "./type-urls.ts";
-
-// Real sockets on a machine that may be busy with other things.
-jest.setTimeout(30_000);
 
 type Response = MessageInitShape<typeof DeltaDiscoveryResponseSchema>;
 

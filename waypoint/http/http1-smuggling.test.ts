@@ -6,7 +6,7 @@ import { ambiguities, harmless, next } from "./testing/ambiguities.ts";
 
 /** What an HTTP server that is not ours has seen. */
 let seen: string[] = [];
-const backend = createServer((request, response) => {
+const backend = createServer({ keepAliveTimeout: 0 }, (request, response) => {
   let body = "";
   request.on("data", (chunk: Buffer) => (body += chunk.toString("latin1")));
   request.on("end", () => {

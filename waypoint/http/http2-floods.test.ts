@@ -65,17 +65,13 @@ async function dial(settings?: Uint8Array): Promise<RawPeer> {
   return peer;
 }
 
-/** Sends while the server takes it, and not more than there is. */
-async function flood(peer: RawPeer, chunks: Iterable<Uint8Array>): Promise<void> {
+/** Sends until the server has said goodbye: it hears only so much after that, and resets who sends more. */
+async function flood({ duplex }: RawPeer, chunks: Iterable<Uint8Array>): Promise<void> {
+  const isEnded = () => duplex.destroyed || [...listener.sockets].some(({ writableEnded }) => writableEnded);
   for (const chunk of chunks) {
-    if (peer.isOver || peer.duplex.destroyed) return;
-    if (!peer.duplex.write(chunk)) {
-      const drained = new Promise((resolve) => {
-        peer.duplex.once("drain", resolve);
-        peer.duplex.once("close", resolve);
-      });
-      await Promise.race([drained, until(() => isOver[0] === true, "the end", 60_000)]);
-    }
+    if (isEnded()) return;
+    duplex.write(chunk);
+    await until(() => !duplex.writableNeedDrain || isEnded(), "room, or the end");
     await new Promise((resolve) => setImmediate(resolve));
   }
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { HpackDecoder, HpackError } from "./http2-hpack-decoder.ts";
 import { fieldOverhead, HpackEncoder, roomFor } from "./http2-hpack-encoder.ts";
 import { seen } from "./http2-hpack-tables.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { Headers } from "./headers.ts";
 import type { PathRules } from "./normalise-path.ts";
 import { normalisePath, pathModes } from "./normalise-path.ts";

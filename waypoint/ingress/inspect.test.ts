@@ -2,7 +2,7 @@ import { expect, test } from "@jest/globals";
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import { connect as connectTls } from "node:tls";
-import fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { inspect, type Inspection } from "./inspect.ts";
 
 const both = { http: true, tls: true };

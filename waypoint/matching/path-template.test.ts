@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import * as fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { compilePathTemplate } from "./path-template.ts";
 
 function compile(template: string) {

@@ -1,7 +1,9 @@
 /** Limits in the files of a folder, such as a mounted ConfigMap: read at the start, and again when the files change. */
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Clock } from "#shared/clock/clock.ts";
+import { isDeepStrictEqual } from "node:util";
+import { sleep, type Clock } from "#shared/clock/clock.ts";
+import { readSettled } from "#shared/config/read-settled.ts";
 import { explain, MeshError } from "#shared/errors/mesh-error.ts";
 import type { Logger } from "#shared/observe/logger.ts";
 import { Limits } from "./limits.ts";
@@ -21,15 +23,14 @@ export class LimitFolder implements Disposable {
   readonly #log: Logger;
   #current: Files;
   #problem = "";
-  #cancel: () => void = () => {};
-  #isClosed = false;
+  readonly #closing = new AbortController();
 
   private constructor(folder: string, clock: Clock, log: Logger, first: Files) {
     this.#folder = folder;
     this.#clock = clock;
     this.#log = log;
     this.#current = first;
-    this.#schedule();
+    void this.#follow();
   }
 
   /** @throws MeshError CONFIG_INVALID with everything that is wrong */
@@ -43,29 +44,34 @@ export class LimitFolder implements Disposable {
     return this.#current.limits;
   }
 
-  #schedule(): void {
-    if (!this.#isClosed) this.#cancel = this.#clock.schedule(lookEveryMs, () => void this.#look());
+  /** Ends when it is closed. */
+  async #follow(): Promise<void> {
+    const { signal } = this.#closing;
+    while (!signal.aborted) {
+      await sleep(this.#clock, lookEveryMs, signal).catch(() => undefined);
+      if (!signal.aborted) await this.#look(signal);
+    }
   }
 
-  async #look(): Promise<void> {
+  async #look(signal: AbortSignal): Promise<void> {
+    const isAsBefore = (files: Files["files"]): boolean => isDeepStrictEqual(files, this.#current.files);
     try {
-      const files = await readFiles(this.#folder);
-      if (JSON.stringify(files) !== JSON.stringify(this.#current.files)) {
+      const files = await readSettled({ read: () => readFiles(this.#folder), isAsBefore, clock: this.#clock, signal });
+      if (!isAsBefore(files)) {
         this.#current = { files, limits: limitsIn(files) };
         this.#log.info({ files: files.map(([name]) => name) }, "limits have changed");
       }
       this.#problem = "";
     } catch (thrown) {
+      if (signal.aborted) return;
       const problem = explain(thrown);
       if (problem !== this.#problem) this.#log.warn({ error: problem }, "limits stay as they were");
       this.#problem = problem;
     }
-    this.#schedule();
   }
 
   [Symbol.dispose](): void {
-    this.#isClosed = true;
-    this.#cancel();
+    this.#closing.abort();
   }
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { Headers } from "#waypoint/http/headers.ts";
 import { anExchange } from "#waypoint/layers/testing.ts";
 import { compilePathTemplate } from "#waypoint/matching/path-template.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import type { JsonObject } from "@bufbuild/protobuf";
 import { anExchange } from "#waypoint/layers/testing.ts";
 import { RouteIndex } from "./route-index.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { GrpcMessageCounter } from "./grpc-messages.ts";
 
 function frame(length: number): Buffer {

@@ -3,7 +3,7 @@ import { createServer, request as httpRequest, type IncomingHttpHeaders } from "
 import { connect, createServer as createTcpServer, type AddressInfo } from "node:net";
 import { once } from "node:events";
 import type { JsonObject } from "@bufbuild/protobuf";
-import { afterEach, expect, jest, test } from "@jest/globals";
+import { afterEach, expect, test } from "@jest/globals";
 import { until } from "#shared/testing/loopback.ts";
 import { TestControlPlane } from "#waypoint/testing/control-plane.ts";
 import { OtlpCollector } from "#waypoint/testing/otlp-collector.ts";
@@ -19,8 +19,6 @@ import {
 } from "#waypoint/testing/resources.ts";
 import { startTestWaypoint } from "#waypoint/testing/waypoint-fixture.ts";
 import type { Waypoint } from "#waypoint/waypoint.ts";
-
-jest.setTimeout(30_000);
 
 let scope = new AsyncDisposableStack();
 afterEach(async () => {
@@ -78,7 +76,7 @@ async function serve(
 
 async function serveHttp(more: JsonObject, prepare: (xds: TestControlPlane) => void = () => {}): Promise<World> {
   const seen: IncomingHttpHeaders[] = [];
-  const server = createServer((request, response) => {
+  const server = createServer({ keepAliveTimeout: 0 }, (request, response) => {
     seen.push(request.headers);
     request.resume().on("end", () => response.end("hello"));
   });
@@ -340,7 +338,7 @@ const zipkin = (fields: JsonObject): JsonObject => ({
 
 /** A collector that takes Zipkin's spans, and a waypoint that sends it some. */
 async function serveZipkin(fields: JsonObject, requests: { readonly path: string; readonly body: JsonObject[] }[]) {
-  const server = createServer((request, response) => {
+  const server = createServer({ keepAliveTimeout: 0 }, (request, response) => {
     const chunks: Buffer[] = [];
     request.on("data", (chunk: Buffer) => chunks.push(chunk));
     request.on("end", () => {

@@ -34,6 +34,7 @@ export type ResourceType = keyof typeof schemas;
 export class TestControlPlane implements AsyncDisposable {
   /** For `XDS_ADDRESS`. */
   readonly address: string;
+  readonly port: number;
   readonly #server: Server;
   readonly #discovery: DiscoveryServer;
   readonly #stores: Readonly<Record<ResourceType, ResourceStore>>;
@@ -47,6 +48,7 @@ export class TestControlPlane implements AsyncDisposable {
   ) {
     this.#server = server;
     this.address = `http://127.0.0.1:${port}`;
+    this.port = port;
     this.#discovery = discovery;
     this.#stores = stores;
     this.#resources = {
@@ -58,8 +60,7 @@ export class TestControlPlane implements AsyncDisposable {
     };
   }
 
-  /** @param port 0 lets the system choose */
-  static async start(port = 0): Promise<TestControlPlane> {
+  static async start(): Promise<TestControlPlane> {
     const server = new Server();
     const stores = {
       cluster: new ResourceStore(typeUrls.cluster),
@@ -76,7 +77,7 @@ export class TestControlPlane implements AsyncDisposable {
     });
     discovery.addTo(server, () => Promise.resolve({ checked: false }));
     const bound = await new Promise<number>((resolve, reject) => {
-      server.bindAsync(`127.0.0.1:${port}`, ServerCredentials.createInsecure(), (error, result) =>
+      server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, result) =>
         error === null ? resolve(result) : reject(error),
       );
     });

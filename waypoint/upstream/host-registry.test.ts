@@ -1,5 +1,5 @@
 import { expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { emptyAssignment, socketAt, type Assignment } from "./compile/compile-endpoints.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { HostRegistry } from "./host-registry.ts";

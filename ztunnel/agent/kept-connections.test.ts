@@ -9,7 +9,7 @@ let connections = 0;
 
 beforeEach(async () => {
   connections = 0;
-  server = createServer((_request, response) => {
+  server = createServer({ keepAliveTimeout: 0 }, (_request, response) => {
     response.setHeader("content-type", "application/json");
     response.end(JSON.stringify({ kind: "NamespaceList", apiVersion: "v1", metadata: {}, items: [] }));
   });

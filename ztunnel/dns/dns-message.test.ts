@@ -1,6 +1,6 @@
 import { describe, expect, test } from "@jest/globals";
 import { decode, encode, type Answer, type Packet } from "dns-packet";
-import fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import type { Ip } from "#shared/net/ip.ts";
 import {
   addressAnswer,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import * as fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { FakeClock } from "#shared/clock/fake-clock.ts";
 import { gatewayAt, ip, serviceOf, workloadOf } from "#shared/testing/mesh-fixtures.ts";
 import { serviceKey, type Service, type Workload } from "#shared/workload/workload.ts";

@@ -226,6 +226,8 @@ describe("a pod's port 15008", () => {
     const pod = await TestPod.create("cart");
     await using listener = await pod.openHbone();
     const socket = await connectLoopback(listener.port);
+    // A connection that is reset before it is accepted is nobody's.
+    await until(() => pod.reporter.sockets.destination === 1, "accepted");
     speak(socket);
     await until(() => pod.reporter.sockets.destination === 0 && pod.reporter.early.length > 0, "refused");
     expect(pod.reporter.early).toMatchObject([{ direction: "inbound" }]);

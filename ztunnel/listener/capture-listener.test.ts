@@ -31,7 +31,7 @@ test("connections that wait to be accepted when a drain begins are served", asyn
   const [count, flag] = [50, new Int32Array(new SharedArrayBuffer(4))];
   const worker = new Worker(elsewhere, { eval: true, workerData: { port, count, flag } });
   const told = once(worker, "message");
-  Atomics.wait(flag, 0, 0, 10_000);
+  Atomics.wait(flag, 0, 0, 60_000);
   await listener.stop({ deadlineMs: 1_000 });
   expect(await told).toEqual([count]);
 });

@@ -27,8 +27,8 @@ export interface StopOptions {
 
 /** Turns of the event loop without a connection after which the queue is empty: the first may not have looked. */
 const turnsToBeSure = 3;
-/** More than a full queue of 511 needs; callers who come as fast as we take them do not hold up a drain. Milliseconds. */
-const queueDeadlineMs = 500;
+/** More than the kernel keeps for us: callers who come as fast as we take them do not hold up a drain. */
+const queueLength = 512;
 
 export class CaptureListener {
   /** Connections that a drain waits for: the handler adds and removes them. */
@@ -62,9 +62,9 @@ export class CaptureListener {
 
   /** Resolves when the connections are taken that the kernel had accepted for us: closing would reset them. */
   async stopAccepting(): Promise<void> {
-    const endMs = this.#clock.now() + queueDeadlineMs;
+    const first = this.#accepted;
     // One is taken in each turn of the event loop.
-    for (let idleTurns = 0; idleTurns < turnsToBeSure && this.#clock.now() < endMs; idleTurns++) {
+    for (let idleTurns = 0; idleTurns < turnsToBeSure && this.#accepted - first < queueLength; idleTurns++) {
       const before = this.#accepted;
       await new Promise(setImmediate);
       if (this.#accepted !== before) idleTurns = 0;

@@ -1,6 +1,6 @@
 import { mkdir, mkdtemp, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { describe, expect, test } from "@jest/globals";
 import { stringify } from "yaml";
 import { silentLogger } from "#shared/observe/logger.ts";
@@ -13,12 +13,19 @@ async function temporaryFolder(): Promise<AsyncDisposable & { readonly path: str
   return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
 }
 
+/** All at once: no look can meet it half-written. */
+async function putFile(path: string, text: string): Promise<void> {
+  const next = join(dirname(path), `.${basename(path)}`);
+  await writeFile(next, text);
+  await rename(next, path);
+}
+
 describeSource("folder", async () => {
   const folder = await temporaryFolder();
   const fileOf = (kind: string, name: string): string => join(folder.path, `${kind}-${name}.yaml`);
   return {
     source: new FolderSource({ folder: folder.path, log: silentLogger }),
-    write: (object) => writeFile(fileOf(object.kind, object.metadata.name), stringify(object)),
+    write: (object) => putFile(fileOf(object.kind, object.metadata.name), stringify(object)),
     remove: (object) => rm(fileOf(object.kind, object.metadata.name)),
     [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose](),
   };
@@ -29,7 +36,7 @@ async function setUp(files: Readonly<Record<string, string>>) {
   const folder = await temporaryFolder();
   const write = async (name: string, text: string): Promise<void> => {
     await mkdir(join(folder.path, name, ".."), { recursive: true });
-    await writeFile(join(folder.path, name), text);
+    await putFile(join(folder.path, name), text);
   };
   for (const [name, text] of Object.entries(files)) await write(name, text);
   const source = new RecordedSource(new FolderSource({ folder: folder.path, log: silentLogger }));

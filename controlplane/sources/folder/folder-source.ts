@@ -8,6 +8,7 @@ import type { KubeObject } from "#controlplane/mesh/objects.ts";
 import { hasErrors } from "#controlplane/schema/problem.ts";
 import { checkObject } from "#controlplane/schema/validate.ts";
 import { sleep, systemClock, type Clock } from "#shared/clock/clock.ts";
+import { quietMs, readSettled } from "#shared/config/read-settled.ts";
 import { explain, MeshError } from "#shared/errors/mesh-error.ts";
 import type { Logger } from "#shared/observe/logger.ts";
 import { Admission, type Locate } from "../admission.ts";
@@ -22,10 +23,6 @@ export interface FolderSourceOptions {
   readonly clock?: Clock;
 }
 
-/** Editors write a file in several steps: a look waits until it has been quiet for this long. */
-const quietMs = 100;
-/** A file that is written to all the time is read as it is in the end. */
-const mostLooks = 20;
 /** A look without being told: not every file system tells. */
 const rescanMs = 5_000;
 
@@ -89,7 +86,11 @@ export class FolderSource implements ConfigSource {
   async #look(admission: Admission): Promise<void> {
     let content: FolderContent;
     try {
-      content = await this.#readSettled();
+      content = await readSettled({
+        read: () => readFolder(this.#folder),
+        isAsBefore: (found) => this.#isAsBefore(found),
+        clock: this.#clock,
+      });
     } catch (thrown) {
       this.#trouble(admission, this.#folder, [`${this.#folder}: ${explain(thrown)}`]);
       return;
@@ -112,21 +113,6 @@ export class FolderSource implements ConfigSource {
         .concat([...this.#told.values()].map(({ object }) => object)),
     );
     for (const [key, each] of found) this.#tell(admission, key, each, clusterIps);
-  }
-
-  /**
-   * The folder once two looks agree: a file that is being written is empty at first, and an empty file would take the
-   * policies in it out of force.
-   */
-  async #readSettled(): Promise<FolderContent> {
-    let content = await readFolder(this.#folder);
-    for (let look = 0; look < mostLooks && !this.#isAsBefore(content); look++) {
-      await sleep(this.#clock, quietMs);
-      const again = await readFolder(this.#folder);
-      if (isDeepStrictEqual(again, content)) break;
-      content = again;
-    }
-    return content;
   }
 
   /** A first look has nothing to lose. */

@@ -80,7 +80,7 @@ export class FakeApiServer {
 
   private constructor() {
     for (const path of builtIn) this.#objects.set(path, new Map());
-    this.#server = createServer((request, response) => {
+    this.#server = createServer({ keepAliveTimeout: 0 }, (request, response) => {
       void this.#serve(request, response).catch(() => response.destroy());
     });
   }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { ApiError } from "./api-error.ts";
 import { refTo } from "./core-schemas.ts";
 import { applyJsonPatch, applyMergePatch } from "./json-patch.ts";

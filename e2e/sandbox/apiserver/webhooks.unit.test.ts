@@ -158,6 +158,8 @@ describe("webhooks in force", () => {
       store.delete(ids.validatingWebhooks, undefined, metadata.name);
     for (const { metadata } of store.list(ids.configMaps, { namespace: "default" }))
       store.delete(ids.configMaps, metadata.namespace, metadata.name);
+    for (const kind of [ids.services, ids.endpointSlices])
+      if (store.get(kind, "default", "hook") !== undefined) store.delete(kind, "default", "hook");
   });
 
   async function ask(method: string, path: string, body?: unknown, type = "application/json") {
@@ -300,12 +302,14 @@ describe("webhooks in force", () => {
     ["an error",          500,                       "the server answered 500: oops"],
     ["another's answer",  { uid: "other", allowed: true }, "expected response.uid="],
   ])("%s is no answer", async (_what, said, why) => {
-    await install({ timeoutSeconds: 1 });
+    // Only who says nothing is waited for until then.
+    const timeoutSeconds = said === "hang" ? 1 : 30;
+    await install({ timeoutSeconds });
     answer = () => said;
     const { status, value } = await ask("POST", maps, map("a"));
     expect(status).toBe(500);
     expect(value.message).toContain('failed calling webhook "maps.hook.io": failed to call webhook: Post "https://');
-    expect(value.message).toContain("/validate?timeout=1s");
+    expect(value.message).toContain(`/validate?timeout=${timeoutSeconds}s`);
     expect(value.message).toContain(why);
   });
 

@@ -1,7 +1,7 @@
 import { Duplex } from "node:stream";
 import { constants, createDeflate } from "node:zlib";
 import { describe, expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { ApiError } from "./api-error.ts";
 import { decodeProtobufBody } from "./protobuf-body.ts";
 import { SpdyConnection, type SpdyStream } from "./spdy.ts";

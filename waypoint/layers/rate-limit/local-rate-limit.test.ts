@@ -1,5 +1,5 @@
 import { fromJson, type JsonObject } from "@bufbuild/protobuf";
-import { describe, expect, test } from "@jest/globals";
+import { afterEach, beforeEach, describe, expect, jest, test } from "@jest/globals";
 import { RateLimitSchema } from "#shared/proto/gen/envoy/config/route/v3/route_components_pb.js";
 import { LocalRateLimitSchema } from "#shared/proto/gen/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit_pb.js";
 import { Exchange, type LocalReply } from "#waypoint/http/exchange.ts";
@@ -21,6 +21,11 @@ function layerOf(config: JsonObject) {
   return { layer: localRateLimitLayer.compile("local", any, context), problems: context.problems };
 }
 
+/** Time stands still: nothing is allowed again between two requests, however long the test takes for them. */
+const startMs = performance.now();
+beforeEach(() => void jest.spyOn(performance, "now").mockReturnValue(startMs));
+afterEach(() => void jest.restoreAllMocks());
+
 interface Asked extends RequestFacts {
   readonly atMs?: number;
   readonly rateLimits?: readonly JsonObject[];
@@ -28,7 +33,7 @@ interface Asked extends RequestFacts {
 
 function ask(layer: ReturnType<typeof layerOf>["layer"], { atMs = 0, rateLimits = [], ...facts }: Asked = {}) {
   const plain = anExchange(facts);
-  const exchange = new Exchange(plain.connection, plain.stream, performance.now() + atMs, 0);
+  const exchange = new Exchange(plain.connection, plain.stream, startMs + atMs, 0);
   exchange.route = {
     name: "r",
     layerConfigs: new Map(),

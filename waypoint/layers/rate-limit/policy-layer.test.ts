@@ -1,5 +1,5 @@
 import { create, toJson, type JsonObject, type MessageInitShape } from "@bufbuild/protobuf";
-import { describe, expect, test } from "@jest/globals";
+import { afterEach, beforeEach, describe, expect, jest, test } from "@jest/globals";
 import { RateLimitFilterSchema } from "#shared/proto/gen/ambit/policy/v1alpha1/rate_limit_filter_pb.js";
 import {
   RateLimitRequestSchema,
@@ -53,7 +53,10 @@ interface Asked extends RequestFacts {
   readonly route?: { readonly config: string; readonly name: string };
 }
 
+/** Time stands still: nothing is allowed again between two requests, however long the test takes for them. */
 const startMs = performance.now();
+beforeEach(() => void jest.spyOn(performance, "now").mockReturnValue(startMs));
+afterEach(() => void jest.restoreAllMocks());
 
 function ask(layer: Layer, { route, ...facts }: Asked = {}) {
   const plain = anExchange(facts);

@@ -1,5 +1,5 @@
 import { expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { SlidingWindow } from "./sliding-window.ts";
 
 /** Requests every `gapMs` for `forMs`, beginning at `fromMs`; how many are admitted. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { bucketRate, TokenBucket } from "./token-bucket.ts";
 
 describe("a bucket of 10, filled with 10 every second", () => {

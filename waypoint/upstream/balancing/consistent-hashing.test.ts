@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { fakeHost, pickerTools, seeded, type FakeHost } from "../testing.ts";
 import { BoundedLoad } from "./bounded-load.ts";
 import { Maglev } from "./maglev.ts";

@@ -13,7 +13,7 @@ import { windowSizesDefault } from "#shared/hbone/http2-settings.ts";
 import { relay } from "#shared/hbone/relay.ts";
 import { spiffeId } from "#shared/identity/spiffe-id.ts";
 import { parseIp } from "#shared/net/ip.ts";
-import { listenLoopback, readAll, until, type LoopbackServer } from "#shared/testing/loopback.ts";
+import { listenLoopback, readAll, refusingPort, until, type LoopbackServer } from "#shared/testing/loopback.ts";
 import { TestCa } from "#shared/testing/test-ca.ts";
 import { ConnectTimeout } from "./connect-error.ts";
 import { createConnector, type Connector, type ConnectorOptions } from "./connector.ts";
@@ -351,8 +351,7 @@ describe("tunnels", () => {
     });
     const without = connectorOf({ hbonePort, certificate: () => Promise.reject(new Error("no certificate yet")) });
     await expect(without.connectHost(host, plain, never)).rejects.toThrow("no certificate yet");
-    const nobody = await echo();
-    await opened.pop()?.();
+    await using nobody = await refusingPort();
     await expect(connectorOf({ hbonePort: nobody.port }).connectHost(host, plain, never)).rejects.toMatchObject({
       code: "UPSTREAM_CONNECT_FAILED",
     });

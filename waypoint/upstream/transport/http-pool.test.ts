@@ -18,7 +18,7 @@ import type { AddressInfo, Server as NetServer, Socket } from "node:net";
 import { FakeClock } from "#shared/clock/fake-clock.ts";
 import { spiffeId } from "#shared/identity/spiffe-id.ts";
 import { parseIp } from "#shared/net/ip.ts";
-import { listenLoopback, until } from "#shared/testing/loopback.ts";
+import { listenLoopback, refusingPort, until } from "#shared/testing/loopback.ts";
 import { TestCa } from "#shared/testing/test-ca.ts";
 import { Headers } from "#waypoint/http/headers.ts";
 import type { DownstreamConnection } from "#waypoint/http/exchange.ts";
@@ -271,8 +271,7 @@ describe("HTTP/1.1", () => {
   });
 
   test("nobody there: everybody who waits hears of it", async () => {
-    const gone = await listenLoopback(() => {});
-    await gone[Symbol.asyncDispose]();
+    await using gone = await refusingPort();
     const pool = poolOf();
     const all = [send(pool, hostAt(gone.port)), send(pool, hostAt(gone.port))];
     for (const { reader } of all) expect(await reader.resetReason()).toBe("connect-failure");
@@ -355,13 +354,17 @@ describe("HTTP/2", () => {
     expect(accepted).toHaveLength(1);
 
     const streams: ServerHttp2Stream[] = [];
-    const narrow = await http2((stream) => void streams.push(stream), { maxConcurrentStreams: 2 });
+    const onStream: OnStream = (stream) => {
+      streams.push(stream);
+      stream.respond({ ":status": 200 });
+    };
+    const narrow = await http2(onStream, { maxConcurrentStreams: 2 });
     const first = send(pool, narrow);
-    await until(() => streams.length === 1, "the server's settings are known");
+    await until(() => first.reader.response !== undefined, "the server's settings, which come before its answer");
     const more = Array.from({ length: 4 }, () => send(pool, narrow));
     await until(() => streams.length === 5, "all of them");
     expect(accepted.length).toBeGreaterThan(1);
-    for (const stream of streams) stream.respond({ ":status": 204 }, { endStream: true });
+    for (const stream of streams) stream.end();
     for (const { reader } of [first, ...more]) await reader.done();
   });
 

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { toBinary } from "@bufbuild/protobuf";
 import { expect, test } from "@jest/globals";
-import * as fc from "fast-check";
+import fc from "#shared/testing/properties.ts";
 import { RouteSchema } from "#shared/proto/gen/envoy/config/route/v3/route_components_pb.js";
 import { withApiDefaults } from "#controlplane/mesh/api-defaults.ts";
 import type { KubeObject } from "#controlplane/mesh/objects.ts";
