@@ -2,7 +2,7 @@ import { coreKind } from "#controlplane/schema/core-kinds.ts";
 import { configKind } from "#controlplane/schema/kinds.ts";
 import { Backoff } from "#controlplane/sources/kubernetes/backoff.ts";
 import { objectPath } from "#controlplane/sources/kubernetes/collection.ts";
-import { isStatus, KubeError, type KubeClient } from "#controlplane/sources/kubernetes/kube-client.ts";
+import { isPassing, isStatus, KubeError, type KubeClient } from "#controlplane/sources/kubernetes/kube-client.ts";
 import { refKey, type SourceEvent, type SourceObject } from "#controlplane/sources/source.ts";
 import { sleep, systemClock, type Clock } from "#shared/clock/clock.ts";
 import { explain } from "#shared/errors/mesh-error.ts";
@@ -19,7 +19,7 @@ export interface StatusWriterOptions {
   readonly revision?: string;
 }
 
-/** Tries for one status; then the object has to change, or what is wanted of it. */
+/** Tries for one status that the server refuses; then the object has to change, or what is wanted of it. */
 const maxAttempts = 5;
 const retryFirstMs = 200;
 const retryLongestMs = 5_000;
@@ -202,7 +202,9 @@ export class StatusWriter {
     const facts = { object: key, attempt: task.attempts, error: explain(thrown) };
     // An answer that will not change by asking again.
     const isFinal = thrown instanceof KubeError && [400, 403, 405, 422].includes(thrown.status);
-    if (isFinal || task.attempts >= maxAttempts) {
+    // A server that is away or busy is asked for as long as it takes.
+    if (isPassing(thrown)) task.attempts = Math.min(task.attempts, maxAttempts - 1);
+    else if (isFinal || task.attempts >= maxAttempts) {
       task.attempts = maxAttempts;
       this.#options.log.warn(facts, "status cannot be written: given up until the object changes");
       return;

@@ -1,6 +1,6 @@
 import { collectionPath, objectPath, type Collection } from "#controlplane/sources/kubernetes/collection.ts";
 import { Backoff } from "#controlplane/sources/kubernetes/backoff.ts";
-import { isStatus, KubeError, type KubeClient } from "#controlplane/sources/kubernetes/kube-client.ts";
+import { isPassing, isStatus, KubeError, type KubeClient } from "#controlplane/sources/kubernetes/kube-client.ts";
 import { Reflector } from "#controlplane/sources/kubernetes/reflector.ts";
 import type { SourceObject } from "#controlplane/sources/source.ts";
 import { managedLabel } from "#controlplane/translate/annotations.ts";
@@ -339,7 +339,9 @@ export class WaypointController {
     const { log, clock } = this.#options;
     const facts = { gateway: key, attempt: task.attempts, error: explain(thrown) };
     const isFinal = thrown instanceof KubeError && [400, 403, 405, 422].includes(thrown.status);
-    if (isFinal || task.attempts >= maxAttempts) {
+    // A server that is away or busy is asked for as long as it takes.
+    if (isPassing(thrown)) task.attempts = Math.min(task.attempts, maxAttempts - 1);
+    else if (isFinal || task.attempts >= maxAttempts) {
       task.attempts = maxAttempts;
       log.warn(facts, "waypoint cannot be run: given up until its Gateway changes");
       return;

@@ -26,6 +26,10 @@ export class KubeError extends Error {
 export const isStatus = (thrown: unknown, status: number): boolean =>
   thrown instanceof KubeError && thrown.status === status;
 
+/** No answer, or one that says nothing of the request: the same may well succeed later. */
+export const isPassing = (thrown: unknown): boolean =>
+  thrown instanceof KubeError && (thrown.status === 0 || thrown.status === 429 || thrown.status >= 500);
+
 export interface KubeRequest {
   readonly method?: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
   readonly query?: Readonly<Record<string, string | number | boolean | undefined>>;
