@@ -235,7 +235,8 @@ describe("StatusWriter", () => {
     });
     world.tell("one");
     await world.server.until(() => world.server.patches.length === 2);
-    expect(world.server.patches[1]?.body["status"]).toEqual({});
+    // Giving up everything is saying nothing: the API server refuses a status that becomes empty.
+    expect(world.server.patches[1]?.body).not.toHaveProperty("status");
   });
 
   test("an object with oddities is told of them, and in force", async () => {

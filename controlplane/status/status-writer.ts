@@ -175,6 +175,7 @@ export class StatusWriter {
     if (path === undefined) return;
     const { namespace, name } = object.metadata;
     const seen = object.metadata.resourceVersion;
+    const status = statusToApply(wanted, object, this.#clock.now());
     try {
       await client.request(path, {
         method: "PATCH",
@@ -184,7 +185,8 @@ export class StatusWriter {
           apiVersion: object.apiVersion,
           kind: object.kind,
           metadata: { name, ...(namespace === undefined ? {} : { namespace }) },
-          status: statusToApply(wanted, object, this.#clock.now()),
+          // An empty one would not give up what we said before: the API server makes it null, and refuses that.
+          ...(Object.keys(status).length === 0 ? {} : { status }),
         },
         signal,
       });
