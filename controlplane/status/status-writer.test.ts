@@ -128,6 +128,7 @@ describe("StatusWriter", () => {
   test.each([
     [{ status: 429, body: { message: "too many requests" } }, "is busy"],
     [{ status: 500, body: { message: "boom" } }, "is in trouble"],
+    [{ status: 403, body: { message: "no" } }, "knows of no rights yet"],
   ])("%j: asks a server that %s for as long as it takes", async (answer) => {
     await using world = await setUp();
     world.server.put(policies, written("one"));
@@ -139,7 +140,7 @@ describe("StatusWriter", () => {
       return answer;
     };
     world.writer.want([wanted("one", [accepted])]);
-    for (let turn = 0; turn < 1_000 && seen.tries < 12; turn++) await world.clock.advance(1_000);
+    for (let turn = 0; turn < 1_000 && seen.tries < 12; turn++) await world.clock.advance(5_000);
     expect(seen.tries).toBeGreaterThanOrEqual(12);
     world.server.override = undefined;
     for (let turn = 0; turn < 1_000 && world.server.patches.length === 0; turn++) await world.clock.advance(1_000);
@@ -168,7 +169,7 @@ describe("StatusWriter", () => {
     await world.server.until(() => world.server.patches.length === 1);
   });
 
-  test("does not ask again what is forbidden", async () => {
+  test("does not ask again what is invalid", async () => {
     await using world = await setUp();
     world.server.put(policies, written("one"));
     world.tell("one");
@@ -176,7 +177,7 @@ describe("StatusWriter", () => {
     world.server.override = (method) => {
       if (method !== "PATCH") return undefined;
       tries++;
-      return { status: 403, body: { message: "no" } };
+      return { status: 422, body: { message: "no" } };
     };
     world.writer.want([wanted("one", [accepted])]);
     await world.server.until(() => tries === 1);

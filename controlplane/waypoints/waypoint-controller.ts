@@ -30,6 +30,7 @@ export interface WantedClass {
 /** As Istio's, so that either control plane can take over from the other. */
 const fieldManager = "istio.io/gateway-controller";
 const maxAttempts = 5;
+const retryLongestMs = 30_000;
 /** Between looks whether GatewayClass is installed. */
 const kindLookMs = 5_000;
 
@@ -351,16 +352,15 @@ export class WaypointController {
     task.attempts++;
     const { log, clock } = this.#options;
     const facts = { gateway: key, attempt: task.attempts, error: explain(thrown) };
-    const isFinal = thrown instanceof KubeError && [400, 403, 405, 422].includes(thrown.status);
-    // A server that is away or busy is asked for as long as it takes.
-    if (isPassing(thrown)) task.attempts = Math.min(task.attempts, maxAttempts - 1);
-    else if (isFinal || task.attempts >= maxAttempts) {
+    const isFinal = thrown instanceof KubeError && [400, 405, 422].includes(thrown.status);
+    if (!isPassing(thrown) && (isFinal || task.attempts >= maxAttempts)) {
       task.attempts = maxAttempts;
       log.warn(facts, "waypoint cannot be run: given up until its Gateway changes");
       return;
     }
+    if (task.attempts === maxAttempts) log.warn(facts, "waypoint cannot be run: trying again, slowly");
     log.debug(facts, "waypoint cannot be run: trying again");
-    clock.schedule(new Backoff(200 * 2 ** task.attempts, 5_000).nextMs(), () => {
+    clock.schedule(new Backoff(200 * 2 ** Math.min(task.attempts, 10), retryLongestMs).nextMs(), () => {
       if (!signal.aborted && this.#tasks.get(key) === task) this.#enqueue(key);
     });
   }

@@ -158,7 +158,7 @@ describe("what is made", () => {
     });
   });
 
-  test("the pod fits the Pod Security Standard \"restricted\"", () => {
+  test('the pod fits the Pod Security Standard "restricted"', () => {
     expect(wantedOf({})[0]?.objects[1]).toMatchObject({
       spec: {
         template: {

@@ -26,9 +26,12 @@ export class KubeError extends Error {
 export const isStatus = (thrown: unknown, status: number): boolean =>
   thrown instanceof KubeError && thrown.status === status;
 
-/** No answer, or one that says nothing of the request: the same may well succeed later. */
+/**
+ * No answer, or one that says nothing of the request: the same may well succeed later. Forbidden is such an answer: rights
+ * are given and taken at any time, and an API server that has just started knows of none.
+ */
 export const isPassing = (thrown: unknown): boolean =>
-  thrown instanceof KubeError && (thrown.status === 0 || thrown.status === 429 || thrown.status >= 500);
+  thrown instanceof KubeError && ([0, 403, 429].includes(thrown.status) || thrown.status >= 500);
 
 export interface KubeRequest {
   readonly method?: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
