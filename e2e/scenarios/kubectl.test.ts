@@ -194,7 +194,7 @@ describe.each(drivers)("the API server, by %s", (_name, openDriver) => {
       metadata: { labels: { app: "web", tier: "front" } },
       spec: {
         replicas: 3,
-        template: { spec: { containers: [{ image: "shop/web:1", env: [{ name: "A" }, { name: "B" }] }] } },
+        template: { spec: { containers: [{ image: "shop/web:1", env: [{ name: "B" }, { name: "A" }] }] } },
       },
     });
     await expect(client.patch(web, "json", [{ op: "test", path: "/spec/replicas", value: 9 }])).rejects.toThrow(

@@ -217,6 +217,14 @@ describe("a cluster of two nodes", () => {
     );
   });
 
+  test("a pod of a node that does not exist can be deleted", async () => {
+    await cluster.apply(yaml(pod("lost", "nowhere", { containers: [{ name: "main", image: "busybox" }] })));
+    const isThere = async () => (await cluster.pods("default")).some(({ metadata }) => metadata?.name === "lost");
+    expect(await isThere()).toBe(true);
+    await cluster.delete("v1", "Pod", "lost", "default");
+    await until("the pod to be gone", async () => !(await isThere()), 5_000);
+  });
+
   test("commands run in a pod's and a node's namespaces with all rights", async () => {
     expect(await output(await sandbox.runInPod(client, ["hostname"]))).toBe("client");
     expect(

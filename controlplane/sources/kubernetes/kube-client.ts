@@ -31,7 +31,7 @@ export const isStatus = (thrown: unknown, status: number): boolean =>
  * are given and taken at any time, and an API server that has just started knows of none.
  */
 export const isPassing = (thrown: unknown): boolean =>
-  thrown instanceof KubeError && ([0, 403, 429].includes(thrown.status) || thrown.status >= 500);
+  thrown instanceof KubeError && ([0, 401, 403, 429].includes(thrown.status) || thrown.status >= 500);
 
 export interface KubeRequest {
   readonly method?: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
@@ -131,6 +131,8 @@ export class KubeClient {
     const headers: Record<string, string> = {
       ...(options.headers as Record<string, string>),
       accept: "application/json",
+      // By it the API server names who manages which field, where a request does not.
+      "user-agent": "ambit-controlplane",
     };
     if (payload !== undefined) {
       headers["content-type"] = contentType ?? "application/json";
