@@ -425,7 +425,8 @@ async function applyOnce(request: WriteRequest, patch: unknown, dependencies: Wr
     );
   }
   const { object: config, warnings } = decodeBody(patch, info, version, validation, patch);
-  const wanted = placed(config, request);
+  const positioned = placed(config, request);
+  const wanted: JsonObject = { ...positioned, metadata: withoutEmpty(child(positioned, "metadata")) };
   if (isObject(wanted["metadata"]) && wanted["metadata"]["managedFields"] !== undefined) {
     throw new ApiError("BadRequest", "metadata.managedFields must be nil");
   }
