@@ -178,7 +178,9 @@ describe("a cluster of two nodes", () => {
 
   test("a container that fails its probe is restarted, and the log before it is kept", async () => {
     const command = ["sh", "-c", "echo run $(date +%s); touch /run/fresh; sleep 1; rm /run/fresh; sleep 3600"];
-    const livenessProbe = { exec: { command: ["test", "-e", "/run/fresh"] }, periodSeconds: 1, failureThreshold: 1 };
+    const exec = { command: ["test", "-e", "/run/fresh"] };
+    // The first look waits for the shell's first line.
+    const livenessProbe = { exec, initialDelaySeconds: 1, periodSeconds: 1, failureThreshold: 1 };
     await cluster.apply(
       yaml(pod("sickly", "node-2", { containers: [{ name: "main", image: "busybox", command, livenessProbe }] })),
     );
