@@ -2,7 +2,7 @@ import { coreKind } from "#controlplane/schema/core-kinds.ts";
 import { configKind } from "#controlplane/schema/kinds.ts";
 import { Backoff } from "#controlplane/sources/kubernetes/backoff.ts";
 import { objectPath } from "#controlplane/sources/kubernetes/collection.ts";
-import { isStatus, KubeError, type KubeClient } from "#controlplane/sources/kubernetes/kube-client.ts";
+import { isPassing, isStatus, KubeError, type KubeClient } from "#controlplane/sources/kubernetes/kube-client.ts";
 import { refKey, type SourceEvent, type SourceObject } from "#controlplane/sources/source.ts";
 import { sleep, systemClock, type Clock } from "#shared/clock/clock.ts";
 import { explain } from "#shared/errors/mesh-error.ts";
@@ -19,10 +19,10 @@ export interface StatusWriterOptions {
   readonly revision?: string;
 }
 
-/** Tries for one status; then the object has to change, or what is wanted of it. */
+/** Tries for one status that the server refuses; then the object has to change, or what is wanted of it. */
 const maxAttempts = 5;
 const retryFirstMs = 200;
-const retryLongestMs = 5_000;
+const retryLongestMs = 30_000;
 /** 20 writes a second leave the API server time for others; a burst of 50 settles a small mesh at once. */
 const writesPerSecond = 20;
 const burst = 50;
@@ -30,6 +30,8 @@ const burst = 50;
 interface Task {
   readonly wanted: WantedStatus;
   attempts: number;
+  /** Refused for good: not asked again before the object changes. */
+  isGivenUp: boolean;
   /** Version of the object that was known when we wrote; until another is known, that knowledge is out of date. */
   writtenOver: string | undefined;
 }
@@ -67,8 +69,7 @@ export class StatusWriter {
         this.#objects.set(key, event.object);
         this.#judge(key, validity(event));
         for (const [taskKey, task] of this.#tasksOf(key)) {
-          task.attempts = 0;
-          this.#enqueue(taskKey, task);
+          this.#enqueue(taskKey, renewed(task));
         }
         return;
       }
@@ -108,8 +109,7 @@ export class StatusWriter {
   /** Looks at everything again: this control plane has become the leader. */
   lead(): void {
     for (const [key, task] of [...this.#translated, ...this.#validated]) {
-      task.attempts = 0;
-      this.#enqueue(key, task);
+      this.#enqueue(key, renewed(task));
     }
   }
 
@@ -149,7 +149,7 @@ export class StatusWriter {
   }
 
   #enqueue(key: string, task: Task): void {
-    if (task.attempts >= maxAttempts) return;
+    if (task.isGivenUp) return;
     this.#queue.set(key, task);
     this.#wake?.();
   }
@@ -175,6 +175,7 @@ export class StatusWriter {
     if (path === undefined) return;
     const { namespace, name } = object.metadata;
     const seen = object.metadata.resourceVersion;
+    const status = statusToApply(wanted, object, this.#clock.now());
     try {
       await client.request(path, {
         method: "PATCH",
@@ -184,7 +185,8 @@ export class StatusWriter {
           apiVersion: object.apiVersion,
           kind: object.kind,
           metadata: { name, ...(namespace === undefined ? {} : { namespace }) },
-          status: statusToApply(wanted, object, this.#clock.now()),
+          // An empty one would not give up what we said before: the API server makes it null, and refuses that.
+          ...(Object.keys(status).length === 0 ? {} : { status }),
         },
         signal,
       });
@@ -201,14 +203,15 @@ export class StatusWriter {
     task.attempts++;
     const facts = { object: key, attempt: task.attempts, error: explain(thrown) };
     // An answer that will not change by asking again.
-    const isFinal = thrown instanceof KubeError && [400, 403, 405, 422].includes(thrown.status);
-    if (isFinal || task.attempts >= maxAttempts) {
-      task.attempts = maxAttempts;
+    const isFinal = thrown instanceof KubeError && [400, 405, 422].includes(thrown.status);
+    if (!isPassing(thrown) && (isFinal || task.attempts >= maxAttempts)) {
+      task.isGivenUp = true;
       this.#options.log.warn(facts, "status cannot be written: given up until the object changes");
       return;
     }
+    if (task.attempts === maxAttempts) this.#options.log.warn(facts, "status cannot be written: trying again, slowly");
     this.#options.log.debug(facts, "status cannot be written: trying again");
-    const delayMs = new Backoff(retryFirstMs * 2 ** task.attempts, retryLongestMs).nextMs();
+    const delayMs = new Backoff(retryFirstMs * 2 ** Math.min(task.attempts, 10), retryLongestMs).nextMs();
     this.#clock.schedule(delayMs, () => {
       if (!signal.aborted && this.#isCurrent(key, task)) this.#enqueue(key, task);
     });
@@ -232,7 +235,9 @@ export class StatusWriter {
   }
 }
 
-const newTask = (wanted: WantedStatus): Task => ({ wanted, attempts: 0, writtenOver: undefined });
+const newTask = (wanted: WantedStatus): Task => ({ wanted, attempts: 0, isGivenUp: false, writtenOver: undefined });
+
+const renewed = (task: Task): Task => Object.assign(task, { attempts: 0, isGivenUp: false });
 
 const isSame = (a: WantedStatus, b: WantedStatus): boolean => JSON.stringify(a) === JSON.stringify(b);
 

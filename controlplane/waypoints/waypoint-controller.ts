@@ -1,6 +1,6 @@
 import { collectionPath, objectPath, type Collection } from "#controlplane/sources/kubernetes/collection.ts";
 import { Backoff } from "#controlplane/sources/kubernetes/backoff.ts";
-import { isStatus, KubeError, type KubeClient } from "#controlplane/sources/kubernetes/kube-client.ts";
+import { isPassing, isStatus, KubeError, type KubeClient } from "#controlplane/sources/kubernetes/kube-client.ts";
 import { Reflector } from "#controlplane/sources/kubernetes/reflector.ts";
 import type { SourceObject } from "#controlplane/sources/source.ts";
 import { managedLabel } from "#controlplane/translate/annotations.ts";
@@ -30,6 +30,13 @@ export interface WantedClass {
 /** As Istio's, so that either control plane can take over from the other. */
 const fieldManager = "istio.io/gateway-controller";
 const maxAttempts = 5;
+const retryLongestMs = 30_000;
+/** Between looks whether GatewayClass is installed. */
+const kindLookMs = 5_000;
+
+/** Not installed, or its definition is being deleted. */
+const isMissingKind = (thrown: unknown): boolean =>
+  isStatus(thrown, 404) || (isStatus(thrown, 403) && /definition is terminating/.test(explain(thrown)));
 
 /** The kinds that are made for waypoints. */
 const collections: Readonly<Record<string, Collection>> = {
@@ -81,6 +88,7 @@ export class WaypointController {
   readonly #parameters = new Map<string, Parameters>();
   readonly #problems = new Map<string, string>();
   #wake: (() => void) | undefined;
+  #cancelLook: () => void = () => {};
   #signal: AbortSignal | undefined;
 
   constructor(options: WaypointControllerOptions) {
@@ -132,6 +140,7 @@ export class WaypointController {
     });
     await Promise.all([...watching, this.#work(signal)]);
     for (const { abort } of this.#parameters.values()) abort.abort();
+    this.#cancelLook();
   }
 
   #reflector(collection: Collection, { seen, synced = () => {} }: Watcher): Reflector {
@@ -314,7 +323,8 @@ export class WaypointController {
   }
 
   async #makeClasses(signal: AbortSignal): Promise<void> {
-    const { client, log } = this.#options;
+    const { client, log, clock } = this.#options;
+    let isMissing = false;
     for (const { name, controllerName } of this.#classes) {
       const body = {
         apiVersion: "gateway.networking.k8s.io/v1",
@@ -327,25 +337,30 @@ export class WaypointController {
         log.info({ name }, "GatewayClass made");
       } catch (thrown) {
         if (signal.aborted) return;
-        // There already, or the kind is not installed: what the watch tells next decides.
-        if (isStatus(thrown, 409) || isStatus(thrown, 404)) continue;
-        log.warn({ name, error: explain(thrown) }, "GatewayClass cannot be made");
+        // There already: the watch will tell.
+        if (isStatus(thrown, 409)) continue;
+        if (isMissingKind(thrown)) isMissing = true;
+        else log.warn({ name, error: explain(thrown) }, "GatewayClass cannot be made");
       }
     }
+    // A kind that is installed later has no objects that would tell of it.
+    this.#cancelLook();
+    this.#cancelLook = isMissing ? clock.schedule(kindLookMs, () => this.#enqueue(classesTask)) : () => {};
   }
 
   #retry(key: string, task: Task, thrown: unknown, signal: AbortSignal): void {
     task.attempts++;
     const { log, clock } = this.#options;
     const facts = { gateway: key, attempt: task.attempts, error: explain(thrown) };
-    const isFinal = thrown instanceof KubeError && [400, 403, 405, 422].includes(thrown.status);
-    if (isFinal || task.attempts >= maxAttempts) {
+    const isFinal = thrown instanceof KubeError && [400, 405, 422].includes(thrown.status);
+    if (!isPassing(thrown) && (isFinal || task.attempts >= maxAttempts)) {
       task.attempts = maxAttempts;
       log.warn(facts, "waypoint cannot be run: given up until its Gateway changes");
       return;
     }
+    if (task.attempts === maxAttempts) log.warn(facts, "waypoint cannot be run: trying again, slowly");
     log.debug(facts, "waypoint cannot be run: trying again");
-    clock.schedule(new Backoff(200 * 2 ** task.attempts, 5_000).nextMs(), () => {
+    clock.schedule(new Backoff(200 * 2 ** Math.min(task.attempts, 10), retryLongestMs).nextMs(), () => {
       if (!signal.aborted && this.#tasks.get(key) === task) this.#enqueue(key);
     });
   }

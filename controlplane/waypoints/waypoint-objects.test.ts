@@ -158,6 +158,27 @@ describe("what is made", () => {
     });
   });
 
+  test('the pod fits the Pod Security Standard "restricted"', () => {
+    expect(wantedOf({})[0]?.objects[1]).toMatchObject({
+      spec: {
+        template: {
+          spec: {
+            containers: [
+              {
+                securityContext: {
+                  runAsNonRoot: true,
+                  allowPrivilegeEscalation: false,
+                  capabilities: { drop: ["ALL"] },
+                  seccompProfile: { type: "RuntimeDefault" },
+                },
+              },
+            ],
+          },
+        },
+      },
+    });
+  });
+
   test("names can be overridden", () => {
     const annotations = { "gateway.istio.io/name-override": "edge", "gateway.istio.io/service-account": "keeper" };
     const [wanted] = wantedOf({ annotations });

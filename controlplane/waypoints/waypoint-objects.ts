@@ -228,6 +228,8 @@ function podSpec(
           allowPrivilegeEscalation: false,
           readOnlyRootFilesystem: true,
           capabilities: { drop: ["ALL"] },
+          // With it the pod may run in namespaces of the Pod Security Standard "restricted".
+          seccompProfile: { type: "RuntimeDefault" },
         },
         volumeMounts: [
           { name: "istiod-ca-cert", mountPath: "/var/run/secrets/istio" },

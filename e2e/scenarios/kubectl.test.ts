@@ -3,6 +3,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import process from "node:process";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { until } from "#e2e/support/cluster.ts";
 import { ClientDriver } from "./kubectl/client-driver.ts";
 import type { ClusterDriver, Ref } from "./kubectl/cluster-driver.ts";
 import { openContractServer, type ContractServer } from "./kubectl/contract-server.ts";
@@ -126,6 +127,13 @@ describe.each(drivers)("the API server, by %s", (_name, openDriver) => {
     expect(await client.list({ apiVersion: "v1", kind: "ServiceAccount", namespace })).toEqual(["default"]);
     expect(await client.list({ apiVersion: "v1", kind: "ConfigMap", namespace })).toEqual(["kube-root-ca.crt"]);
     expect((await client.token(namespace, "default")).split(".")).toHaveLength(3);
+    await client.delete(core("ConfigMap", "kube-root-ca.crt"), "Background");
+    await client.delete(core("ServiceAccount", "default"), "Background");
+    await until("both to be there anew", async () => {
+      const accounts = await client.list({ apiVersion: "v1", kind: "ServiceAccount", namespace });
+      const maps = await client.list({ apiVersion: "v1", kind: "ConfigMap", namespace });
+      return accounts.length === 1 && maps.length === 1;
+    });
   });
 
   test("create fills in defaults, and refuses what exists", async () => {
@@ -194,7 +202,7 @@ describe.each(drivers)("the API server, by %s", (_name, openDriver) => {
       metadata: { labels: { app: "web", tier: "front" } },
       spec: {
         replicas: 3,
-        template: { spec: { containers: [{ image: "shop/web:1", env: [{ name: "A" }, { name: "B" }] }] } },
+        template: { spec: { containers: [{ image: "shop/web:1", env: [{ name: "B" }, { name: "A" }] }] } },
       },
     });
     await expect(client.patch(web, "json", [{ op: "test", path: "/spec/replicas", value: 9 }])).rejects.toThrow(

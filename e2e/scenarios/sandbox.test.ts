@@ -178,12 +178,9 @@ describe("a cluster of two nodes", () => {
 
   test("a container that fails its probe is restarted, and the log before it is kept", async () => {
     const command = ["sh", "-c", "echo run $(date +%s); touch /run/fresh; sleep 1; rm /run/fresh; sleep 3600"];
-    const livenessProbe = {
-      exec: { command: ["test", "-e", "/run/fresh"] },
-      initialDelaySeconds: 2,
-      periodSeconds: 1,
-      failureThreshold: 1,
-    };
+    const exec = { command: ["test", "-e", "/run/fresh"] };
+    // The first look waits for the shell's first line.
+    const livenessProbe = { exec, initialDelaySeconds: 2, periodSeconds: 1, failureThreshold: 1 };
     await cluster.apply(
       yaml(pod("sickly", "node-2", { containers: [{ name: "main", image: "busybox", command, livenessProbe }] })),
     );
@@ -220,6 +217,14 @@ describe("a cluster of two nodes", () => {
     expect((await run("for i in $(seq 10); do curl -s -m 3 http://server/; echo; done")).text.split("\n")).toEqual(
       Array(10).fill("one"),
     );
+  });
+
+  test("a pod of a node that does not exist can be deleted", async () => {
+    await cluster.apply(yaml(pod("lost", "nowhere", { containers: [{ name: "main", image: "busybox" }] })));
+    const isThere = async () => (await cluster.pods("default")).some(({ metadata }) => metadata?.name === "lost");
+    expect(await isThere()).toBe(true);
+    await cluster.delete("v1", "Pod", "lost", "default");
+    await until("the pod to be gone", async () => !(await isThere()), 5_000);
   });
 
   test("commands run in a pod's and a node's namespaces with all rights", async () => {

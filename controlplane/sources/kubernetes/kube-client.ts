@@ -26,6 +26,13 @@ export class KubeError extends Error {
 export const isStatus = (thrown: unknown, status: number): boolean =>
   thrown instanceof KubeError && thrown.status === status;
 
+/**
+ * No answer, or one that says nothing of the request: the same may well succeed later. Forbidden is such an answer: rights
+ * are given and taken at any time, and an API server that has just started knows of none.
+ */
+export const isPassing = (thrown: unknown): boolean =>
+  thrown instanceof KubeError && ([0, 401, 403, 429].includes(thrown.status) || thrown.status >= 500);
+
 export interface KubeRequest {
   readonly method?: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
   readonly query?: Readonly<Record<string, string | number | boolean | undefined>>;
@@ -124,6 +131,8 @@ export class KubeClient {
     const headers: Record<string, string> = {
       ...(options.headers as Record<string, string>),
       accept: "application/json",
+      // By it the API server names who manages which field, where a request does not.
+      "user-agent": "ambit-controlplane",
     };
     if (payload !== undefined) {
       headers["content-type"] = contentType ?? "application/json";

@@ -59,6 +59,19 @@ describe("kubernetes source", () => {
     expect([...source.inForce.keys()]).toEqual(["security.istio.io/AuthorizationPolicy/shop/late"]);
   });
 
+  test("a kind that an API server does not serve yet when its definition is told is looked for again soon", async () => {
+    await using server = await FakeApiServer.start();
+    await using source = new RecordedSource(open(server));
+    await source.synced();
+    let looks = 0;
+    server.override = (method, path) =>
+      path === policies && ++looks <= 2 ? { status: 404, body: { message: `no ${method} here yet` } } : undefined;
+    server.install(policies);
+    server.put(policies, policy("late"));
+    await source.until(() => source.inForce.size === 1);
+    expect(looks).toBeGreaterThan(2);
+  });
+
   test("an older installation that serves only v1beta1 is read too", async () => {
     await using server = await FakeApiServer.start();
     const old = "/apis/security.istio.io/v1beta1/authorizationpolicies";

@@ -49,14 +49,23 @@ const crds: Collection = {
 
 /** A look at kinds that are not there, where definitions cannot be watched. */
 const reinstallLookMs = 60_000;
+/** One of several API servers may know a definition before the one does that is asked next. */
+const freshLookMs = 1_000;
+const freshForMs = 30_000;
 
 /** Wakes those who wait for a kind to be installed. */
 class Installations {
   readonly #waiting = new Map<string, Set<() => void>>();
+  readonly #changedMs = new Map<string, number>();
 
-  changed(name: string): void {
+  changed(name: string, nowMs: number): void {
+    this.#changedMs.set(name, nowMs);
     for (const wake of this.#waiting.get(name) ?? []) wake();
     this.#waiting.delete(name);
+  }
+
+  removed(name: string): void {
+    this.#changedMs.delete(name);
   }
 
   async wait(name: string, clock: Clock, signal: AbortSignal): Promise<void> {
@@ -66,7 +75,9 @@ class Installations {
     const wake = (): void => done.abort();
     waiting.add(wake);
     try {
-      await sleep(clock, reinstallLookMs, AbortSignal.any([signal, done.signal])).catch(() => undefined);
+      const isFresh = clock.now() - (this.#changedMs.get(name) ?? -Infinity) < freshForMs;
+      const lookMs = isFresh ? freshLookMs : reinstallLookMs;
+      await sleep(clock, lookMs, AbortSignal.any([signal, done.signal])).catch(() => undefined);
     } finally {
       waiting.delete(wake);
     }
@@ -103,8 +114,8 @@ export class KubernetesSource implements ConfigSource {
         installed: (until) => installations.wait(crdName(collection), clock, until),
       }).run(signal);
     const definitions = reflect(crds, {
-      upsert: (object) => installations.changed(object.metadata.name),
-      remove: () => undefined,
+      upsert: (object) => installations.changed(object.metadata.name, clock.now()),
+      remove: (object) => installations.removed(object.metadata.name),
       synced: () => undefined,
       trouble: (why) => admission.trouble(place(crds), why === undefined ? [] : [why]),
     });

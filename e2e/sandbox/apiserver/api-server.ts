@@ -5,7 +5,7 @@ import type { Clock } from "#shared/clock/clock.ts";
 import type { Logger } from "#shared/observe/logger.ts";
 import { AdmissionWebhooks } from "./admission-webhooks.ts";
 import { Authenticator } from "./authenticator.ts";
-import { cleanUpCrds, companionsOf, createFirstObjects } from "./bootstrap.ts";
+import { cleanUpCrds, companionsOf, createFirstObjects, refurnishNamespaces } from "./bootstrap.ts";
 import { makeServingCertificates, type ServingCertificates } from "./certificates.ts";
 import type { MemoryObjectStore } from "./object-store.ts";
 import type { PodRuntime } from "./pod-runtime.ts";
@@ -86,6 +86,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   store.installStrategies(strategiesFor({ store, registry, allocator, created: companions }));
   const { serviceAddress } = createFirstObjects(store, options.podPort ?? 6443, reserved[0]);
   const stopCleaning = cleanUpCrds(store, registry);
+  const stopRefurnishing = refurnishNamespaces(store, caPem);
   const webhooks = new AdmissionWebhooks({ store, log });
   const dependencies = { store, registry, runtime, authenticator, tokens, webhooks, clock, log };
   const handler = new RequestHandler(dependencies);
@@ -124,6 +125,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     kubeconfig: (serverUrl) => writeKubeconfig(serverUrl, caPem, authenticator.adminToken),
     close: async () => {
       stopCleaning();
+      stopRefurnishing();
       handler.close();
       streams.close();
       await Promise.all([...servers].map(closeServer));

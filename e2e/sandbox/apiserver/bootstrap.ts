@@ -185,18 +185,43 @@ export function companionsOf(
   };
 }
 
+/** Makes what every namespace has, where it is missing. */
 function furnishNamespace(store: MemoryObjectStore, namespace: string, caPem: string): void {
-  store.create(ids.serviceAccounts, {
-    apiVersion: "v1",
-    kind: "ServiceAccount",
-    metadata: { name: "default", namespace },
-  });
-  store.create(ids.configMaps, {
-    apiVersion: "v1",
-    kind: "ConfigMap",
-    metadata: { name: "kube-root-ca.crt", namespace },
-    data: { "ca.crt": caPem },
-  });
+  if (store.get(ids.serviceAccounts, namespace, defaultAccount) === undefined)
+    store.create(ids.serviceAccounts, {
+      apiVersion: "v1",
+      kind: "ServiceAccount",
+      metadata: { name: defaultAccount, namespace },
+    });
+  if (store.get(ids.configMaps, namespace, rootsConfigMap) === undefined)
+    store.create(ids.configMaps, {
+      apiVersion: "v1",
+      kind: "ConfigMap",
+      metadata: { name: rootsConfigMap, namespace },
+      data: { "ca.crt": caPem },
+    });
+}
+
+const defaultAccount = "default";
+const rootsConfigMap = "kube-root-ca.crt";
+
+/** Makes anew what somebody deletes of it, for pods need both. The answer stops it. */
+export function refurnishNamespaces(store: MemoryObjectStore, caPem: string): () => void {
+  const stops = [
+    { id: ids.serviceAccounts, name: defaultAccount },
+    { id: ids.configMaps, name: rootsConfigMap },
+  ].map(({ id, name }) =>
+    store.subscribe(id, ({ type, object }) => {
+      const { namespace = "" } = object.metadata;
+      if (type !== "DELETED" || object.metadata.name !== name) return;
+      const home = store.get(ids.namespaces, undefined, namespace);
+      if (home !== undefined && home.metadata.deletionTimestamp === undefined)
+        furnishNamespace(store, namespace, caPem);
+    }),
+  );
+  return () => {
+    for (const stop of stops) stop();
+  };
 }
 
 function fillTokenSecret(

@@ -110,6 +110,8 @@ export interface ObjectStore {
 export interface ResourceStrategy {
   /** Whether `/status` is written apart from the rest. */
   readonly hasStatus: boolean;
+  /** Whether who writes the status may write labels and annotations with it. */
+  readonly statusCarriesLabels?: boolean;
   /** Whether `metadata.generation` counts changes outside metadata and status. */
   readonly hasGeneration: boolean;
   /** Whether objects start with a grace period when they are deleted; answers its length. */
@@ -226,7 +228,7 @@ export class MemoryObjectStore implements ObjectStore {
   }
 
   #fillMetadata(id: ResourceId, object: NewObject, strategy: ResourceStrategy, uid?: string): KubeObject {
-    const metadata = structuredClone(object.metadata);
+    const metadata = withoutEmpty(structuredClone(object.metadata));
     const prefix = metadata.generateName;
     const name = metadata.name ?? (prefix === undefined ? undefined : `${prefix.slice(0, 58)}${randomSuffix()}`);
     if (name === undefined || name === "") {
@@ -601,6 +603,16 @@ function isFinished(object: KubeObject): boolean {
   return finalizers.length === 0 && !(object.kind === "Namespace" && hasSpecFinalizers(object));
 }
 
+/** Maps and lists of metadata in which nothing stands are not there, as in Kubernetes. */
+export function withoutEmpty<T extends Partial<ObjectMeta>>(metadata: T): T {
+  const kept = { ...metadata };
+  for (const field of ["labels", "annotations"] as const)
+    if (Object.keys(kept[field] ?? {}).length === 0) delete kept[field];
+  for (const field of ["finalizers", "ownerReferences", "managedFields"] as const)
+    if (kept[field]?.length === 0) delete kept[field];
+  return kept;
+}
+
 /** What the store owns stays; a write to `/status` changes only the status, any other write everything but the status. */
 function mergeUpdate(
   next: KubeObject,
@@ -623,7 +635,7 @@ function mergeUpdate(
     ...own
   } = next.metadata;
   const metadata: ObjectMeta = {
-    ...own,
+    ...withoutEmpty(own),
     ...kept,
     uid: before.uid,
     creationTimestamp: before.creationTimestamp,
@@ -637,9 +649,13 @@ function mergeUpdate(
     };
     if (next["status"] === undefined) delete merged["status"];
     else merged["status"] = next["status"];
-    // The kubelet and the node agent annotate through /status, and Kubernetes lets them.
-    if (metadata.annotations !== undefined) merged.metadata.annotations = metadata.annotations;
-    if (metadata.labels !== undefined) merged.metadata.labels = metadata.labels;
+    // The kubelet and the node agent annotate through /status, and Kubernetes lets them; custom resources do not.
+    if (strategy.statusCarriesLabels === true) {
+      for (const field of ["annotations", "labels"] as const) {
+        if (metadata[field] === undefined) delete merged.metadata[field];
+        else merged.metadata[field] = metadata[field];
+      }
+    }
     return structuredClone(merged);
   }
   const merged: KubeObject = { ...next, metadata };

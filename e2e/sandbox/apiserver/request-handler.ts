@@ -30,6 +30,7 @@ import { type ResourceInfo, type ResourceVersion } from "./resources.ts";
 import { answerReview } from "./reviews.ts";
 import { toScale } from "./scale.ts";
 import { isObject, type JsonObject } from "./schema.ts";
+import { serverVersion } from "./server-version.ts";
 import { issuer, requestToken, type ServiceAccountTokens, type User } from "./service-account-tokens.ts";
 import { toTable } from "./tables.ts";
 import { streamWatch } from "./watch-stream.ts";
@@ -43,15 +44,6 @@ import {
   type WriteRequest,
   type WriteResult,
 } from "./write-objects.ts";
-
-/** The Kubernetes version whose behaviour this server follows. */
-export const serverVersion = {
-  major: "1",
-  minor: "32",
-  gitVersion: "v1.32.4",
-  goVersion: "none",
-  platform: "linux/amd64",
-};
 
 /** Watches open at once. A small cluster with a mesh has about a hundred. */
 const maxWatches = 4096;

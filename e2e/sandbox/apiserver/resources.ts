@@ -129,6 +129,7 @@ export const builtInResources: readonly ResourceInfo[] = [
   builtIn("", "v1", "persistentvolumeclaims", "V1PersistentVolumeClaim", { short: ["pvc"], status: true }),
   builtIn("", "v1", "persistentvolumes", "V1PersistentVolume", { cluster: true, short: ["pv"], status: true }),
   builtIn("", "v1", "pods", "V1Pod", { short: ["po"], categories: all, status: true, subresources: podSubresources }),
+  builtIn("", "v1", "replicationcontrollers", "V1ReplicationController", { short: ["rc"], categories: all, status: true, scale: true, generation: true }),
   builtIn("", "v1", "resourcequotas", "V1ResourceQuota", { short: ["quota"], status: true }),
   builtIn("", "v1", "secrets", "V1Secret"),
   builtIn("", "v1", "serviceaccounts", "V1ServiceAccount", { short: ["sa"], subresources: {

@@ -111,6 +111,12 @@ export function applyConfiguration(
     const isKept = kept.some((paths) => paths.has(path) || (isElement(path) && hasDescendant(path, paths.keys())));
     if (!isKept && !isKeyField(path)) merged = (removePath(merged, splitPath(path), whole) ?? {}) as JsonObject;
   }
+  // A map applied empty, whose last fields this manager had applied before, becomes null: the API server's own oddity.
+  for (const [path, value] of wanted) {
+    const [field = "", ...inner] = splitPath(path);
+    const name = field.slice(2);
+    if (inner.length === 0 && value === "{}" && live !== undefined && !Object.hasOwn(merged, name)) merged[name] = null;
+  }
   const conflicts = live === undefined ? [] : findConflicts(live, merged, schema, wanted, owned);
   if (conflicts.length > 0 && !force) throw conflictError(conflicts);
   const after = fieldsOf(merged, schema);

@@ -57,6 +57,13 @@ describe("server-side apply", () => {
     expect(specOf(live)).toEqual({ ...container({ image: "x:1" }), replicas: 2 });
   });
 
+  test("a map that is left out goes with its last field; applied empty, it becomes null", () => {
+    const status = { ...deployment({}), status: { replicas: 1 } };
+    expect(applyAll(["a", status], ["a", deployment({})])).not.toHaveProperty("status");
+    expect(applyAll(["a", status], ["a", { ...deployment({}), status: {} }])).toHaveProperty("status", null);
+    expect(applyAll(["a", { ...deployment({}), status: {} }])).toHaveProperty("status", {});
+  });
+
   test("an element that nobody applies any more goes as a whole", () => {
     const two = {
       template: {

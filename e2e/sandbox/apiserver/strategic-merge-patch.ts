@@ -77,7 +77,30 @@ function mergeList(target: readonly unknown[], patch: readonly unknown[], schema
   const merges = strategy.split(",").includes("merge");
   if (!merges && !ordered) return structuredClone([...patch]);
   if (key === undefined) return [...new Set([...target, ...patch])];
-  return mergeByKey(target, patch, key, items);
+  const merged = mergeByKey(target, patch, key, items);
+  return ordered ? merged : interleave(merged, target, patch, key);
+}
+
+/** What the patch names comes first, in its order, but behind what stood before it already. */
+function interleave(
+  merged: readonly unknown[],
+  target: readonly unknown[],
+  patch: readonly unknown[],
+  key: string,
+): unknown[] {
+  const identity = (item: unknown) => JSON.stringify(isObject(item) ? item[key] : item);
+  const placeIn = (list: readonly unknown[]) => new Map(list.map((item, at) => [identity(item), at]));
+  const [before, wanted] = [placeIn(target), placeIn(patch)];
+  const named = merged
+    .filter((item) => wanted.has(identity(item)))
+    .toSorted((a, b) => (wanted.get(identity(a)) ?? 0) - (wanted.get(identity(b)) ?? 0));
+  const result: unknown[] = [];
+  for (const other of merged.filter((item) => !wanted.has(identity(item)))) {
+    while (named.length > 0 && !((before.get(identity(named[0])) ?? -1) > (before.get(identity(other)) ?? 0)))
+      result.push(named.shift());
+    result.push(other);
+  }
+  return [...result, ...named];
 }
 
 function mergeByKey(target: readonly unknown[], patch: readonly unknown[], key: string, items: Schema): unknown[] {

@@ -16,7 +16,7 @@ import { child, isObject, textOf } from "./schema.ts";
 import { allocateService, keepServiceAddresses, releaseService } from "./service-addresses.ts";
 import type { ServiceAllocator } from "./service-allocator.ts";
 import { validateCore } from "./validate-core.ts";
-import { validateMetadata } from "./validate-metadata.ts";
+import { validateFinalizerChange, validateMetadata } from "./validate-metadata.ts";
 import { applyDefaults, validateValue } from "./validate-value.ts";
 import { validateRules } from "./validation-rules.ts";
 
@@ -53,6 +53,7 @@ function coreStrategy(info: ResourceInfo, { store, allocator }: StrategyDependen
   const hasStatus = info.versions[0]?.hasStatus === true;
   const base: ResourceStrategy = {
     hasStatus,
+    statusCarriesLabels: true,
     hasGeneration: info.hasGeneration,
     prepareCreate: (object) => {
       if (hasStatus && statusIsServers.has(info.resource)) object["status"] = {};
@@ -192,6 +193,7 @@ function customStrategy(info: ResourceInfo): ResourceStrategy {
 function prepareCustom(object: KubeObject, info: ResourceInfo, previous?: KubeObject): KubeObject {
   const version = versionOf(object, info);
   const errors = validateMetadata(object, false);
+  if (previous !== undefined) errors.push(...validateFinalizerChange(object, previous));
   if (version !== undefined) {
     applyDefaults(object, version.schema);
     dropNulls(object, version);

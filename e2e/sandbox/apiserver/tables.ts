@@ -328,6 +328,87 @@ const printers: Readonly<Record<string, Printer>> = {
       age(object, now),
     ],
   },
+  "ingresses.networking.k8s.io": {
+    columns: columnsOf("Name", "Class", "Hosts", "Address", "Ports", "Age"),
+    row: (object, now) => {
+      const spec = child(object, "spec");
+      const hosts = objectsOf(spec, "rules").map((rule) => textOf(rule, "host") ?? "");
+      const addresses = objectsOf(child(child(object, "status"), "loadBalancer"), "ingress");
+      return [
+        object.metadata.name,
+        textOf(spec, "ingressClassName") ?? "<none>",
+        hosts.length === 0
+          ? "*"
+          : shorten(
+              hosts.map((host) => (host === "" ? "*" : host)),
+              3,
+            ),
+        addresses.map((one) => textOf(one, "ip") ?? textOf(one, "hostname") ?? "").join(","),
+        objectsOf(spec, "tls").length > 0 ? "80, 443" : "80",
+        age(object, now),
+      ];
+    },
+  },
+  "ingressclasses.networking.k8s.io": {
+    columns: columnsOf("Name", "Controller", "Parameters", "Age"),
+    row: (object, now) => {
+      const parameters = child(child(object, "spec"), "parameters");
+      const kind = [textOf(parameters, "kind"), textOf(parameters, "apiGroup")].filter((part) => part !== undefined);
+      const name = textOf(parameters, "name");
+      return [
+        object.metadata.name,
+        textOf(child(object, "spec"), "controller") ?? "",
+        name === undefined ? "<none>" : `${kind.join(".")}/${name}`,
+        age(object, now),
+      ];
+    },
+  },
+  "cronjobs.batch": {
+    columns: columnsOf(
+      "Name",
+      "Schedule",
+      "Timezone",
+      "Suspend",
+      "Active#",
+      "Last Schedule",
+      "Age",
+      "Containers*",
+      "Images*",
+      "Selector*",
+    ),
+    row: (object, now) => {
+      const spec = child(object, "spec");
+      const status = child(object, "status");
+      const last = textOf(status, "lastScheduleTime");
+      const { names, images } = containersOf({ ...object, spec: child(child(spec, "jobTemplate"), "spec") });
+      return [
+        object.metadata.name,
+        textOf(spec, "schedule") ?? "",
+        textOf(spec, "timeZone") ?? "<none>",
+        spec["suspend"] === true ? "True" : "False",
+        listOf(status, "active").length,
+        last === undefined ? "<none>" : since(last, now),
+        age(object, now),
+        names,
+        images,
+        "<none>",
+      ];
+    },
+  },
+  "storageclasses.storage.k8s.io": {
+    columns: columnsOf("Name", "Provisioner", "ReclaimPolicy", "VolumeBindingMode", "AllowVolumeExpansion", "Age"),
+    row: (object, now) => {
+      const isDefault = object.metadata.annotations?.["storageclass.kubernetes.io/is-default-class"] === "true";
+      return [
+        `${object.metadata.name}${isDefault ? " (default)" : ""}`,
+        textOf(object, "provisioner") ?? "",
+        textOf(object, "reclaimPolicy") ?? "Delete",
+        textOf(object, "volumeBindingMode") ?? "Immediate",
+        String(object["allowVolumeExpansion"] === true),
+        age(object, now),
+      ];
+    },
+  },
   "rolebindings.rbac.authorization.k8s.io": bindingPrinter(),
   "clusterrolebindings.rbac.authorization.k8s.io": bindingPrinter(),
   "poddisruptionbudgets.policy": {

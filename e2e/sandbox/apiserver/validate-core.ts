@@ -4,15 +4,23 @@ import { deref } from "./core-schemas.ts";
 import { validateCrd } from "./crd-resources.ts";
 import type { KubeObject } from "./object-store.ts";
 import type { ResourceInfo } from "./resources.ts";
+import { quantityForm, readQuantity } from "./quantity.ts";
 import { child, isObject, listOf, objectsOf, textOf, type JsonObject } from "./schema.ts";
 import { fromSelectorObject, matchesLabels } from "./selectors.ts";
-import { checkName, nameRules, validateLabels, validateMetadata } from "./validate-metadata.ts";
+import {
+  checkName,
+  nameRules,
+  validateFinalizerChange,
+  validateLabels,
+  validateMetadata,
+} from "./validate-metadata.ts";
 import { validateValue } from "./validate-value.ts";
 import { validateWebhooks } from "./validate-webhooks.ts";
 
 /** Checks a built-in object as it is about to be stored. Throws one `Invalid` that lists everything. */
 export function validateCore(object: KubeObject, previous: KubeObject | undefined, info: ResourceInfo): void {
   const errors = validateMetadata(object, true);
+  if (previous !== undefined) errors.push(...validateFinalizerChange(object, previous));
   errors.push(...validateShape(object, info));
   const rule = rules[object.kind];
   if (rule !== undefined) errors.push(...rule(object, previous));
@@ -44,6 +52,9 @@ const rules: Readonly<Record<string, Rule>> = {
   ClusterRoleBinding: validateBinding,
   ConfigMap: (object, previous) => [
     ...validateData(object, ["data", "binaryData"]),
+    ...Object.keys(child(object, "binaryData"))
+      .filter((key) => Object.hasOwn(child(object, "data"), key))
+      .map((key) => invalidValue(`data[${key}]`, key, "duplicate of key present in binaryData")),
     ...validateImmutable(object, previous, ["data", "binaryData", "immutable"]),
   ],
   DaemonSet: validateWorkload,
@@ -180,6 +191,8 @@ function validateVolumes(spec: JsonObject, path: string, errors: FieldError[]): 
     errors.push(...checkName(name, nameRules.label, `${path}.volumes[${at}].name`));
     if (names.has(name)) errors.push(duplicate(`${path}.volumes[${at}].name`, name));
     names.add(name);
+    if (isObject(volume["secret"]) && (textOf(volume["secret"], "secretName") ?? "") === "")
+      errors.push(required(`${path}.volumes[${at}].secret.secretName`));
     const sources = Object.keys(volume).filter((field) => field !== "name");
     for (const extra of sources.slice(1)) {
       errors.push(forbiddenField(`${path}.volumes[${at}].${extra}`, "may not specify more than 1 volume type"));
@@ -201,6 +214,8 @@ function validateContainer(
   if ((textOf(container, "image") ?? "") === "") errors.push(required(`${path}.image`));
   for (const [at, port] of objectsOf(container, "ports").entries()) {
     errors.push(...validatePort(port["containerPort"], `${path}.ports[${at}].containerPort`));
+    const portName = textOf(port, "name") ?? "";
+    if (portName !== "") errors.push(...checkName(portName, nameRules.portName, `${path}.ports[${at}].name`));
   }
   for (const [at, variable] of objectsOf(container, "env").entries()) {
     if ((textOf(variable, "name") ?? "") === "") errors.push(required(`${path}.env[${at}].name`));
@@ -218,8 +233,31 @@ function validateContainer(
       });
     }
   }
+  errors.push(...validateResources(child(container, "resources"), `${path}.resources`));
   for (const probe of ["livenessProbe", "readinessProbe", "startupProbe"]) {
     if (isObject(container[probe])) errors.push(...validateProbe(container[probe], `${path}.${probe}`));
+  }
+  return errors;
+}
+
+/** What a container asks for may be neither negative nor more than it may have. */
+function validateResources(resources: JsonObject, path: string): FieldError[] {
+  const limits = child(resources, "limits");
+  const requests = child(resources, "requests");
+  const errors: FieldError[] = [];
+  for (const [part, amounts] of Object.entries({ limits, requests })) {
+    for (const [name, amount] of Object.entries(amounts)) {
+      const field = `${path}.${part}[${name}]`;
+      const value = readQuantity(amount);
+      if (value === undefined) errors.push(invalidValue(field, amount, quantityForm));
+      else if (value < 0) errors.push(invalidValue(field, String(amount), "must be greater than or equal to 0"));
+    }
+  }
+  for (const [name, amount] of Object.entries(requests)) {
+    const most = readQuantity(limits[name]);
+    if (most === undefined || (readQuantity(amount) ?? 0) <= most) continue;
+    const why = `must be less than or equal to ${name} limit of ${String(limits[name])}`;
+    errors.push(invalidValue(`${path}.requests`, String(amount), why));
   }
   return errors;
 }
@@ -345,8 +383,18 @@ function validateSecret(object: KubeObject, previous: KubeObject | undefined): F
   if (previous !== undefined && previous["type"] !== object["type"]) {
     errors.push(invalidValue("type", object["type"], "field is immutable"));
   }
+  for (const key of neededKeys[textOf(object, "type") ?? ""] ?? [])
+    if (!Object.hasOwn(child(object, "data"), key)) errors.push(required(`data[${key}]`));
   return errors;
 }
+
+/** What a Secret of a type must have. */
+const neededKeys: Readonly<Record<string, readonly string[]>> = {
+  "kubernetes.io/tls": ["tls.crt", "tls.key"],
+  "kubernetes.io/dockercfg": [".dockercfg"],
+  "kubernetes.io/dockerconfigjson": [".dockerconfigjson"],
+  "kubernetes.io/ssh-auth": ["ssh-privatekey"],
+};
 
 function validateRole(object: KubeObject): FieldError[] {
   return objectsOf(object, "rules").flatMap((rule, at) => {

@@ -1,4 +1,4 @@
-import { invalidValue, required, type FieldError } from "./api-error.ts";
+import { forbiddenField, invalidValue, required, type FieldError } from "./api-error.ts";
 import type { KubeObject } from "./object-store.ts";
 
 const label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
@@ -30,6 +30,11 @@ export const nameRules = {
     form: whole(label1035),
     maxLength: 63,
     why: `a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '${label1035}')`,
+  },
+  portName: {
+    form: /^(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]*[a-z0-9])?$/u,
+    maxLength: 15,
+    why: "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-), at least one letter, and no two hyphens in a row",
   },
   pathSegment: { form: /^(?!\.{1,2}$)[^/%]+$/u, maxLength: 253, why: "may not be '.' or '..' nor contain '/' or '%'" },
 } as const satisfies Record<string, NameRule>;
@@ -72,9 +77,36 @@ export function validateMetadata({ metadata, kind, apiVersion }: KubeObject, bui
       if (!owner[field]) errors.push(required(`metadata.ownerReferences[${at}].${field}`, "must not be empty"));
     }
   }
-  for (const [at, finalizer] of (metadata.finalizers ?? []).entries())
-    errors.push(...checkKey(finalizer, `metadata.finalizers[${at}]`));
+  for (const [at, finalizer] of (metadata.finalizers ?? []).entries()) {
+    const field = `metadata.finalizers[${at}]`;
+    errors.push(...checkKey(finalizer, field));
+    if (
+      builtIn &&
+      kind !== "CustomResourceDefinition" &&
+      !finalizer.includes("/") &&
+      !standardFinalizers.has(finalizer)
+    )
+      errors.push(
+        invalidValue(field, finalizer, "name is neither a standard finalizer name nor is it fully qualified"),
+      );
+  }
   return errors;
+}
+
+const standardFinalizers: ReadonlySet<string> = new Set(["kubernetes", "orphan", "foregroundDeletion"]);
+
+/** What is on its way out may only be let go. */
+export function validateFinalizerChange({ metadata }: KubeObject, previous: KubeObject): FieldError[] {
+  if (previous.metadata.deletionTimestamp === undefined) return [];
+  const added = (metadata.finalizers ?? []).filter((one) => previous.metadata.finalizers?.includes(one) !== true);
+  if (added.length === 0) return [];
+  const shown = added.map((one) => JSON.stringify(one)).join(", ");
+  return [
+    forbiddenField(
+      "metadata.finalizers",
+      `no new finalizers can be added if the object is being deleted, found new finalizers []string{${shown}}`,
+    ),
+  ];
 }
 
 export function validateLabels(labels: Readonly<Record<string, string>>, field: string): FieldError[] {

@@ -110,6 +110,13 @@ describe("built-in kinds", () => {
     ["two of one name",          "pods", podOf({ containers: [container, container] }), 'spec.containers[1].name: Duplicate value: "a"'],
     ["a volume that is missing", "pods", podOf({ containers: [{ ...container, volumeMounts: [{ name: "x", mountPath: "/x" }] }] }), 'spec.containers[0].volumeMounts[0].name: Not found: "x"'],
     ["a port out of range",      "pods", podOf({ containers: [{ ...container, ports: [{ containerPort: 70_000 }] }] }), "Invalid value: 70000: must be between 1 and 65535, inclusive"],
+    ["a port name of 16 letters", "pods", podOf({ containers: [{ ...container, ports: [{ containerPort: 1, name: "a".repeat(16) }] }] }), 'spec.containers[0].ports[0].name: Invalid value: "aaaaaaaaaaaaaaaa": must be no more than 15 characters'],
+    ["more than the limit",      "pods", podOf({ containers: [{ ...container, resources: { limits: { cpu: 1 }, requests: { cpu: "1500m" } } }] }), 'spec.containers[0].resources.requests: Invalid value: "1500m": must be less than or equal to cpu limit of 1'],
+    ["a negative request",       "pods", podOf({ containers: [{ ...container, resources: { requests: { memory: "-1Mi" } } }] }), 'spec.containers[0].resources.requests[memory]: Invalid value: "-1Mi": must be greater than or equal to 0'],
+    ["a secret without a name",  "pods", podOf({ containers: [container], volumes: [{ name: "v", secret: {} }] }), "spec.volumes[0].secret.secretName: Required value"],
+    ["a certificate without key", "secrets", { apiVersion: "v1", kind: "Secret", metadata: { name: "s", namespace: "shop" }, type: "kubernetes.io/tls", data: { "tls.crt": "eA==" } }, "data[tls.key]: Required value"],
+    ["a key that stands twice",  "configMaps", { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "c", namespace: "shop" }, data: { a: "b" }, binaryData: { a: "eA==" } }, 'data[a]: Invalid value: "a": duplicate of key present in binaryData'],
+    ["an unqualified finalizer", "configMaps", { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "c", namespace: "shop", finalizers: ["mine"] } }, "name is neither a standard finalizer name nor is it fully qualified"],
     ["a probe without action",   "pods", podOf({ containers: [{ ...container, readinessProbe: {} }] }), "spec.containers[0].readinessProbe: Required value: must specify a handler type"],
     ["an unknown policy",        "pods", podOf({ containers: [container], restartPolicy: "Sometimes" }), 'spec.restartPolicy: Unsupported value: "Sometimes"'],
     ["an unknown account",       "pods", podOf({ containers: [container], serviceAccountName: "x" }), 'pods "p" is forbidden: error looking up service account shop/x: serviceaccount "x" not found'],
@@ -125,6 +132,26 @@ describe("built-in kinds", () => {
     ["a role without verbs",     "roles", { apiVersion: "rbac.authorization.k8s.io/v1", kind: "Role", metadata: { name: "r", namespace: "shop" }, rules: [{ apiGroups: [""], resources: ["pods"] }] }, "rules[0].verbs: Required value"],
   ])("refuse %s", (_name, id, object, expected) => {
     expect(refusal(() => openStore().store.create(ids[id], object))).toContain(expected);
+  });
+
+  test("refuse a new finalizer for what is on its way out", () => {
+    const { store } = openStore();
+    const metadata = { name: "c", namespace: "shop", finalizers: ["x.io/a"] };
+    store.create(ids.configMaps, { apiVersion: "v1", kind: "ConfigMap", metadata });
+    const going = store.delete(ids.configMaps, "shop", "c");
+    const more = { ...going, metadata: { ...going.metadata, finalizers: ["x.io/a", "x.io/b"] } };
+    expect(refusal(() => store.update(ids.configMaps, more))).toContain(
+      'metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{"x.io/b"}',
+    );
+  });
+
+  test("keep no empty maps in their metadata", () => {
+    const { store } = openStore();
+    const metadata = { name: "c", namespace: "shop", labels: {}, annotations: { a: "b" }, finalizers: [] };
+    const made = store.create(ids.configMaps, { apiVersion: "v1", kind: "ConfigMap", metadata });
+    expect(Object.keys(made.metadata)).not.toEqual(expect.arrayContaining(["labels"]));
+    const bare = store.update(ids.configMaps, { ...made, metadata: { ...made.metadata, annotations: {} } });
+    expect(bare.metadata.annotations).toBeUndefined();
   });
 
   test("refuse to change what must stay", () => {

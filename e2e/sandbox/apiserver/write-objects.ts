@@ -1,10 +1,11 @@
 import type { AdmissionWebhooks } from "./admission-webhooks.ts";
-import { ApiError, conflict, notFound } from "./api-error.ts";
+import { ApiError, conflict, invalid, invalidValue, notFound } from "./api-error.ts";
 import type { Clock } from "#shared/clock/clock.ts";
 import { decodeBody, readFieldValidation, type FieldValidation } from "./content.ts";
 import { decodeObject } from "./decode-object.ts";
 import { applyJsonPatch, applyMergePatch } from "./json-patch.ts";
 import {
+  withoutEmpty,
   type DeleteOptions,
   type KubeObject,
   type MemoryObjectStore,
@@ -72,7 +73,7 @@ function readOptions({ query, userAgent }: WriteRequest): Options & { manager: s
   return {
     dryRun: dryRun.length > 0,
     validation: readFieldValidation(query.get("fieldValidation")),
-    manager: manager === "" ? (userAgent.split("/")[0] ?? "unknown").slice(0, 128) : manager,
+    manager: manager === "" ? (userAgent.split("/")[0] || "unknown").slice(0, 128) : manager,
   };
 }
 
@@ -130,6 +131,7 @@ export async function createObject(
   ) {
     throw new ApiError("BadRequest", "resourceVersion should not be set on objects to be created");
   }
+  positioned.metadata = withoutEmpty(positioned.metadata);
   positioned.metadata.managedFields = trackUpdate(
     undefined,
     positioned,
@@ -249,6 +251,7 @@ async function storeNext(
 ): Promise<Stored> {
   const { info, version, subresource } = request;
   const { manager } = readOptions(request);
+  next.metadata = withoutEmpty(next.metadata);
   const ownsSet =
     JSON.stringify(next.metadata.managedFields ?? []) !== JSON.stringify(current.metadata.managedFields ?? []);
   const scope = subresource === "status" ? { ...current, metadata: next.metadata, status: next["status"] } : next;
@@ -422,7 +425,8 @@ async function applyOnce(request: WriteRequest, patch: unknown, dependencies: Wr
     );
   }
   const { object: config, warnings } = decodeBody(patch, info, version, validation, patch);
-  const wanted = placed(config, request);
+  const positioned = placed(config, request);
+  const wanted: JsonObject = { ...positioned, metadata: withoutEmpty(child(positioned, "metadata")) };
   if (isObject(wanted["metadata"]) && wanted["metadata"]["managedFields"] !== undefined) {
     throw new ApiError("BadRequest", "metadata.managedFields must be nil");
   }
@@ -439,6 +443,7 @@ async function applyOnce(request: WriteRequest, patch: unknown, dependencies: Wr
   const live = current === undefined ? undefined : presentKnown(current, request);
   const force = readFlag(query, "force");
   const applied = applyConfiguration(live, wanted, version.schema, manager, force);
+  if (!info.builtIn) refuseNulls(applied.object, info, name ?? "");
   const next = toStored(applied.object as unknown as KubeObject, info);
   next.metadata = { ...next.metadata, managedFields: [...applied.managedFields] };
   if (current === undefined) {
@@ -457,6 +462,17 @@ async function applyOnce(request: WriteRequest, patch: unknown, dependencies: Wr
     object: present(stored.object, info, version),
     warnings: [...warnings, ...stored.warnings],
   };
+}
+
+/** What an apply made null is no object any more, which schemas of custom resources demand. */
+function refuseNulls(object: JsonObject, info: ResourceInfo, name: string): void {
+  const nulls = Object.entries(object).filter(([, value]) => value === null);
+  if (nulls.length === 0) return;
+  const errors = nulls.map(([field]) => ({
+    ...invalidValue(field, "null", ' in body must be of type object: "null"'),
+    reason: "FieldValueTypeInvalid" as const,
+  }));
+  throw invalid(info.group, info.kind, name, errors);
 }
 
 /** The options of a delete, from its body or its query. */

@@ -3,6 +3,7 @@ import { startDaemonSets } from "./daemon-sets.ts";
 import { startDeployments } from "./deployments.ts";
 import { startEndpointSlices } from "./endpoint-slices.ts";
 import { startJobs } from "./jobs.ts";
+import { startPodGarbage } from "./pod-garbage.ts";
 import { startReplicaSets } from "./replica-sets.ts";
 import { startScheduler } from "./scheduler.ts";
 import { startStatefulSets } from "./stateful-sets.ts";
@@ -17,6 +18,7 @@ export function startControllers(context: ControllerContext): Controller {
     startStatefulSets(context),
     startJobs(context),
     startEndpointSlices(context),
+    startPodGarbage(context),
   ];
   return {
     close: () => {

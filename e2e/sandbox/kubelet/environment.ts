@@ -1,4 +1,5 @@
 /** A container's environment, arguments and downward API: pure functions of what the cluster knows. */
+import { readQuantity } from "../apiserver/quantity.ts";
 import type { Container, EnvVar, FieldRef, Pod, ResourceFieldRef, Service } from "../kinds.ts";
 
 export interface EnvironmentFacts {
@@ -131,35 +132,9 @@ export function resourceValue(
   const written = container?.resources?.[part as "limits" | "requests"]?.[name];
   // Without a limit a container may use the whole node.
   const whole = name === "cpu" ? capacity.cpu : name === "memory" ? capacity.memoryBytes : 0;
-  const amount = written === undefined ? (part === "limits" ? whole : 0) : parseQuantity(String(written));
-  const unit = parseQuantity(divisor === "0" ? "1" : divisor);
+  const amount = written === undefined ? (part === "limits" ? whole : 0) : (readQuantity(written) ?? 0);
+  const unit = readQuantity(divisor === "0" ? "1" : divisor) ?? 0;
   return String(Math.ceil(amount / unit));
-}
-
-const suffixes: Readonly<Record<string, number>> = {
-  n: 1e-9,
-  u: 1e-6,
-  m: 1e-3,
-  "": 1,
-  k: 1e3,
-  M: 1e6,
-  G: 1e9,
-  T: 1e12,
-  P: 1e15,
-  E: 1e18,
-  Ki: 2 ** 10,
-  Mi: 2 ** 20,
-  Gi: 2 ** 30,
-  Ti: 2 ** 40,
-  Pi: 2 ** 50,
-  Ei: 2 ** 60,
-};
-
-/** `250m`, `1.5`, `64Mi`, `1e3`; 0 where it is none of these. */
-export function parseQuantity(text: string): number {
-  const match = /^([+-]?[0-9.]+(?:[eE][+-]?\d+)?)([a-zA-Z]{0,2})$/u.exec(text);
-  const factor = suffixes[match?.[2] ?? "?"];
-  return match === null || factor === undefined ? 0 : Number(match[1]) * factor;
 }
 
 /** `REDIS_SERVICE_HOST`, `REDIS_PORT_6379_TCP_ADDR` and so on, as the kubelet has always set them. */

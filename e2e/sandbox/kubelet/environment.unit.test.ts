@@ -4,7 +4,6 @@ import {
   containerEnvironment,
   expandVariables,
   fieldValue,
-  parseQuantity,
   resourceValue,
   type EnvironmentFacts,
 } from "./environment.ts";
@@ -92,11 +91,6 @@ test.each([ // resource         divisor     value          why
 
 test("without a limit a container may use the whole node", () => {
   expect(resourceValue({ resource: "limits.cpu" }, container({}), facts)).toBe("4");
-});
-
-// prettier-ignore
-test.each([["250m", 0.25], ["1.5", 1.5], ["64Mi", 64 * 2 ** 20], ["1e3", 1000], ["2G", 2e9], ["", 0], ["many", 0]])("parseQuantity(%j) is %d", (text, value) => {
-  expect(parseQuantity(text)).toBeCloseTo(value);
 });
 
 describe("containerEnvironment", () => {

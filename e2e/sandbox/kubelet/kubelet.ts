@@ -2,6 +2,7 @@ import { arch, release } from "node:os";
 import { as, resources, toObject, type Pod } from "../kinds.ts";
 import { openNamespace } from "#ztunnel/inpod/netns-sockets.ts";
 import type { KubeObject, NewObject } from "../apiserver/object-store.ts";
+import { serverVersion } from "../apiserver/server-version.ts";
 import { listAddresses, maxPodsPerNode } from "../network/plan.ts";
 import type { NodeContext } from "./node-context.ts";
 import { PodWorker } from "./pod-worker.ts";
@@ -154,7 +155,7 @@ function registerNode({ store, network, capacity, clock }: NodeContext): void {
         kernelVersion: kernelVersion(),
         osImage: "Ambit sandbox",
         containerRuntimeVersion: "sandbox://0.1.0",
-        kubeletVersion: "v1.34.0",
+        kubeletVersion: serverVersion.gitVersion,
         kubeProxyVersion: "",
         operatingSystem: "linux",
         architecture: architecture(),
