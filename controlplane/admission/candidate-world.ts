@@ -25,8 +25,9 @@ export function readCandidate(object: KubeObject): Candidate | undefined {
  *   cost no more than one
  */
 export function worldWith(world: WorldView, candidate: Candidate, options: { readonly alone: boolean }): WorldView {
-  const { kind: ownKind, resource } = candidate;
-  const { namespace, name } = resource.meta;
+  const { kind: ownKind } = candidate;
+  const { namespace, name } = candidate.resource.meta;
+  const resource = withAge(candidate.resource, world.get(ownKind, namespace, name));
   const isSame = ({ meta }: Kinds[Kind]): boolean => meta.namespace === namespace && meta.name === name;
   return {
     revision: world.revision,
@@ -43,4 +44,13 @@ export function worldWith(world: WorldView, candidate: Candidate, options: { rea
       return options.alone ? [own] : [...world.all(kind).filter((each) => !isSame(each)), own];
     },
   };
+}
+
+/** What is not stored yet has no age, or that of the version before: it is younger than everything that is. */
+function withAge(resource: Kinds[Kind], before: Kinds[Kind] | undefined): Kinds[Kind] {
+  if (resource.meta.createdMs > 0) return resource;
+  return {
+    ...resource,
+    meta: { ...resource.meta, createdMs: before?.meta.createdMs ?? Number.MAX_SAFE_INTEGER },
+  } as Kinds[Kind];
 }

@@ -5,6 +5,7 @@
  */
 import type { AuthorizationPolicy, Meta } from "#controlplane/mesh/objects.ts";
 import { formatPath, type Problem } from "#controlplane/schema/problem.ts";
+import { backendPolicyUpdates } from "#controlplane/translate/backend-policy-status.ts";
 import { groupByEntry, type CollectedMesh } from "#controlplane/translate/collect-mesh.ts";
 import type { Collected } from "#controlplane/translate/collected.ts";
 import { policyUpdate, serviceEntryUpdate, workloadEntryUpdate } from "#controlplane/translate/conditions.ts";
@@ -64,6 +65,14 @@ export function worldWarnings(candidate: Candidate, scene: Scene, known: readonl
         }),
       );
     }
+    case "BackendTLSPolicy":
+    case "XBackendTrafficPolicy": {
+      const world = worldWith(scene.world, candidate, { alone: false });
+      const { servicesByName: services } = scene.mesh();
+      const context = { collected: { ...collected(scene), world }, services, isOurs };
+      const isTold = (meta: Meta): boolean => isOwned(world, meta, options);
+      return ofUpdates(candidate, backendPolicyUpdates({ ...context, isTold }));
+    }
     case "ServiceEntry": {
       const world = worldWith(scene.world, candidate, { alone: false });
       const { services } = sceneOf(world, options).mesh();
@@ -88,6 +97,7 @@ export function worldWarnings(candidate: Candidate, scene: Scene, known: readonl
     case "Service":
     case "EndpointSlice":
     case "Secret":
+    case "ConfigMap":
     case "PeerAuthentication":
     case "Gateway":
     case "GatewayClass":
@@ -134,8 +144,8 @@ function ofVirtualService(problems: VirtualServiceProblems, known: readonly Prob
 /** Of the candidate's own status: conditions that say that something is not as written. */
 function ofUpdates({ resource: { meta } }: Candidate, updates: readonly StatusUpdate[]): readonly string[] {
   const own = updates.filter(({ namespace, name }) => namespace === meta.namespace && name === meta.name);
-  return own.flatMap(({ status: { conditions = [], parents = [] } }) =>
-    [...conditions, ...parents.flatMap((parent) => parent.conditions)].filter(isBad).map(said),
+  return own.flatMap(({ status: { conditions = [], parents = [], ancestors = [] } }) =>
+    [...conditions, ...[...parents, ...ancestors].flatMap((each) => each.conditions)].filter(isBad).map(said),
   );
 }
 

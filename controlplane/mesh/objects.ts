@@ -3,6 +3,7 @@
  * checked once by `read-objects.ts`. Nothing after this form can tell a Kubernetes API from a folder of files.
  */
 
+import type { BackendTlsPolicy, BackendTrafficPolicy } from "./backend-policy.ts";
 import type { DestinationRuleSpec } from "./destination-rule.ts";
 import type { Route } from "./gateway-route.ts";
 import type { Condition, Labels, Meta } from "./meta.ts";
@@ -134,6 +135,13 @@ export interface Secret {
   readonly data: ReadonlyMap<string, Uint8Array>;
 }
 
+/** As far as certificates of authorities stand in it. */
+export interface ConfigMap {
+  readonly meta: Meta;
+  /** Text of the entry `ca.crt`; undefined where there is none. */
+  readonly authorities: string | undefined;
+}
+
 export interface DestinationRule extends DestinationRuleSpec {
   readonly meta: Meta;
 }
@@ -260,6 +268,7 @@ export interface Kinds {
   readonly WorkloadEntry: WorkloadEntry;
   readonly DestinationRule: DestinationRule;
   readonly Secret: Secret;
+  readonly ConfigMap: ConfigMap;
   readonly AuthorizationPolicy: AuthorizationPolicy;
   readonly PeerAuthentication: PeerAuthentication;
   readonly RequestAuthentication: RequestAuthentication;
@@ -269,6 +278,8 @@ export interface Kinds {
   readonly GRPCRoute: Route;
   readonly TCPRoute: Route;
   readonly TLSRoute: Route;
+  readonly BackendTLSPolicy: BackendTlsPolicy;
+  readonly XBackendTrafficPolicy: BackendTrafficPolicy;
   readonly ReferenceGrant: ReferenceGrant;
   readonly VirtualService: VirtualService;
   readonly RateLimitPolicy: RateLimitPolicy;

@@ -1,6 +1,6 @@
 /** Kubernetes' own kinds. */
 import type { Field } from "./field.ts";
-import type { EndpointSlice, Pod, Secret, Service, SliceEndpoint } from "./objects.ts";
+import type { ConfigMap, EndpointSlice, Pod, Secret, Service, SliceEndpoint } from "./objects.ts";
 import { readConditions, readMeta } from "./read-meta.ts";
 
 export function readPod(object: Field): Pod {
@@ -117,3 +117,8 @@ export function readSecret(object: Field): Secret {
   });
   return { meta: readMeta(object), data: new Map(values) };
 }
+
+export const readConfigMap = (object: Field): ConfigMap => ({
+  meta: readMeta(object),
+  authorities: object.at("data").at("ca.crt").optionalText(),
+});

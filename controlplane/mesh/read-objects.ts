@@ -1,11 +1,12 @@
 /** From plain objects to the internal form. A field of a wrong type throws `ShapeError`. */
+import { readBackendTlsPolicy, readBackendTrafficPolicy } from "./backend-policy.ts";
 import { readDestinationRule } from "./destination-rule.ts";
 import { readEnvoyFilterSpec } from "./envoy-filter.ts";
 import type { Field } from "./field.ts";
 import { readGatewayRoute, type RouteKind } from "./gateway-route.ts";
 import type { Kind, Kinds, KubeObject } from "./objects.ts";
 import { readRateLimitSpec } from "./rate-limit-policy.ts";
-import { readEndpointSlice, readPod, readSecret, readService } from "./read-core.ts";
+import { readConfigMap, readEndpointSlice, readPod, readSecret, readService } from "./read-core.ts";
 import { readServiceEntry, readWorkloadEntry } from "./read-entries.ts";
 import { readGateway, readGatewayClass } from "./read-gateways.ts";
 import { readConditions, readMeta, readSelector, readTargetRefs } from "./read-meta.ts";
@@ -39,6 +40,7 @@ export const kinds: { readonly [K in Kind]: KindDefinition<K> } = {
   ServiceEntry: { group: "networking.istio.io", isNamespaced: true, read: readServiceEntry },
   WorkloadEntry: { group: "networking.istio.io", isNamespaced: true, read: readWorkloadEntry },
   Secret: { group: "", isNamespaced: true, read: readSecret },
+  ConfigMap: { group: "", isNamespaced: true, read: readConfigMap },
   DestinationRule: {
     group: "networking.istio.io",
     isNamespaced: true,
@@ -83,6 +85,8 @@ export const kinds: { readonly [K in Kind]: KindDefinition<K> } = {
   GRPCRoute: route("GRPCRoute"),
   TCPRoute: route("TCPRoute"),
   TLSRoute: route("TLSRoute"),
+  BackendTLSPolicy: { group: gatewayGroup, isNamespaced: true, read: readBackendTlsPolicy },
+  XBackendTrafficPolicy: { group: "gateway.networking.x-k8s.io", isNamespaced: true, read: readBackendTrafficPolicy },
   ReferenceGrant: {
     group: gatewayGroup,
     isNamespaced: true,

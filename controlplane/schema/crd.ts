@@ -92,6 +92,7 @@ export function toCrd(definition: KindDefinition): Json {
     kind: "CustomResourceDefinition",
     metadata: {
       name: `${plural}.${group}`,
+      ...(definition.crdLabels === undefined ? {} : { labels: definition.crdLabels }),
       ...(definition.crdAnnotations === undefined ? {} : { annotations: definition.crdAnnotations }),
     },
     spec: {

@@ -26,8 +26,9 @@ export interface KindDefinition {
   readonly spec: z.core.$ZodType;
   readonly isSpecRequired: boolean;
   readonly hasStatus: boolean;
-  /** Annotations of the CRD that its readers ask for. */
+  /** Annotations and labels of the CRD that its readers ask for. */
   readonly crdAnnotations?: Readonly<Record<string, string>>;
+  readonly crdLabels?: Readonly<Record<string, string>>;
   /** Semantic rules. `spec` may be of any form: see {@link Field}. */
   readonly check: (spec: Field, object: Field) => void;
 }

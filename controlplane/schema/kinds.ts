@@ -1,4 +1,5 @@
 import { authorizationPolicy } from "./authorization-policy.ts";
+import { backendTlsPolicy, backendTrafficPolicy } from "./backend-policies.ts";
 import { destinationRule } from "./destination-rule.ts";
 import { envoyFilter } from "./envoy-filter.ts";
 import { gateway, gatewayClass, referenceGrant } from "./gateway.ts";
@@ -30,6 +31,8 @@ export const configKinds: readonly KindDefinition[] = [
   grpcRoute,
   tcpRoute,
   tlsRoute,
+  backendTlsPolicy,
+  backendTrafficPolicy,
   referenceGrant,
 ];
 

@@ -15,7 +15,7 @@ interface Rule {
 
 type Written = readonly [rule: string, message: string, messageExpression?: string];
 
-const rules = (...list: readonly Written[]): Rules => ({
+export const rules = (...list: readonly Written[]): Rules => ({
   "x-kubernetes-validations": list.map(([rule, message, messageExpression]) => ({
     rule,
     message,

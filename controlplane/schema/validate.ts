@@ -28,9 +28,11 @@ const ignoredKinds: Readonly<Record<string, string>> = {
   "networking.istio.io/WorkloadGroup": "write WorkloadEntries",
   "extensions.istio.io/WasmPlugin": "it is not supported yet",
   "extensions.istio.io/TrafficExtension": "it is not supported yet",
-  "gateway.networking.k8s.io/BackendTLSPolicy": "it is not supported yet: write trafficPolicy.tls of a DestinationRule",
   "gateway.networking.k8s.io/ListenerSet": "waypoints take no listeners besides their own",
   "gateway.networking.k8s.io/UDPRoute": "the mesh carries TCP",
+  "gateway.networking.x-k8s.io/XBackend": "it is not supported yet: write a ServiceEntry",
+  "gateway.networking.x-k8s.io/XMesh": "the mesh is configured by the ConfigMap istio",
+  "gateway.networking.x-k8s.io/XListenerSet": "waypoints take no listeners besides their own",
 };
 
 /** Of the groups whose kinds are all known, those that the mesh does not read. What is neither is a mistake. */

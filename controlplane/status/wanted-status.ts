@@ -31,16 +31,28 @@ export interface WantedStatus {
     readonly conditions?: readonly WantedCondition[];
     readonly addresses?: readonly object[];
     readonly listeners?: readonly object[];
-    readonly parents?: readonly WantedParent[];
+    readonly parents?: readonly WantedShare[];
+    readonly ancestors?: readonly WantedShare[];
   };
 }
 
-/** What is said of one parent of a route, which may have parents of other controllers. */
-interface WantedParent {
-  readonly parentRef: object;
+/** What is said of one parent of a route or one ancestor of a policy. Others may be for other controllers to tell. */
+interface WantedShare {
+  readonly parentRef?: object;
+  readonly ancestorRef?: object;
   readonly controllerName: string;
   readonly conditions: readonly WantedCondition[];
 }
+
+/** A list in a status that several controllers share: what its entries are about, and how many it may have. */
+interface SharedList {
+  readonly ref: "parentRef" | "ancestorRef";
+  readonly mostEntries: number;
+}
+
+/** The bounds are Gateway API's. */
+const parentList: SharedList = { ref: "parentRef", mostEntries: 32 };
+const ancestorList: SharedList = { ref: "ancestorRef", mostEntries: 16 };
 
 type Plain = Readonly<Record<string, unknown>>;
 
@@ -73,43 +85,62 @@ function areSameConditions(wanted: readonly WantedCondition[], found: unknown): 
 /** Whether the object says already what it shall say. */
 export function isWritten(wanted: WantedStatus, object: SourceObject): boolean {
   const found = statusOf(object);
-  const { conditions = [], addresses, listeners, parents } = wanted.status;
+  const { conditions = [], addresses, listeners, parents, ancestors } = wanted.status;
   if (!areSameConditions(conditions, found["conditions"])) return false;
   const kept = new Set(conditions.map(({ type }) => type));
   const isStale = (type: string): boolean => !kept.has(type) && byType(found["conditions"], type) !== undefined;
   if (wanted.ownedConditions.some(isStale)) return false;
   if (addresses !== undefined && !isDeepStrictEqual(addresses, found["addresses"])) return false;
-  if (parents !== undefined && !areSameParents(parents, found["parents"])) return false;
+  if (parents !== undefined && !areSameShares(parentList, parents, found["parents"])) return false;
+  if (ancestors !== undefined && !areSameShares(ancestorList, ancestors, found["ancestors"])) return false;
   return listeners === undefined || areSameListeners(listeners as readonly WantedListener[], found["listeners"]);
 }
 
-/** Of the parents in a status, those that are Services or ServiceEntries are ours to tell; Gateways have others. */
-function isOurParent(parent: Plain): boolean {
-  const ref = isPlain(parent["parentRef"]) ? parent["parentRef"] : {};
-  return parent["controllerName"] === routeController && (ref["kind"] === "Service" || ref["kind"] === "ServiceEntry");
+/** Of such a list, Services and ServiceEntries are ours to tell of; Gateways have others. */
+const isOurShare =
+  ({ ref }: SharedList) =>
+  (entry: Plain): boolean => {
+    const { kind } = isPlain(entry[ref]) ? entry[ref] : {};
+    return entry["controllerName"] === routeController && (kind === "Service" || kind === "ServiceEntry");
+  };
+
+const sameShare = ({ ref }: SharedList, wanted: WantedShare, found: readonly Plain[]): Plain | undefined =>
+  found.find((each) => isDeepStrictEqual(each[ref], wanted[ref]));
+
+/** What others say stands first, and stays; who finds a list full may not add to it. */
+function othersAndOurs(list: SharedList, wanted: readonly WantedShare[], found: unknown) {
+  const [others, ours]: [Plain[], Plain[]] = [[], []];
+  const isOurs = isOurShare(list);
+  for (const entry of listOf(found)) (isOurs(entry) ? ours : others).push(entry);
+  return { others, ours, fitting: wanted.slice(0, Math.max(list.mostEntries - others.length, 0)) };
 }
 
-const sameParent = ({ parentRef }: WantedParent, found: readonly Plain[]): Plain | undefined =>
-  found.find((each) => isDeepStrictEqual(each["parentRef"], parentRef));
-
-function areSameParents(wanted: readonly WantedParent[], found: unknown): boolean {
-  const present = listOf(found).filter(isOurParent);
-  if (present.length !== wanted.length) return false;
-  return wanted.every((parent) => {
-    const same = sameParent(parent, present);
-    return same !== undefined && areSameConditions(parent.conditions, same["conditions"]);
+function areSameShares(list: SharedList, wanted: readonly WantedShare[], found: unknown): boolean {
+  const { ours, fitting } = othersAndOurs(list, wanted, found);
+  if (ours.length !== fitting.length) return false;
+  return fitting.every((share) => {
+    const same = sameShare(list, share, ours);
+    return same !== undefined && areSameConditions(share.conditions, same["conditions"]) && hasNoMore(share, same);
   });
 }
 
+/** A condition that is wanted no more is to go. */
+const hasNoMore = ({ conditions }: WantedShare, found: Plain): boolean =>
+  listOf(found["conditions"]).every(({ type }) => conditions.some((each) => each.type === type));
+
 /** The list is written as a whole, so what others say in it is said again. */
-function parentsToApply(wanted: readonly WantedParent[], found: unknown, now: string): readonly object[] {
-  const present = listOf(found);
-  const ours = present.filter(isOurParent);
+function sharesToApply(
+  list: SharedList,
+  wanted: readonly WantedShare[],
+  found: unknown,
+  now: string,
+): readonly object[] {
+  const { others, ours, fitting } = othersAndOurs(list, wanted, found);
   return [
-    ...present.filter((parent) => !isOurParent(parent)),
-    ...wanted.map((parent) => ({
-      ...parent,
-      conditions: withTimes(parent.conditions, sameParent(parent, ours)?.["conditions"], now),
+    ...others,
+    ...fitting.map((share) => ({
+      ...share,
+      conditions: withTimes(share.conditions, sameShare(list, share, ours)?.["conditions"], now),
     })),
   ];
 }
@@ -138,11 +169,12 @@ function withTimes(wanted: readonly WantedCondition[], found: unknown, now: stri
 export function statusToApply(wanted: WantedStatus, object: SourceObject, nowMs: number): Plain {
   const now = `${new Date(nowMs).toISOString().slice(0, 19)}Z`;
   const found = statusOf(object);
-  const { conditions = [], addresses, listeners, parents } = wanted.status;
+  const { conditions = [], addresses, listeners, parents, ancestors } = wanted.status;
   return {
     ...(conditions.length === 0 ? {} : { conditions: withTimes(conditions, found["conditions"], now) }),
     ...(addresses === undefined ? {} : { addresses }),
-    ...(parents === undefined ? {} : { parents: parentsToApply(parents, found["parents"], now) }),
+    ...(parents === undefined ? {} : { parents: sharesToApply(parentList, parents, found["parents"], now) }),
+    ...(ancestors === undefined ? {} : { ancestors: sharesToApply(ancestorList, ancestors, found["ancestors"], now) }),
     ...(listeners === undefined
       ? {}
       : {

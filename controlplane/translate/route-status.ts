@@ -3,10 +3,9 @@
  * that can be used. What routes do is for waypoints; this is only what their authors are told.
  */
 import { routeController, type BackendRef, type ParentRef, type Route } from "#controlplane/mesh/gateway-route.ts";
-import type { Gateway, Meta } from "#controlplane/mesh/objects.ts";
+import type { Meta } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
 import { useWaypointLabel } from "./annotations.ts";
-import { controllerOf, isOurController } from "./gateway-classes.ts";
 import { collectAttachments, routeKinds, type Attachments } from "./envoy/routes/attachments.ts";
 import {
   backendFilterFault,
@@ -15,8 +14,8 @@ import {
   type BackendContext,
   type BackendFault,
 } from "./envoy/routes/backends.ts";
+import { isElsewhere, waypointOf } from "./parent-waypoints.ts";
 import type { RouteParentStatus, StatusCondition, StatusUpdate } from "./status.ts";
-import { requestedWaypoint } from "./waypoints.ts";
 
 export interface RouteContext extends BackendContext {
   /** Whether a route is in force. */
@@ -97,18 +96,6 @@ function judge(
       ...partiallyInvalid(route).map((condition) => ({ ...condition, observedGeneration })),
     ],
   };
-}
-
-/** The waypoint is of another maker's class: its controller judges the route. */
-function isElsewhere(world: WorldView, target: Meta): boolean {
-  const gateway = waypointOf(world, target);
-  return gateway !== undefined && !isOurController(controllerOf(world, gateway));
-}
-
-function waypointOf(world: WorldView, { labels, namespace }: Meta): Gateway | undefined {
-  const inherited = world.get("Namespace", "", namespace)?.meta.labels;
-  const wanted = requestedWaypoint(labels, namespace) ?? requestedWaypoint(inherited ?? new Map(), namespace);
-  return wanted === undefined || wanted === "none" ? undefined : world.get("Gateway", wanted.namespace, wanted.name);
 }
 
 /** How the message of `ResolvedWaypoints` ends where no waypoint applies the route. */

@@ -25,6 +25,13 @@ export interface RouteParentStatus {
   readonly conditions: readonly StatusCondition[];
 }
 
+/** What is said of one target of a backend policy. Others may say something of theirs. */
+export interface AncestorStatus {
+  readonly ancestorRef: Readonly<Record<string, string>>;
+  readonly controllerName: string;
+  readonly conditions: readonly StatusCondition[];
+}
+
 export interface Enforcer {
   /** `namespace/name` of a waypoint's Gateway. */
   readonly waypoint: string;
@@ -45,6 +52,8 @@ export interface StatusUpdate {
     | "GatewayClass"
     | "Telemetry"
     | "VirtualService"
+    | "BackendTLSPolicy"
+    | "XBackendTrafficPolicy"
     | RouteKind;
   readonly namespace: string;
   readonly name: string;
@@ -59,6 +68,7 @@ export interface StatusUpdate {
     readonly addresses?: readonly { readonly type?: string; readonly host?: string; readonly value: string }[];
     readonly listeners?: readonly ListenerStatus[];
     readonly parents?: readonly RouteParentStatus[];
+    readonly ancestors?: readonly AncestorStatus[];
   };
 }
 

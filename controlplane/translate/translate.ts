@@ -9,6 +9,7 @@ import type { Labels, Meta, Pod, ServiceEntry } from "#controlplane/mesh/objects
 import type { WorldView } from "#controlplane/mesh/world.ts";
 import { sliceServiceLabel } from "./annotations.ts";
 import { convertPolicy } from "./authorization-policies.ts";
+import { backendPolicyUpdates } from "./backend-policy-status.ts";
 import type { AutoVips } from "./auto-vips.ts";
 import { collectMesh, groupByEntry } from "./collect-mesh.ts";
 import { policyUpdate, serviceEntryUpdate, serviceUpdate, workloadEntryUpdate } from "./conditions.ts";
@@ -175,6 +176,12 @@ export function translate(world: WorldView, options: TranslateOptions): Translat
           isOurs: (meta) => isOfRevision(meta, options),
           isTold: (meta) => isOwned(world, meta, options),
           hasHost: (hostname) => hostnames.has(hostname),
+        }),
+        ...backendPolicyUpdates({
+          collected,
+          services: servicesByName,
+          isOurs: (meta) => isOfRevision(meta, options),
+          isTold: (meta) => isOwned(world, meta, options),
         }),
         ...virtualServiceUpdates({ world, options, isOurs: (meta) => isOfRevision(meta, options), services }),
       ]

@@ -7,6 +7,7 @@ import { Admission } from "../admission.ts";
 import { refOf, type ConfigSource, type SourceListener, type SourceObject } from "../source.ts";
 import { crdName, type Collection } from "./collection.ts";
 import type { KubeClient } from "./kube-client.ts";
+import { NamedConfigMaps } from "./named-config-maps.ts";
 import { Reflector, type ReflectorListener } from "./reflector.ts";
 
 export interface KubernetesSourceOptions {
@@ -29,16 +30,17 @@ function collections(place: MeshConfigPlace): readonly Collection[] {
       // Certificates for TLS may have any type but that of tokens, which are none of our business.
       ...(kind === "Secret" ? { fieldSelector: "type!=kubernetes.io/service-account-token" } : {}),
     }));
-  const meshConfig = {
-    group: "",
-    versions: ["v1"],
-    kind: "ConfigMap",
-    plural: "configmaps",
-    namespace: place.namespace,
-    fieldSelector: `metadata.name=${place.name}`,
-  };
-  return [...core, meshConfig, ...configKinds];
+  return [...core, oneConfigMap(place), ...configKinds];
 }
+
+const oneConfigMap = ({ namespace, name }: MeshConfigPlace): Collection => ({
+  group: "",
+  versions: ["v1"],
+  kind: "ConfigMap",
+  plural: "configmaps",
+  namespace,
+  fieldSelector: `metadata.name=${name}`,
+});
 
 const crds: Collection = {
   group: "apiextensions.k8s.io",
@@ -99,29 +101,33 @@ export class KubernetesSource implements ConfigSource {
   }
 
   async run(listener: SourceListener, signal: AbortSignal): Promise<void> {
-    const { client, log, clock = systemClock } = this.#options;
-    const admission = new Admission(listener, log);
+    const { client, log, clock = systemClock, meshConfig } = this.#options;
+    const admission = new Admission((event) => {
+      named.take(event);
+      listener(event);
+    }, log);
     const installations = new Installations();
-    const all = collections(this.#options.meshConfig);
+    const all = collections(meshConfig);
     const waiting = new Set<Collection>(all);
-    const reflect = (collection: Collection, to: ReflectorListener): Promise<void> =>
+    let isSynced = false;
+    const reflect = (collection: Collection, to: ReflectorListener, until = signal): Promise<void> =>
       new Reflector({
         client,
         collection,
         listener: to,
         clock,
         log,
-        installed: (until) => installations.wait(crdName(collection), clock, until),
-      }).run(signal);
+        installed: (ended) => installations.wait(crdName(collection), clock, ended),
+      }).run(until);
     const definitions = reflect(crds, {
       upsert: (object) => installations.changed(object.metadata.name, clock.now()),
       remove: (object) => installations.removed(object.metadata.name),
       synced: () => undefined,
       trouble: (why) => admission.trouble(place(crds), why === undefined ? [] : [why]),
     });
-    const objects = all.map((collection) => {
+    const observe = (collection: Collection, until?: AbortSignal): Promise<void> => {
       const lastSeen = new Map<string, string>();
-      return reflect(collection, {
+      const listening: ReflectorListener = {
         upsert: (object) => {
           if (isNews(object, lastSeen)) admission.offer(object);
         },
@@ -131,16 +137,31 @@ export class KubernetesSource implements ConfigSource {
         },
         synced: () => {
           waiting.delete(collection);
-          if (waiting.size === 0) listener({ type: "synced" });
+          if (waiting.size > 0 || isSynced) return;
+          isSynced = true;
+          listener({ type: "synced" });
         },
         trouble: (why) => admission.trouble(place(collection), why === undefined ? [] : [why]),
-      });
-    });
-    await Promise.all([definitions, ...objects]);
+      };
+      return reflect(collection, listening, until);
+    };
+    const named = new NamedConfigMaps(async (namespace, name, until) => {
+      // The mesh configuration is watched anyway.
+      if (namespace === meshConfig.namespace && name === meshConfig.name) return;
+      const collection = oneConfigMap({ namespace, name });
+      if (!isSynced) waiting.add(collection);
+      await observe(collection, until);
+      if (!signal.aborted) admission.remove({ group: "", kind: "ConfigMap", namespace, name });
+    }, signal);
+    await Promise.all([definitions, ...all.map((collection) => observe(collection))]);
+    await named.closed();
   }
 }
 
-const place = ({ group, plural }: Collection): string => (group === "" ? plural : `${plural}.${group}`);
+const place = ({ group, plural, namespace, fieldSelector }: Collection): string => {
+  if (namespace !== undefined) return `${plural} ${namespace} ${fieldSelector ?? ""}`;
+  return group === "" ? plural : `${plural}.${group}`;
+};
 
 const keyOf = ({ metadata }: SourceObject): string => `${metadata.namespace ?? ""}/${metadata.name}`;
 

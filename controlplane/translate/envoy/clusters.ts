@@ -13,6 +13,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { racesConnections } from "#controlplane/translate/annotations.ts";
 import { inspection } from "#controlplane/translate/protocol.ts";
 import type { PortInfo, ServiceInfo } from "#controlplane/translate/services.ts";
+import { appliedPolicy, tlsPolicyPath, type AppliedPolicy } from "./applied-policy.ts";
 import { clusterOf, encapCluster } from "./cluster-names.ts";
 import {
   balancing,
@@ -25,8 +26,8 @@ import {
   type ClusterInit,
 } from "./cluster-policy.ts";
 import type { ClusterProtocol, Destination, EnvoyContext } from "./context.ts";
-import { credentialsFor } from "./credentials.ts";
-import { effectivePolicy, noPolicy, ruleFor, type EffectivePolicy, type MergedRule } from "./destination-rules.ts";
+import { credentialsFor, policyCredentials } from "./credentials.ts";
+import { noPolicy, ruleFor, type EffectivePolicy, type MergedRule } from "./destination-rules.ts";
 import { endpointsOf, loadAssignment } from "./endpoints.ts";
 import { localityChoice } from "./localities.ts";
 import { duration, istioMetadata, pack } from "./messages.ts";
@@ -68,7 +69,7 @@ export function destinationCluster(context: EnvoyContext, destination: Destinati
   const name = clusterOf(context, service, port, protocol, destination.subset);
   const rule = ruleFor(context, service);
   const subset = rule?.subsets.find((each) => each.name === destination.subset);
-  const policy = effectivePolicy(rule, port.port, destination.subset);
+  const policy = appliedPolicy(context, rule, destination);
   const problems: string[] = [];
   const tls = tlsFor(context, destination, policy, rule, problems);
   if (destination.subset !== "" && subset === undefined) {
@@ -99,7 +100,7 @@ export function destinationCluster(context: EnvoyContext, destination: Destinati
       ...found.fields,
       ...(socket === undefined ? {} : { transportSocket: socket }),
       metadata: istioMetadata({
-        ...(rule === undefined ? {} : { config: configPath(rule.meta) }),
+        ...configOf(rule, policy),
         ...(destination.subset === "" ? {} : { subset: destination.subset }),
         default_original_port: port.port,
         services: [{ host: service.hostname, name: service.meta.name, namespace: service.meta.namespace }],
@@ -113,19 +114,29 @@ export function destinationCluster(context: EnvoyContext, destination: Destinati
 const configPath = ({ namespace, name }: DestinationRule["meta"]): string =>
   `/apis/networking.istio.io/v1/namespaces/${namespace}/destination-rule/${name}`;
 
+/** The object that says the most of a destination, for eyes. */
+function configOf(rule: MergedRule | undefined, { tlsPolicy }: AppliedPolicy): { config?: string } {
+  if (rule !== undefined) return { config: configPath(rule.meta) };
+  return tlsPolicy === undefined ? {} : { config: tlsPolicyPath(tlsPolicy.meta) };
+}
+
 /** "unusable": TLS is wanted and what it needs is not there, so nothing may be sent at all. */
 function tlsFor(
   context: EnvoyContext,
   { service, port, protocol }: Destination,
-  { tls, connectionPool }: EffectivePolicy,
+  { tls, tlsPolicy, connectionPool }: AppliedPolicy,
   rule: MergedRule | undefined,
   problems: string[],
 ): TlsOrigination | "unusable" | undefined {
   // Tunnels encrypt and prove identities anyway.
   if (tls === undefined || tls.mode === "DISABLE" || tls.mode === "ISTIO_MUTUAL") return undefined;
-  const credentials = credentialsFor(context, tls);
+  const credentials =
+    tlsPolicy === undefined
+      ? credentialsFor(context, tls, rule?.meta.namespace)
+      : policyCredentials(context, tlsPolicy);
   if (typeof credentials === "string") {
-    problems.push(`${rule === undefined ? service.hostname : configPath(rule.meta)}: ${credentials}`);
+    const place = tlsPolicy === undefined ? rule && configPath(rule.meta) : tlsPolicyPath(tlsPolicy.meta);
+    problems.push(`${place ?? service.hostname}: ${credentials}`);
     return "unusable";
   }
   return {

@@ -1,5 +1,8 @@
-/** What TLS to a destination is made with: files of the waypoint, or a Secret beside it. */
+/** What TLS to a destination is made with: files of the waypoint, a Secret beside it, or authorities in ConfigMaps. */
+import type { BackendTlsPolicy } from "#controlplane/mesh/backend-policy.ts";
+import { configMapOf } from "#controlplane/mesh/ca-references.ts";
 import type { ClientTls } from "#controlplane/mesh/destination-rule.ts";
+import { authoritiesIn, trustOf } from "#controlplane/translate/authorities.ts";
 import type { EnvoyContext } from "./context.ts";
 import type { Credentials } from "./transport.ts";
 
@@ -8,8 +11,14 @@ const file = (path: string) => (path === "" ? undefined : ({ specifier: { case: 
 const inline = (bytes: Uint8Array | undefined) =>
   bytes === undefined ? undefined : ({ specifier: { case: "inlineBytes", value: bytes } } as const);
 
-/** A text says why there are none. */
-export function credentialsFor(context: EnvoyContext, tls: ClientTls): Credentials | string {
+/** A text says why there are none. @param namespace of the rule that says so */
+export function credentialsFor(
+  context: EnvoyContext,
+  tls: ClientTls,
+  namespace = context.waypoint.namespace,
+): Credentials | string {
+  const configMap = configMapOf(tls.credentialName, namespace);
+  if (configMap !== undefined) return fromConfigMap(context, tls, configMap);
   if (tls.credentialName !== "") return fromSecret(context, tls);
   const isMutual = tls.mode === "MUTUAL";
   return {
@@ -55,4 +64,36 @@ function fromSecret(
     trusted: inline(ca) ?? ofSystem(context),
     crl: inline(data.get("ca.crl")),
   };
+}
+
+const onlyTrusting = (trusted: Credentials["trusted"]): Credentials => ({
+  certificate: undefined,
+  privateKey: undefined,
+  trusted,
+  crl: undefined,
+});
+
+function fromConfigMap(
+  { world }: EnvoyContext,
+  { mode }: ClientTls,
+  { namespace, name }: { readonly namespace: string; readonly name: string },
+): Credentials | string {
+  if (mode === "MUTUAL") {
+    return `ConfigMap "${namespace}/${name}", which tls.credentialName names, holds no key for mode MUTUAL: name a Secret`;
+  }
+  const found = authoritiesIn(world, namespace, name);
+  return found.kind === "pem" ? onlyTrusting(inline(Buffer.from(found.pem))) : found.fault;
+}
+
+/** Of a BackendTLSPolicy. */
+export function policyCredentials(context: EnvoyContext, policy: BackendTlsPolicy): Credentials | string {
+  const { kind, pem, faults } = trustOf(context.world, policy);
+  switch (kind) {
+    case "system":
+      return onlyTrusting(ofSystem(context));
+    case "pem":
+      return onlyTrusting(inline(Buffer.from(pem)));
+    case "nobody":
+      return faults.map(({ message }) => message).join("; ") || `"${policy.wellKnownAuthorities}" is not known here`;
+  }
 }

@@ -1,12 +1,12 @@
 /** Which DestinationRule holds for a destination as a waypoint sees it, and what it says of a port and a subset. */
 import { includesLabels } from "#controlplane/mesh/label-selector.ts";
-import type { DestinationRule, Meta } from "#controlplane/mesh/objects.ts";
+import type { MeshConfig } from "#controlplane/mesh/mesh-config.ts";
+import type { DestinationRule, Labels, Meta } from "#controlplane/mesh/objects.ts";
 import type { ConsistentHash, PortPolicy, Subset, TrafficPolicy } from "#controlplane/mesh/destination-rule.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
 import type { Collected } from "#controlplane/translate/collected.ts";
 import type { ServiceInfo } from "#controlplane/translate/services.ts";
 import { isOlder } from "#controlplane/translate/status.ts";
-import type { EnvoyContext } from "./context.ts";
 import { fullHost, hostCovers, isWildcardHost } from "./hosts.ts";
 
 /** Rules for one host, merged. */
@@ -32,8 +32,16 @@ export const noPolicy: EffectivePolicy = {
   retryBudget: undefined,
 };
 
+/** Who calls, as far as rules tell callers apart. */
+export interface Caller {
+  readonly collected: Collected;
+  readonly meshConfig: Pick<MeshConfig, "rootNamespace">;
+  readonly waypoint: { readonly namespace: string };
+  readonly proxy: { readonly labels: Labels };
+}
+
 /** The rule for a destination; the first namespace that has one decides, and nothing is merged across namespaces. */
-export function ruleFor(context: EnvoyContext, service: ServiceInfo): MergedRule | undefined {
+export function ruleFor(context: Caller, service: ServiceInfo): MergedRule | undefined {
   const index = rulesOf(context.collected);
   const { rootNamespace } = context.meshConfig;
   const client = context.waypoint.namespace;

@@ -22,6 +22,7 @@ import { RouterSchema } from "#shared/proto/gen/envoy/extensions/filters/http/ro
 import { HttpConnectionManagerSchema } from "#shared/proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import type { Collected } from "#controlplane/translate/collected.ts";
 import type { PortInfo, ServiceInfo } from "#controlplane/translate/services.ts";
+import { appliedPolicy } from "./applied-policy.ts";
 import { clusterName, unknownService } from "./cluster-names.ts";
 import { balancing, connecting, limits, outliers } from "./cluster-policy.ts";
 import type { EnvoyContext, ProxyFacts } from "./context.ts";
@@ -191,7 +192,8 @@ const byEds = (serviceName: string) => ({
 export function proxylessCluster(context: EnvoyContext, name: string): Cluster {
   const target = named(context, name);
   if (target === undefined) return create(ClusterSchema, { name, ...byEds(name), lbPolicy: LbPolicy.ROUND_ROBIN });
-  const policy = effectivePolicy(ruleFor(context, target.service), target.port.port, target.subset);
+  // TLS is not for them to begin, whoever says so: what such clients prove is up to their own credentials.
+  const policy = appliedPolicy(context, ruleFor(context, target.service), target);
   const balanced = balancing(policy.loadBalancer);
   return create(ClusterSchema, {
     name,
