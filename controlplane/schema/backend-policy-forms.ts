@@ -64,7 +64,7 @@ export const backendTlsSpec = z.strictObject({
       description: "The services of this namespace that are called with TLS",
       ...rules([
         `self.all(a, self.exists_one(b, ${sameTarget} && (!has(a.sectionName) || !has(b.sectionName) || a.sectionName == b.sectionName)))`,
-        "references to one target must be told apart by sectionName, in each of them",
+        "tell references to one target apart by sectionName, in each of them",
       ]),
     }),
   validation: z

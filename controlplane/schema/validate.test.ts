@@ -195,7 +195,8 @@ describe("objects as such", () => {
     expect(ofKind("apps/v1", "Deployment")).toEqual({ kind: "unread", problems: [] });
     const named = { kind: "unread", problems: [{ severity: "warning" }] };
     expect(ofKind("networking.istio.io/v1", "Sidecar")).toMatchObject(named);
-    expect(ofKind("gateway.networking.k8s.io/v1", "BackendTLSPolicy")).toMatchObject(named);
+    expect(ofKind("gateway.networking.k8s.io/v1", "ListenerSet")).toMatchObject(named);
+    expect(ofKind("gateway.networking.x-k8s.io/v1alpha1", "XMesh")).toMatchObject(named);
   });
 
   test("anything at all gives an answer, never an exception", () => {

@@ -344,6 +344,46 @@ describe("parents of a route", () => {
   });
 });
 
+describe("ancestors of a policy", () => {
+  const ours = (name: string) => ({
+    ancestorRef: { group: "", kind: "Service", name },
+    controllerName: "istio.io/gateway-controller",
+    conditions: [accepted],
+  });
+  const theirs = (name: string) => ({ ...ours(name), controllerName: "example.com/other", conditions: [] });
+  const policy = (...names: readonly string[]): WantedStatus => ({
+    ...wanted("p", []),
+    status: { ancestors: names.map(ours) },
+  });
+  const told = (name: string) => ({ ...ours(name), conditions: [found] });
+
+  test("what others say stays; what is ours no more goes", () => {
+    expect(
+      statusToApply(policy("cart"), object({ ancestors: [told("gone"), theirs("cart"), told("cart")] }), 0),
+    ).toEqual({
+      ancestors: [theirs("cart"), told("cart")],
+    });
+    expect(isWritten(policy("cart"), object({ ancestors: [theirs("cart"), told("cart")] }))).toBe(true);
+    expect(isWritten(policy("cart"), object({ ancestors: [told("gone"), told("cart")] }))).toBe(false);
+    expect(isWritten(policy(), object({ ancestors: [theirs("cart")] }))).toBe(true);
+  });
+
+  test("a condition that is wanted no more goes", () => {
+    const more = { ...told("cart"), conditions: [found, { ...found, type: "PartiallyInvalid" }] };
+    expect(isWritten(policy("cart"), object({ ancestors: [more] }))).toBe(false);
+  });
+
+  test("a list that others have filled takes as many of ours as there is room for, and that is all that is wanted", () => {
+    const others = Array.from({ length: 15 }, (_, index) => theirs(`other-${index}`));
+    const full = object({ ancestors: others });
+    expect(statusToApply(policy("cart", "orders"), full, 0)["ancestors"]).toHaveLength(16);
+    expect(isWritten(policy("cart", "orders"), object({ ancestors: [...others, told("cart")] }))).toBe(true);
+    const fuller = object({ ancestors: [...others, theirs("other-15")] });
+    expect(statusToApply(policy("cart"), fuller, 0)["ancestors"]).toHaveLength(16);
+    expect(isWritten(policy("cart"), fuller)).toBe(true);
+  });
+});
+
 describe("statusToApply", () => {
   const now = Date.parse("2026-05-05T05:05:05.678Z");
 

@@ -1,7 +1,7 @@
 /** What a waypoint does about backends that fail, are slow, are too many or go away; and what it survives itself. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
-import { isReady } from "#e2e/support/cluster.ts";
-import { certificateFor, strangeAuthority } from "#e2e/support/forged-certificate.ts";
+import { isReady, type Manifest } from "#e2e/support/cluster.ts";
+import { certificateFor, strangeAuthority, type Authority } from "#e2e/support/forged-certificate.ts";
 import { podIp, type Mesh } from "#e2e/support/mesh.ts";
 import type { ManyOptions } from "#e2e/support/web-client.ts";
 import {
@@ -44,17 +44,41 @@ function ruled(
 const detection = { consecutive5xxErrors: 2, interval: "1s", baseEjectionTime: "3s", maxEjectionPercent: 100 };
 const once = [{ retries: { attempts: 0 } }];
 
-/** HTTP that a waypoint speaks over TLS to whoever listens at the port of HTTPS. */
+/** HTTP that a waypoint speaks to whoever listens at the port of HTTPS. */
+const beforeTls = (name: string): string =>
+  documents({
+    apiVersion: "v1",
+    kind: "Service",
+    metadata: { name, namespace: "shop" },
+    spec: { selector: { app: "solo" }, ports: [{ name: "http", port: 80, targetPort: webPorts.https }] },
+  });
+
 const encrypted = (name: string, tls: unknown): string =>
-  [
-    documents({
-      apiVersion: "v1",
-      kind: "Service",
-      metadata: { name, namespace: "shop" },
-      spec: { selector: { app: "solo" }, ports: [{ name: "http", port: 80, targetPort: webPorts.https }] },
-    }),
-    istio("DestinationRule", name, { host: name, trafficPolicy: { tls } }),
-  ].join("\n---\n");
+  [beforeTls(name), istio("DestinationRule", name, { host: name, trafficPolicy: { tls } })].join("\n---\n");
+
+const toService = (name: string) => [{ group: "", kind: "Service", name }];
+
+/** A BackendTLSPolicy for the service of its name. */
+const tlsPolicy = (name: string, validation: unknown, target = name): string =>
+  documents({
+    apiVersion: "gateway.networking.k8s.io/v1",
+    kind: "BackendTLSPolicy",
+    metadata: { name, namespace: "shop" },
+    spec: { targetRefs: toService(target), validation },
+  });
+
+const retryPolicy = (name: string, retryConstraint: unknown): string =>
+  documents({
+    apiVersion: "gateway.networking.x-k8s.io/v1alpha1",
+    kind: "XBackendTrafficPolicy",
+    metadata: { name, namespace: "shop" },
+    spec: { targetRefs: toService(name), retryConstraint },
+  });
+
+const authorityMap = (name: string, pem: string): string =>
+  documents({ apiVersion: "v1", kind: "ConfigMap", metadata: { name, namespace: "shop" }, data: { "ca.crt": pem } });
+
+const fromMap = (name: string) => ({ caCertificateRefs: [{ group: "", kind: "ConfigMap", name }] });
 
 const rules = [
   ruled("retried", "solo", {
@@ -112,13 +136,28 @@ const rules = [
   encrypted("unverified", { mode: "SIMPLE", insecureSkipVerify: true }),
   encrypted("unencrypted", { mode: "DISABLE" }),
   webService("renewed", "shop"),
+  ...["sealed", "sealed-by-name", "misnamed"].map(beforeTls),
+  ...["bounded", "unbounded"].map((name) =>
+    ruled(name, "solo", { http: [{ retries: { attempts: 1, perTryTimeout: "400ms", retryOn: "5xx" } }] }),
+  ),
+  // Retries may be none of the requests, but one at a time.
+  retryPolicy("bounded", { budget: { percent: 0 }, minRetryRate: { count: 1 } }),
+  tlsPolicy("sealed", { hostname: "solo.example", ...fromMap("authority") }),
+  tlsPolicy("misnamed", { hostname: "other.example", ...fromMap("authority") }),
+  tlsPolicy("sealed-by-name", {
+    hostname: "other.example",
+    ...fromMap("authority"),
+    subjectAltNames: [{ type: "Hostname", hostname: "solo.example" }],
+  }),
 ];
 
 /** Applied after all others: where it is in force, they are. */
 const last = ruled("last", "solo", { http: [{ route: undefined, directResponse: { status: 299 } }] });
 
+let authority: Authority;
+
 beforeAll(async () => {
-  const authority = await strangeAuthority();
+  authority = await strangeAuthority();
   const certificate = await certificateFor(authority, { type: "dns", value: "solo.example" });
   mesh = await startWebMesh(
     "recovery",
@@ -137,7 +176,7 @@ beforeAll(async () => {
     ],
     6,
   );
-  await mesh.cluster.apply([...rules, last].join("\n---\n"));
+  await mesh.cluster.apply([authorityMap("authority", authority.certificatePem), ...rules, last].join("\n---\n"));
   await mesh.cluster.until("rules in force", async () => (await ask("http://last/")).status === 299);
 }, 120_000);
 
@@ -323,6 +362,89 @@ describe("what is around the bytes", () => {
     );
     const { received } = await say("proxied-2");
     expect(received).toContain("\r\n\r\n\0\r\nQUIT\n!");
+  });
+});
+
+describe("TLS as Gateway API's policies say", () => {
+  /** Waits until a request to the service is answered so, or fails so. */
+  const untilAnswered = (host: string, wanted: string, isSo: (answer: Answer) => boolean) =>
+    mesh.cluster.until(`${wanted} from ${host}`, async () => {
+      const answer = await ask(`http://${host}/`);
+      return isSo(answer) && answer;
+    });
+  const isServed = ({ status, echo }: Answer): boolean => status === 200 && echo?.name === "solo";
+  const isRefused = ({ status }: Answer): boolean => status === 503;
+
+  async function conditions(name: string): Promise<readonly string[]> {
+    const policy = await mesh.cluster.get<
+      Manifest & {
+        status?: {
+          ancestors?: { controllerName: string; conditions: Record<"type" | "status" | "reason", string>[] }[];
+        };
+      }
+    >("gateway.networking.k8s.io/v1", "BackendTLSPolicy", name, "shop");
+    return (policy.status?.ancestors ?? [])
+      .filter(({ controllerName }) => controllerName === "istio.io/gateway-controller")
+      .flatMap((ancestor) => ancestor.conditions.map(({ type, status, reason }) => `${type}=${status}/${reason}`));
+  }
+  const untilTold = (name: string, condition: string) =>
+    mesh.cluster.until(`${condition} of ${name}`, async () => (await conditions(name)).includes(condition));
+
+  test("a server that the authority vouches for, under its own name", async () => {
+    expect((await untilAnswered("sealed", "an answer", isServed)).echo?.protocol).toBe("HTTP/1.1");
+    await untilAnswered("sealed-by-name", "an answer", isServed);
+    expect((await ask("http://misnamed/")).status).toBe(503);
+    await untilTold("sealed", "Accepted=True/Accepted");
+    expect(await conditions("sealed")).toEqual([
+      "Accepted=True/Accepted",
+      "ResolvedRefs=True/ResolvedRefs",
+      "ResolvedWaypoints=True/ResolvedWaypoints",
+    ]);
+  });
+
+  test("authorities that change, go and come back hold at once, without a restart", async () => {
+    const stranger = await strangeAuthority("Others");
+    await mesh.cluster.apply(authorityMap("changing", authority.certificatePem));
+    await mesh.cluster.apply(
+      [beforeTls("changing"), tlsPolicy("changing", { hostname: "solo.example", ...fromMap("changing") })].join(
+        "\n---\n",
+      ),
+    );
+    await untilAnswered("changing", "an answer", isServed);
+    await mesh.cluster.apply(authorityMap("changing", stranger.certificatePem));
+    expect((await untilAnswered("changing", "a refusal", isRefused)).text).toContain("remote connection failure");
+    await mesh.cluster.apply(authorityMap("changing", `${stranger.certificatePem}\n${authority.certificatePem}`));
+    await untilAnswered("changing", "an answer", isServed);
+    await mesh.cluster.delete("v1", "ConfigMap", "changing", "shop");
+    await untilTold("changing", "Accepted=False/NoValidCACertificate");
+    expect(await conditions("changing")).toContain("ResolvedRefs=False/InvalidCACertificateRef");
+    // Nothing is sent, in the clear least of all.
+    expect((await untilAnswered("changing", "a refusal", isRefused)).text).toContain("no healthy upstream");
+    await mesh.cluster.apply(authorityMap("changing", authority.certificatePem));
+    await untilAnswered("changing", "an answer", isServed);
+    await mesh.cluster.delete("gateway.networking.k8s.io/v1", "BackendTLSPolicy", "changing", "shop");
+    await untilAnswered("changing", "bytes in the clear", ({ status }) => status >= 400 && status < 500);
+  });
+
+  test("the older of two has the service; who comes later is told", async () => {
+    await mesh.cluster.apply(tlsPolicy("younger", { hostname: "other.example", ...fromMap("authority") }, "sealed"));
+    await untilTold("younger", "Accepted=False/Conflicted");
+    expect((await ask("http://sealed/")).status).toBe(200);
+    await mesh.cluster.delete("gateway.networking.k8s.io/v1", "BackendTLSPolicy", "sealed", "shop");
+    await untilAnswered("sealed", "a refusal", isRefused);
+    await untilTold("younger", "Accepted=True/Accepted");
+  });
+
+  test("retries are bounded", async () => {
+    const path = (name: string): string => `/delay/5000/${name}`;
+    for (const [name, tries] of [
+      ["unbounded", 16],
+      ["bounded", 9],
+    ] as const) {
+      const answers = await many({ url: `http://${name}${path(name)}`, count: 8, concurrency: 8 });
+      expect(statuses(answers)).toEqual(Array.from({ length: 8 }, () => 504));
+      expect([name, await requestsTo(path(name))]).toEqual([name, tries]);
+    }
   });
 });
 

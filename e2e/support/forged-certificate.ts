@@ -53,12 +53,12 @@ export async function certificateFor(
   return { certificatePem: leaf.toString("pem"), keyPem };
 }
 
-/** An authority that nobody trusts. */
-export async function strangeAuthority(): Promise<Authority> {
+/** An authority that nobody trusts. Two that shall be told apart need two names. */
+export async function strangeAuthority(organisation = "Strangers"): Promise<Authority> {
   const keys = await webcrypto.subtle.generateKey(leafAlgorithm, true, ["sign", "verify"]);
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
     serialNumber: "41",
-    name: "O=Strangers",
+    name: `O=${organisation}`,
     notBefore: new Date(Date.now() - hourMs),
     notAfter: new Date(Date.now() + hourMs),
     signingAlgorithm: leafAlgorithm,

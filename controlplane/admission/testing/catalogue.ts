@@ -11,6 +11,8 @@ export const versions = {
   RequestAuthentication: "security.istio.io/v1",
   PeerAuthentication: "security.istio.io/v1",
   HTTPRoute: "gateway.networking.k8s.io/v1",
+  BackendTLSPolicy: "gateway.networking.k8s.io/v1",
+  XBackendTrafficPolicy: "gateway.networking.x-k8s.io/v1alpha1",
 } as const;
 export type MistakenKind = keyof typeof versions;
 
@@ -46,6 +48,14 @@ const hr = (rule: object) => ({
   parentRefs: [{ group: "", kind: "Service", name: "quiet" }],
   rules: [{ backendRefs: [{ name: "quiet", port: 80 }], ...rule }],
 });
+const toQuiet = [{ group: "", kind: "Service", name: "quiet" }];
+const btls = (validation: object, targetRefs: readonly object[] = toQuiet) => ({
+  targetRefs,
+  validation: { hostname: "quiet.example", ...validation },
+});
+const xbt = (more: object) => ({ targetRefs: toQuiet, ...more });
+const system = { wellKnownCACertificates: "System" };
+const caFrom = (kind: string, name: string) => ({ caCertificateRefs: [{ group: "", kind, name }] });
 const http = (number: number) => [{ number, name: "http", protocol: "HTTP" }];
 export const keys = '{"keys":[]}';
 
@@ -118,4 +128,18 @@ export const mistakes: readonly Mistake[] = [
   mistake("GA003",  "schema",   "a part longer than the whole",     "HTTPRoute",              hr({ timeouts: { request: "3s", backendRequest: "5s" } }), "backendRequest", "request"),
   mistake("GA004",  "schema",   "a path with two slashes",          "HTTPRoute",              hr({ matches: [{ path: { type: "PathPrefix", value: "/a//b" } }] }), "matches[0].path"),
   mistake("-",      "refused",  "a coding set by a filter",         "HTTPRoute",              hr({ filters: [{ type: "RequestHeaderModifier", requestHeaderModifier: { set: [{ name: "Transfer-Encoding", value: "chunked" }] } }] }), "requestHeaderModifier.set[0].name", "belongs to the connection"),
+  mistake("-",      "schema",   "authorities twice",                "BackendTLSPolicy",       btls({ ...system, ...caFrom("ConfigMap", "ca") }), "spec.validation", "caCertificateRefs"),
+  mistake("-",      "schema",   "nobody's authorities",             "BackendTLSPolicy",       btls({}), "spec.validation", "caCertificateRefs"),
+  mistake("-",      "schema",   "one target twice",                 "BackendTLSPolicy",       btls(system, [...toQuiet, { ...toQuiet[0], sectionName: "http" }]), "spec.targetRefs", "apart by sectionName"),
+  mistake("-",      "schema",   "a name of another type",           "BackendTLSPolicy",       btls({ ...system, subjectAltNames: [{ type: "URI", hostname: "a.example" }] }), "spec.validation.subjectAltNames[0]", "URI"),
+  mistake("-",      "refused",  "an address to ask for",            "BackendTLSPolicy",       btls({ ...system, hostname: "10.0.0.7" }), 'spec.validation.hostname: "10.0.0.7" is an address'),
+  mistake("-",      "warned",   "a target that there is not",       "BackendTLSPolicy",       btls(system, [{ ...toQuiet[0], name: "nobody" }]), 'Service "shop/nobody" was not found', "TargetNotFound"),
+  mistake("-",      "warned",   "a port that there is not",         "BackendTLSPolicy",       btls(system, [{ ...toQuiet[0], sectionName: "nothing" }]), 'Service "shop/quiet" has no port named "nothing"', "TargetNotFound"),
+  mistake("-",      "warned",   "a target of another kind",         "BackendTLSPolicy",       btls(system, [{ group: "apps", kind: "Deployment", name: "quiet" }]), 'spec.targetRefs[0]: kind "Deployment" of group "apps" is no target'),
+  mistake("-",      "warned",   "a ConfigMap that there is not",    "BackendTLSPolicy",       btls(caFrom("ConfigMap", "nobody")), 'ConfigMap "shop/nobody" was not found', "NoValidCACertificate", "InvalidCACertificateRef"),
+  mistake("-",      "warned",   "authorities in a Secret",          "BackendTLSPolicy",       btls(caFrom("Secret", "ca")), 'spec.validation.caCertificateRefs[0]: kind "Secret" is not read', "write a ConfigMap"),
+  mistake("-",      "warned",   "an option of somebody else",       "BackendTLSPolicy",       { ...btls(system), options: { "example.com/versions": "1.3" } }, "spec.options", "example.com/versions", "has no effect"),
+  mistake("-",      "schema",   "a budget of half a second",        "XBackendTrafficPolicy",  xbt({ retryConstraint: { budget: { interval: "500ms" } } }), "spec.retryConstraint.budget.interval", "from 1s to 1h"),
+  mistake("-",      "schema",   "more than all requests",           "XBackendTrafficPolicy",  xbt({ retryConstraint: { budget: { percent: 101 } } }), "spec.retryConstraint.budget.percent", "100"),
+  mistake("-",      "warned",   "sessions",                         "XBackendTrafficPolicy",  xbt({ sessionPersistence: { sessionName: "a" } }), "spec.sessionPersistence: is not supported", "consistentHash"),
 ];

@@ -232,4 +232,57 @@ describe("kubernetes source", () => {
     expect([...source.inForce.keys()]).toEqual(["/ConfigMap/istio-system/istio"]);
     expect([...source.inForce.values()][0]?.metadata["managedFields"]).toBeUndefined();
   });
+
+  describe("ConfigMaps that objects name", () => {
+    const configMaps = "/api/v1/configmaps";
+    const policies = "/apis/gateway.networking.k8s.io/v1/backendtlspolicies";
+    const configMap = (name: string, text: string): Written => ({
+      apiVersion: "v1",
+      kind: "ConfigMap",
+      metadata: { name, namespace: "shop" },
+      data: { "ca.crt": text },
+    });
+    const policy = (name: string, ...refs: readonly string[]): Written => ({
+      apiVersion: "gateway.networking.k8s.io/v1",
+      kind: "BackendTLSPolicy",
+      metadata: { name, namespace: "shop" },
+      spec: {
+        targetRefs: [{ group: "", kind: "Service", name: "cart" }],
+        validation: {
+          hostname: "cart.example",
+          caCertificateRefs: refs.map((ref) => ({ group: "", kind: "ConfigMap", name: ref })),
+        },
+      },
+    });
+    const key = (name: string): string => `/ConfigMap/shop/${name}`;
+
+    test("are told before synced, and as long as one of them names them", async () => {
+      await using server = await FakeApiServer.start();
+      server.install(policies);
+      for (const name of ["one", "two", "nobodys"]) server.put(configMaps, configMap(name, name));
+      server.put(policies, policy("a", "one"));
+      await using source = new RecordedSource(open(server));
+      await source.synced();
+      expect([...source.inForce.keys()].filter((each) => each.includes("ConfigMap"))).toEqual([key("one")]);
+      server.put(policies, policy("b", "one", "two"));
+      await source.until(() => source.inForce.has(key("two")));
+      server.put(configMaps, configMap("two", "changed"));
+      await source.until(() => JSON.stringify(source.inForce.get(key("two"))).includes("changed"));
+      server.put(policies, policy("a", "two"));
+      server.delete(policies, "shop", "b");
+      await source.until(() => !source.inForce.has(key("one")));
+      expect(source.inForce.has(key("two"))).toBe(true);
+    });
+
+    test("may come later", async () => {
+      await using server = await FakeApiServer.start();
+      server.install(policies);
+      server.put(policies, policy("a", "later"));
+      await using source = new RecordedSource(open(server));
+      await source.synced();
+      server.put(configMaps, configMap("later", "x"));
+      await source.until(() => source.inForce.has(key("later")));
+      expect(source.events.filter(({ type }) => type === "synced")).toHaveLength(1);
+    });
+  });
 });
