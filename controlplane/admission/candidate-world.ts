@@ -52,5 +52,5 @@ function withAge(resource: Kinds[Kind], before: Kinds[Kind] | undefined): Kinds[
   return {
     ...resource,
     meta: { ...resource.meta, createdMs: before?.meta.createdMs ?? Number.MAX_SAFE_INTEGER },
-  } as Kinds[Kind];
+  };
 }

@@ -3,9 +3,9 @@ import type { KubeObject } from "#controlplane/mesh/objects.ts";
 import { withApiDefaults } from "#controlplane/mesh/api-defaults.ts";
 import { World } from "#controlplane/mesh/world.ts";
 import { defaultOptions } from "#controlplane/translate/options.ts";
-import { peerAuthentication, pod, policy, service } from "#controlplane/translate/small-world.ts";
+import { object, peerAuthentication, pod, policy, service, waypoint } from "#controlplane/translate/small-world.ts";
 import { translate } from "#controlplane/translate/translate.ts";
-import { explainConnection } from "./explain-connection.ts";
+import { explainConnection, type Answer } from "./explain-connection.ts";
 
 const shop: readonly KubeObject[] = [
   pod("shop/cart", { spec: { serviceAccountName: "cart" }, status: { podIP: "10.0.0.1" } }),
@@ -21,7 +21,7 @@ const strict = peerAuthentication("istio-system/strict", { mtls: { mode: "STRICT
 
 const ask = (objects: readonly KubeObject[], from: string, to: string) => {
   const world = new World();
-  for (const each of withApiDefaults(objects.map((object) => ({ object })))) world.upsert(each);
+  for (const each of withApiDefaults(objects.map((each) => ({ object: each })))) world.upsert(each);
   return explainConnection(translate(world, defaultOptions), { from, to });
 };
 
@@ -41,6 +41,41 @@ describe("answers", () => {
     [[...shop, strict], "shop/web", "shop/plain:80", true, "the destination is not in the mesh"],
   ])("%#: %s → %s", (objects, from, to, allowed, why) => {
     expect(ask(objects, from, to)).toMatchObject([{ allowed, why }]);
+  });
+});
+
+describe("the way from a waypoint", () => {
+  const behind: readonly KubeObject[] = [
+    ...shop.filter(({ kind }) => kind !== "Service"),
+    waypoint("shop/wp", { spec: { gatewayClassName: "istio-waypoint" } }),
+    service(
+      "shop/carts",
+      { clusterIP: "10.96.0.7", selector: { app: "cart" }, ports: [{ port: 80, targetPort: 8080 }] },
+      { labels: { "istio.io/use-waypoint": "wp" } },
+    ),
+  ];
+  const tlsPolicy = (validation: object) =>
+    object("gateway.networking.k8s.io/v1", "BackendTLSPolicy", "shop/sealed", {
+      spec: {
+        targetRefs: [{ group: "", kind: "Service", name: "carts" }],
+        validation: { hostname: "carts.example", ...validation },
+      },
+    });
+
+  test.each<[readonly KubeObject[], string | undefined]>([
+    [[], undefined],
+    [
+      [tlsPolicy({ wellKnownCACertificates: "System" })],
+      "that waypoint speaks TLS to it and expects carts.example, by BackendTLSPolicy shop/sealed",
+    ],
+    [
+      [tlsPolicy({ caCertificateRefs: [{ group: "", kind: "ConfigMap", name: "lost" }] })],
+      'that waypoint sends nothing to it, for BackendTLSPolicy shop/sealed cannot be met: ConfigMap "shop/lost" was not found',
+    ],
+  ])("%#", (more, step) => {
+    const [answer] = ask([...behind, ...more], "shop/web", "shop/carts:80") as readonly Answer[];
+    expect(answer?.steps[0]).toContain("passes its waypoint");
+    expect(answer?.steps.find((each) => each.startsWith("that waypoint"))).toBe(step);
   });
 });
 

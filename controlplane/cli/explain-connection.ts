@@ -8,6 +8,10 @@ import { PolicyStore } from "#shared/rbac/policy-store.ts";
 import { addressFromProto } from "#shared/workload/from-proto.ts";
 import { WorkloadStore } from "#shared/workload/workload-store.ts";
 import type { Service, Workload } from "#shared/workload/workload.ts";
+import { trustOf } from "#controlplane/translate/authorities.ts";
+import type { Collected } from "#controlplane/translate/collected.ts";
+import { appliedPolicy } from "#controlplane/translate/envoy/applied-policy.ts";
+import { ownRuleOf } from "#controlplane/translate/envoy/destination-rules.ts";
 import type { Translation } from "#controlplane/translate/translate.ts";
 
 export interface Answer {
@@ -37,9 +41,10 @@ interface State {
   readonly services: readonly Service[];
   readonly store: WorkloadStore;
   readonly policies: PolicyStore;
+  readonly collected: Collected;
 }
 
-function stateOf({ addresses, authorizations }: Translation): State {
+function stateOf({ addresses, authorizations, collected }: Translation): State {
   const workloads: Workload[] = [];
   const services: Service[] = [];
   for (const address of addresses.values()) {
@@ -53,7 +58,7 @@ function stateOf({ addresses, authorizations }: Translation): State {
   const policies = new PolicyStore();
   const upserts = [...authorizations.values()].map(policyFromProto).flatMap((read) => (read.ok ? [read.value] : []));
   policies.apply({ upserts, removals: [] });
-  return { workloads, services, store, policies };
+  return { workloads, services, store, policies, collected };
 }
 
 /** One answer for each endpoint that the connection may reach. */
@@ -93,7 +98,8 @@ function findSource({ workloads, store }: State, from: string): Source | Unanswe
 interface Target {
   readonly workload: Workload;
   readonly port: number;
-  readonly service?: Service;
+  /** The service that was asked for, and at which of its ports. */
+  readonly asked?: { readonly service: Service; readonly port: number };
 }
 
 function findTargets(state: State, name: string, port: number): readonly Target[] | Unanswerable {
@@ -109,7 +115,7 @@ function findTargets(state: State, name: string, port: number): readonly Target[
     const endpoints = [...(store.serviceByKey(`${service.namespace}/${service.hostname}`)?.endpoints.values() ?? [])];
     const targets = endpoints.flatMap((endpoint) => {
       const target = endpoint.ports.get(port);
-      return target === undefined ? [] : [{ workload: endpoint.workload, port: target, service }];
+      return target === undefined ? [] : [{ workload: endpoint.workload, port: target, asked: { service, port } }];
     });
     return targets.length > 0 ? targets : { error: `service "${name}" has no endpoint for port ${port}` };
   }
@@ -124,14 +130,34 @@ const nameOf = ({ namespace, name }: Workload): string => `${namespace}/${name}`
 const byName = (workloads: readonly Workload[], name: string): Workload | undefined =>
   workloads.find((workload) => nameOf(workload) === name);
 
-function answer({ policies }: State, source: Source, { workload, port, service }: Target): Answer {
+/** What Gateway API's policies make of the way from the waypoint to the service. */
+function tlsSteps({ collected }: State, { service, port }: NonNullable<Target["asked"]>): readonly string[] {
+  const info = collected.services.find(({ key }) => key === `${service.namespace}/${service.hostname}`);
+  const portInfo = info?.ports.find((each) => each.port === port);
+  if (info === undefined || portInfo === undefined) return [];
+  const destination = { service: info, port: portInfo, subset: "" };
+  const { tlsPolicy } = appliedPolicy({ collected }, ownRuleOf(collected, info), destination);
+  if (tlsPolicy === undefined) return [];
+  const { namespace, name } = tlsPolicy.meta;
+  const what = `BackendTLSPolicy ${namespace}/${name}`;
+  const { kind, faults } = trustOf(collected.world, tlsPolicy);
+  const why = faults.map(({ message }) => message).join("; ") || "nobody is trusted";
+  return kind === "nobody"
+    ? [`that waypoint sends nothing to it, for ${what} cannot be met: ${why}`]
+    : [`that waypoint speaks TLS to it and expects ${tlsPolicy.subjectAltNames.join(" or ")}, by ${what}`];
+}
+
+function answer(state: State, source: Source, { workload, port, asked }: Target): Answer {
+  const { policies } = state;
   const ip = workload.addresses[0];
   const destination = `${nameOf(workload)} (${ip === undefined ? workload.hostname : hostPort(ip, port)})`;
   const isCaptured = workload.protocol === "HBONE";
   const steps: string[] = [];
-  if (service?.waypoint !== undefined && source.identity !== undefined) {
+  if (asked?.service.waypoint !== undefined && source.identity !== undefined) {
+    const { namespace, name } = asked.service;
     steps.push(
-      `traffic to service ${service.namespace}/${service.name} passes its waypoint, whose own policies and identity count from there; what follows is a direct connection`,
+      `traffic to service ${namespace}/${name} passes its waypoint, whose own policies and identity count from there; what follows is a direct connection`,
+      ...tlsSteps(state, asked),
     );
   }
   if (!isCaptured || ip === undefined) {

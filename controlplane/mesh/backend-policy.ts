@@ -4,7 +4,6 @@ import { durationMs } from "./duration.ts";
 import type { Field } from "./field.ts";
 import { routeController } from "./gateway-route.ts";
 import type { Meta } from "./meta.ts";
-import { readMeta } from "./read-meta.ts";
 
 export interface BackendTarget {
   readonly group: string;
@@ -45,9 +44,9 @@ export interface BackendTrafficPolicy extends BackendPolicy {
   readonly hasSessionPersistence: boolean;
 }
 
-const readPolicy = (object: Field): BackendPolicy => ({
+const readPolicy = (meta: Meta, object: Field): BackendPolicy => ({
   apiVersion: object.at("apiVersion").text(),
-  meta: readMeta(object),
+  meta,
   targets: object
     .at("spec")
     .at("targetRefs")
@@ -69,7 +68,7 @@ const readPolicy = (object: Field): BackendPolicy => ({
     ),
 });
 
-export function readBackendTlsPolicy(object: Field): BackendTlsPolicy {
+export function readBackendTlsPolicy(meta: Meta, object: Field): BackendTlsPolicy {
   const validation = object.at("spec").at("validation");
   const hostname = validation.at("hostname").text();
   const names = validation
@@ -77,7 +76,7 @@ export function readBackendTlsPolicy(object: Field): BackendTlsPolicy {
     .list()
     .map((each) => each.at("hostname").text() || each.at("uri").text());
   return {
-    ...readPolicy(object),
+    ...readPolicy(meta, object),
     hostname,
     subjectAltNames: names.length > 0 ? names : [hostname],
     authorities: validation
@@ -88,11 +87,11 @@ export function readBackendTlsPolicy(object: Field): BackendTlsPolicy {
   };
 }
 
-export function readBackendTrafficPolicy(object: Field): BackendTrafficPolicy {
+export function readBackendTrafficPolicy(meta: Meta, object: Field): BackendTrafficPolicy {
   const spec = object.at("spec");
   const constraint = spec.at("retryConstraint");
   return {
-    ...readPolicy(object),
+    ...readPolicy(meta, object),
     retryBudget: constraint.isPresent ? readConstraint(constraint) : undefined,
     hasSessionPersistence: spec.at("sessionPersistence").isPresent,
   };

@@ -3,6 +3,7 @@ import { readBackendTlsPolicy } from "./backend-policy.ts";
 import { readDestinationRule, type TrafficPolicy } from "./destination-rule.ts";
 import { Field, ShapeError } from "./field.ts";
 import type { KubeObject } from "./objects.ts";
+import { readMeta } from "./read-meta.ts";
 import { kindOf } from "./read-objects.ts";
 
 export interface ConfigMapName {
@@ -18,30 +19,30 @@ export function configMapOf(credentialName: string, namespace: string): ConfigMa
 
 /** Of one object; none where the mesh could not read it. */
 export function namedConfigMaps(object: KubeObject): readonly ConfigMapName[] {
+  const kind = kindOf(object);
+  if (kind !== "BackendTLSPolicy" && kind !== "DestinationRule") return [];
   const root = new Field(object);
   try {
-    switch (kindOf(object)) {
-      case "BackendTLSPolicy": {
-        const { meta, authorities } = readBackendTlsPolicy(root);
-        return authorities
-          .filter(({ group, kind }) => group === "" && kind === "ConfigMap")
-          .map(({ name }) => ({ namespace: meta.namespace, name }));
-      }
-      case "DestinationRule": {
-        const namespace = root.at("metadata").at("namespace").text();
-        const { policy, subsets } = readDestinationRule(root.at("spec"));
-        return [policy, ...subsets.map((subset) => subset.policy)]
-          .flatMap(credentialNames)
-          .map((name) => configMapOf(name, namespace))
-          .filter((found) => found !== undefined);
-      }
-      default:
-        return [];
-    }
+    return kind === "BackendTLSPolicy" ? namedByPolicy(root) : namedByRule(root);
   } catch (thrown) {
     if (thrown instanceof ShapeError) return [];
     throw thrown;
   }
+}
+
+function namedByPolicy(object: Field): readonly ConfigMapName[] {
+  const { meta, authorities } = readBackendTlsPolicy(readMeta(object), object);
+  return authorities
+    .filter(({ group, kind }) => group === "" && kind === "ConfigMap")
+    .map(({ name }) => ({ namespace: meta.namespace, name }));
+}
+
+function namedByRule(object: Field): readonly ConfigMapName[] {
+  const { policy, subsets } = readDestinationRule(object.at("spec"));
+  return [policy, ...subsets.map((subset) => subset.policy)]
+    .flatMap(credentialNames)
+    .map((name) => configMapOf(name, object.at("metadata").at("namespace").text()))
+    .filter((found) => found !== undefined);
 }
 
 const credentialNames = (policy: TrafficPolicy | undefined): readonly string[] =>

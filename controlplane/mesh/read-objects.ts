@@ -85,8 +85,16 @@ export const kinds: { readonly [K in Kind]: KindDefinition<K> } = {
   GRPCRoute: route("GRPCRoute"),
   TCPRoute: route("TCPRoute"),
   TLSRoute: route("TLSRoute"),
-  BackendTLSPolicy: { group: gatewayGroup, isNamespaced: true, read: readBackendTlsPolicy },
-  XBackendTrafficPolicy: { group: "gateway.networking.x-k8s.io", isNamespaced: true, read: readBackendTrafficPolicy },
+  BackendTLSPolicy: {
+    group: gatewayGroup,
+    isNamespaced: true,
+    read: (object) => readBackendTlsPolicy(readMeta(object), object),
+  },
+  XBackendTrafficPolicy: {
+    group: "gateway.networking.x-k8s.io",
+    isNamespaced: true,
+    read: (object) => readBackendTrafficPolicy(readMeta(object), object),
+  },
   ReferenceGrant: {
     group: gatewayGroup,
     isNamespaced: true,

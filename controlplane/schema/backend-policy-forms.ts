@@ -38,7 +38,7 @@ const subjectAltName = z
       .string()
       .min(1)
       .max(253)
-      .regex(/^[^:\/?#]+:\/\/[^\/?#]*[^?#]*(\?[^#]*)?(#.*)?$/, {
+      .regex(/^[^:/?#]+:\/\/[^/?#]*[^?#]*(\?[^#]*)?(#.*)?$/, {
         error: "an absolute URI: write spiffe://trust.domain/ns/shop/sa/cart",
       })
       .optional(),

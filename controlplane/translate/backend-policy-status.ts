@@ -11,7 +11,7 @@ import { trustOf, type Trust } from "./authorities.ts";
 import { backendPoliciesOf } from "./backend-policies.ts";
 import type { Collected } from "./collected.ts";
 import type { ServicesByName } from "./conditions.ts";
-import { effectivePolicy, ruleFor } from "./envoy/destination-rules.ts";
+import { effectivePolicy, ownRuleOf } from "./envoy/destination-rules.ts";
 import { parentKey, parentKind } from "./envoy/routes/attachments.ts";
 import { isElsewhere } from "./parent-waypoints.ts";
 import type { PortInfo, ServiceInfo } from "./services.ts";
@@ -195,16 +195,7 @@ function overruledPorts(
   { service, ports }: Extract<Place, { readonly service: ServiceInfo }>,
   member: "tls" | "retryBudget",
 ): { readonly ports: readonly PortInfo[]; readonly message: string } {
-  const { binding, meta } = service;
-  const rule = ruleFor(
-    {
-      collected,
-      meshConfig: collected.world.meshConfig,
-      waypoint: binding.kind === "bound" ? binding.waypoint : meta,
-      proxy: { labels: new Map() },
-    },
-    service,
-  );
+  const rule = ownRuleOf(collected, service);
   const own = ports.filter(({ port }) => effectivePolicy(rule, port, "")[member] !== undefined);
   if (rule === undefined || own.length === 0) return { ports: [], message: "" };
   const which =

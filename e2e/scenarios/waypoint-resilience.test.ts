@@ -422,8 +422,15 @@ describe("TLS as Gateway API's policies say", () => {
     expect((await untilAnswered("changing", "a refusal", isRefused)).text).toContain("no healthy upstream");
     await mesh.cluster.apply(authorityMap("changing", authority.certificatePem));
     await untilAnswered("changing", "an answer", isServed);
-    await mesh.cluster.delete("gateway.networking.k8s.io/v1", "BackendTLSPolicy", "changing", "shop");
-    await untilAnswered("changing", "bytes in the clear", ({ status }) => status >= 400 && status < 500);
+  });
+
+  test("a server that knows no TLS is not spoken to in the clear, before the policy is gone", async () => {
+    await mesh.cluster.apply(webService("opened", "shop", { app: "solo" }));
+    await untilAnswered("opened", "an answer", isServed);
+    await mesh.cluster.apply(tlsPolicy("opened", { hostname: "solo.example", wellKnownCACertificates: "System" }));
+    expect((await untilAnswered("opened", "a refusal", isRefused)).text).toContain("remote connection failure");
+    await mesh.cluster.delete("gateway.networking.k8s.io/v1", "BackendTLSPolicy", "opened", "shop");
+    await untilAnswered("opened", "an answer", isServed);
   });
 
   test("the older of two has the service; who comes later is told", async () => {

@@ -1,8 +1,9 @@
+import { join } from "node:path";
 import { expect, test } from "@jest/globals";
 import type { ClientTls } from "#controlplane/mesh/destination-rule.ts";
 import { readDestinationRule } from "#controlplane/mesh/destination-rule.ts";
 import { Field } from "#controlplane/mesh/field.ts";
-import { contextOf } from "./golden-cases.ts";
+import { contextOf, objectsIn } from "./golden-cases.ts";
 import { credentialsFor } from "./credentials.ts";
 
 const world = [
@@ -34,4 +35,20 @@ test.each([
   const context = contextOf(world);
   const credentials = credentialsFor({ ...context, proxy: { ...context.proxy, isEnvoy } }, tlsOf(tls));
   expect(credentials).toMatchObject({ trusted });
+});
+
+const pem = objectsIn(join(import.meta.dirname, "../testdata/envoy"), "backend-policies").find(
+  ({ kind }) => kind === "ConfigMap",
+);
+const inMap = { ...pem, metadata: { name: "ca", namespace: "shop" } };
+
+// prettier-ignore
+test.each<[string, string, string, unknown]>([ // credentialName, mode, namespace of the rule, what comes of it
+  ["configmap://ca", "SIMPLE", "shop", { trusted: { specifier: { case: "inlineBytes" } }, certificate: undefined }],
+  ["configmap://shop/ca", "SIMPLE", "other", { trusted: { specifier: { case: "inlineBytes" } } }],
+  ["configmap://ca", "SIMPLE", "other", 'ConfigMap "other/ca" was not found'],
+  ["configmap://ca", "MUTUAL", "shop", expect.stringContaining("holds no key for mode MUTUAL")],
+])("%s, mode %s, in a rule of namespace %s", (credentialName, mode, namespace, expected) => {
+  const found = credentialsFor(contextOf([...world, inMap]), tlsOf({ mode, credentialName }), namespace);
+  expect({ found }).toMatchObject({ found: expected });
 });

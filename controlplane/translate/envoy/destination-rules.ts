@@ -67,6 +67,16 @@ export function ruleFor(context: Caller, service: ServiceInfo): MergedRule | und
   return undefined;
 }
 
+/** The same as the service's own waypoint sees it, whatever its labels; where it has none, as its own namespace does. */
+export function ownRuleOf(collected: Collected, service: ServiceInfo): MergedRule | undefined {
+  const { binding, meta } = service;
+  const waypoint = binding.kind === "bound" ? binding.waypoint : meta;
+  return ruleFor(
+    { collected, meshConfig: collected.world.meshConfig, waypoint, proxy: { labels: new Map() } },
+    service,
+  );
+}
+
 /** Of the hosts that match: the exact one, else the longest wildcard. */
 function mostSpecific(rules: readonly MergedRule[], hostname: string): readonly MergedRule[] {
   let host: string | undefined;
