@@ -46,6 +46,27 @@ const good = { hosts: ["quiet"], http: [{ route: [{ destination: { host: "quiet"
 const bad = { hosts: ["quiet"], http: [{}] };
 const wrong = "spec.http[0]: says nothing to do: set one of route, redirect, directResponse (or delegate)";
 
+describe("a policy for a target that another one has", () => {
+  const spec = {
+    targetRefs: [{ group: "", kind: "Service", name: "quiet" }],
+    validation: { hostname: "quiet.example", wellKnownCACertificates: "System" },
+  };
+  const older = { ...of("BackendTLSPolicy", spec), metadata: { name: "older", namespace: "shop" } } as KubeObject;
+
+  test.each([
+    ["a", {}, true],
+    ["older", {}, false],
+    ["a", { creationTimestamp: "2000-01-01T00:00:00Z" }, false],
+  ])("%s, %j: %s", (name, meta, isWarned) => {
+    const { mistakes: refused, warnings } = decide(
+      review(of("BackendTLSPolicy", spec, { name, ...meta })),
+      sceneWith(older).scene,
+    );
+    expect(refused).toEqual([]);
+    expect(warnings).toEqual(isWarned ? ['"shop/older" is older and has the same target (Accepted: Conflicted)'] : []);
+  });
+});
+
 describe("the catalogue", () => {
   test.each(mistakes.map((each) => [each.code, each.what, each] as const))(
     "%s %s is told when it is written",

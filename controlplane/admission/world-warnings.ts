@@ -71,7 +71,7 @@ export function worldWarnings(candidate: Candidate, scene: Scene, known: readonl
       const { servicesByName: services } = scene.mesh();
       const context = { collected: { ...collected(scene), world }, services, isOurs };
       const isTold = (meta: Meta): boolean => isOwned(world, meta, options);
-      return ofUpdates(candidate, backendPolicyUpdates({ ...context, isTold }));
+      return ofUpdates(candidate, backendPolicyUpdates({ ...context, isTold }).map(withoutRepeats));
     }
     case "ServiceEntry": {
       const world = worldWith(scene.world, candidate, { alone: false });
@@ -144,10 +144,24 @@ function ofVirtualService(problems: VirtualServiceProblems, known: readonly Prob
 /** Of the candidate's own status: conditions that say that something is not as written. */
 function ofUpdates({ resource: { meta } }: Candidate, updates: readonly StatusUpdate[]): readonly string[] {
   const own = updates.filter(({ namespace, name }) => namespace === meta.namespace && name === meta.name);
-  return own.flatMap(({ status: { conditions = [], parents = [], ancestors = [] } }) =>
+  const lines = own.flatMap(({ status: { conditions = [], parents = [], ancestors = [] } }) =>
     [...conditions, ...[...parents, ...ancestors].flatMap((each) => each.conditions)].filter(isBad).map(said),
   );
+  return [...new Set(lines)];
 }
+
+/** What the text shows in any case, and what another condition says as well, is told once. */
+const withoutRepeats = (update: StatusUpdate): StatusUpdate => ({
+  ...update,
+  status: {
+    ancestors: (update.status.ancestors ?? []).map((ancestor) => {
+      const isUntrusting = ancestor.conditions.some(({ reason }) => reason === "NoValidCACertificate");
+      const isRepeat = ({ type }: StatusCondition): boolean =>
+        type === "PartiallyInvalid" || (type === "ResolvedRefs" && isUntrusting);
+      return { ...ancestor, conditions: ancestor.conditions.filter((condition) => !isRepeat(condition)) };
+    }),
+  },
+});
 
 /** True, and bad news all the same. */
 const badReasons = new Set(["PartiallyInvalid", "UnsupportedValue", "FailsClosed"]);

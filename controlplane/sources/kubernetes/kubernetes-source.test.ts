@@ -272,6 +272,8 @@ describe("kubernetes source", () => {
       server.delete(policies, "shop", "b");
       await source.until(() => !source.inForce.has(key("one")));
       expect(source.inForce.has(key("two"))).toBe(true);
+      server.put(policies, policy("b", "one"));
+      await source.until(() => source.inForce.has(key("one")));
     });
 
     test("may come later", async () => {

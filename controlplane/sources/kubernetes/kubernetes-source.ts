@@ -125,15 +125,20 @@ export class KubernetesSource implements ConfigSource {
       synced: () => undefined,
       trouble: (why) => admission.trouble(place(crds), why === undefined ? [] : [why]),
     });
-    const observe = (collection: Collection, until?: AbortSignal): Promise<void> => {
+    const observe = async (collection: Collection, until = signal): Promise<void> => {
       const lastSeen = new Map<string, string>();
+      let trouble: string | undefined;
+      const tell = (why: string | undefined): void => {
+        trouble = why;
+        admission.trouble(place(collection), why === undefined ? [] : [why]);
+      };
       const listening: ReflectorListener = {
         upsert: (object) => {
-          if (isNews(object, lastSeen)) admission.offer(object);
+          if (!until.aborted && isNews(object, lastSeen)) admission.offer(object);
         },
         remove: (object) => {
           lastSeen.delete(keyOf(object));
-          admission.remove(refOf(object));
+          if (!until.aborted) admission.remove(refOf(object));
         },
         synced: () => {
           waiting.delete(collection);
@@ -141,18 +146,31 @@ export class KubernetesSource implements ConfigSource {
           isSynced = true;
           listener({ type: "synced" });
         },
-        trouble: (why) => admission.trouble(place(collection), why === undefined ? [] : [why]),
+        trouble: tell,
       };
-      return reflect(collection, listening, until);
+      await reflect(collection, listening, until);
+      if (signal.aborted) return;
+      // Nobody asks for it any more, so nobody waits for it either.
+      listening.synced();
+      if (trouble !== undefined) tell(undefined);
     };
-    const named = new NamedConfigMaps(async (namespace, name, until) => {
-      // The mesh configuration is watched anyway.
-      if (namespace === meshConfig.namespace && name === meshConfig.name) return;
-      const collection = oneConfigMap({ namespace, name });
-      if (!isSynced) waiting.add(collection);
-      await observe(collection, until);
-      if (!signal.aborted) admission.remove({ group: "", kind: "ConfigMap", namespace, name });
-    }, signal);
+    // The mesh configuration is watched anyway.
+    const isOther = (namespace: string, name: string): boolean =>
+      namespace !== meshConfig.namespace || name !== meshConfig.name;
+    const named = new NamedConfigMaps(
+      {
+        watch: async (namespace, name, until) => {
+          if (!isOther(namespace, name)) return;
+          const collection = oneConfigMap({ namespace, name });
+          if (!isSynced) waiting.add(collection);
+          await observe(collection, until);
+        },
+        forget: (namespace, name) => {
+          if (isOther(namespace, name)) admission.remove({ group: "", kind: "ConfigMap", namespace, name });
+        },
+      },
+      signal,
+    );
     await Promise.all([definitions, ...all.map((collection) => observe(collection))]);
     await named.closed();
   }

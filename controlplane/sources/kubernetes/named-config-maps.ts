@@ -1,15 +1,19 @@
 import { namedConfigMaps } from "#controlplane/mesh/ca-references.ts";
 import { refKey, type SourceEvent } from "../source.ts";
 
-/** Begins to watch one ConfigMap; resolves when `signal` has ended that, and never rejects. */
-export type WatchConfigMap = (namespace: string, name: string, signal: AbortSignal) => Promise<void>;
+export interface ConfigMapWatching {
+  /** Begins to watch one ConfigMap; resolves when `signal` has ended that, and never rejects. */
+  watch(namespace: string, name: string, signal: AbortSignal): Promise<void>;
+  /** Nobody names it any more: what was told of it does not hold. */
+  forget(namespace: string, name: string): void;
+}
 
 /**
  * Watches the ConfigMaps that objects in force name, and no others: a cluster is full of them, and what they hold is none of
  * the mesh's business. One watch each, as kubelets have for those that pods mount.
  */
 export class NamedConfigMaps {
-  readonly #watch: WatchConfigMap;
+  readonly #watching: ConfigMapWatching;
   readonly #signal: AbortSignal;
   /** Places that each object names. */
   readonly #namedBy = new Map<string, ReadonlySet<string>>();
@@ -17,8 +21,8 @@ export class NamedConfigMaps {
   readonly #running = new Set<Promise<void>>();
 
   /** @param signal ends all of it */
-  constructor(watch: WatchConfigMap, signal: AbortSignal) {
-    this.#watch = watch;
+  constructor(watching: ConfigMapWatching, signal: AbortSignal) {
+    this.#watching = watching;
     this.#signal = signal;
   }
 
@@ -45,8 +49,7 @@ export class NamedConfigMaps {
     if (this.#watches.has(place)) return;
     const abort = new AbortController();
     this.#watches.set(place, abort);
-    const [namespace = "", name = ""] = place.split("/");
-    const running = this.#watch(namespace, name, AbortSignal.any([this.#signal, abort.signal]));
+    const running = this.#watching.watch(...partsOf(place), AbortSignal.any([this.#signal, abort.signal]));
     this.#running.add(running);
     void running.finally(() => this.#running.delete(running));
   }
@@ -55,5 +58,11 @@ export class NamedConfigMaps {
     for (const places of this.#namedBy.values()) if (places.has(place)) return;
     this.#watches.get(place)?.abort();
     this.#watches.delete(place);
+    this.#watching.forget(...partsOf(place));
   }
+}
+
+function partsOf(place: string): [namespace: string, name: string] {
+  const slash = place.indexOf("/");
+  return [place.slice(0, slash), place.slice(slash + 1)];
 }
