@@ -12,6 +12,8 @@ import type { CertificateAuthority } from "#controlplane/ca/certificate-authorit
 import { fileStore, writePrivate } from "#controlplane/ca/file-store.ts";
 import { ensureTokenKeys, LocalTokens } from "#controlplane/ca/local-tokens.ts";
 import { crlName } from "#controlplane/ca/plugged-in.ts";
+import type { ConfigMapName } from "#controlplane/mesh/ca-references.ts";
+import type { KubeObject } from "#controlplane/mesh/objects.ts";
 import { meshConfigPlace } from "#controlplane/mesh/mesh-config.ts";
 import { secretKeys, type AuthorityStore } from "#controlplane/ca/self-signed.ts";
 import type { DiscoveryConfig } from "#controlplane/config.ts";
@@ -37,6 +39,8 @@ export interface Backend extends AsyncDisposable {
   wantStatuses(statuses: readonly StatusUpdate[]): void;
   /** Brings trust anchors and revocations to where clients look for them, now and when they change. Disposed of with the backend. */
   distributeRoots(authority: CertificateAuthority): Promise<void>;
+  /** One that the source does not tell of, because no object in force names it; undefined where there is none. */
+  fetchConfigMap(name: ConfigMapName): Promise<KubeObject | undefined>;
   /**
    * Has whoever stores objects ask our webhook first, and trust it. Resolves once it knows how, or a few seconds later,
    * with what is to be called when it has asked. Disposed of with the backend.
@@ -88,11 +92,14 @@ async function openFolderBackend(
         write().catch((error: unknown) => log.error({ path, error: explain(error) }, "cannot write the roots"));
       });
     },
+    fetchConfigMap: async () => undefined,
     announceAdmission: async () => () => {},
     [Symbol.asyncDispose]: async () => {},
   };
 }
 
+/** An API server waits 5 seconds for the answer that this is needed for. */
+const fetchTimeoutMs = 2_000;
 /** Named in manifests/base, as Istio names it. */
 const statusLease = "istio-status-leader";
 
@@ -104,7 +111,8 @@ async function openKubernetesBackend(
   { clock, logging, onWaypointProblems }: BackendDeps,
 ): Promise<Backend> {
   const [
-    { openKubeClient },
+    { isStatus, openKubeClient },
+    { objectPath },
     { KubernetesSource },
     { ConfigMapWriter },
     { secretStore },
@@ -115,6 +123,7 @@ async function openKubernetesBackend(
     { WebhookKeeper },
   ] = await Promise.all([
     import("#controlplane/sources/kubernetes/kube-client.ts"),
+    import("#controlplane/sources/kubernetes/collection.ts"),
     import("#controlplane/sources/kubernetes/kubernetes-source.ts"),
     import("#controlplane/sources/kubernetes/config-map-writer.ts"),
     import("#controlplane/sources/kubernetes/secret-store.ts"),
@@ -183,6 +192,15 @@ async function openKubernetesBackend(
       keep(config.rootConfigMap, secretKeys.roots, () => authority.rootBundle);
       // Pods may mount it before there is anything in it.
       if (config.crlConfigMap !== undefined) keep(config.crlConfigMap, crlName, () => authority.crlPem);
+    },
+    fetchConfigMap: async (name) => {
+      const path = objectPath({ group: "", version: "v1", plural: "configmaps" }, name);
+      try {
+        return await client.request<KubeObject>(path, { signal: AbortSignal.timeout(fetchTimeoutMs) });
+      } catch (thrown) {
+        if (isStatus(thrown, 404)) return undefined;
+        throw thrown;
+      }
     },
     announceAdmission: async (authority, name, signal) => {
       const keeper = new WebhookKeeper({

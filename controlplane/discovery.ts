@@ -263,6 +263,7 @@ export async function startDiscovery(
         address,
         certificate,
         scene: sceneOf(world.view, config.translate),
+        fetchConfigMap: (name) => backend.fetchConfigMap(name),
         log: admissionLog,
         onReviewed: ({ resource }, isAllowed) => {
           metrics.onReviewed(resource, isAllowed);

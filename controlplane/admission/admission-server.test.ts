@@ -11,6 +11,7 @@ import type { ServingPair } from "#controlplane/ca/certificate-authority.ts";
 import { World } from "#controlplane/mesh/world.ts";
 import { defaultOptions } from "#controlplane/translate/options.ts";
 import { openAdmissionServer, type AdmissionServer } from "./admission-server.ts";
+import type { FetchConfigMap } from "./named-config-maps.ts";
 import { sceneOf, type Scene } from "./scene.ts";
 
 const host = "istiod.istio-system.svc";
@@ -24,7 +25,10 @@ async function pairOf(ca: TestCa): Promise<ServingPair> {
 let server: AdmissionServer | undefined;
 afterEach(async () => server?.[Symbol.asyncDispose]());
 
-async function start(scene: Scene = sceneOf(new World(), defaultOptions)) {
+async function start(
+  scene: Scene = sceneOf(new World(), defaultOptions),
+  fetchConfigMap: FetchConfigMap = () => Promise.resolve(undefined),
+) {
   const ca = await TestCa.create();
   const reviewed: boolean[] = [];
   const lines: string[] = [];
@@ -32,6 +36,7 @@ async function start(scene: Scene = sceneOf(new World(), defaultOptions)) {
     address: { host: "127.0.0.1", port: 0 },
     certificate: await pairOf(ca),
     scene,
+    fetchConfigMap,
     log: new Logging(
       "json",
       { fallback: "info", scopes: new Map() },
@@ -168,4 +173,61 @@ test("a new certificate counts from the next handshake on; what is open goes on"
   const [answer] = (await once(open, "data")) as [Buffer];
   expect(answer.toString()).toMatch(/^HTTP\/1\.1 200 /);
   open.destroy();
+});
+
+describe("a ConfigMap that no object in force names", () => {
+  const policy = {
+    apiVersion: "gateway.networking.k8s.io/v1",
+    kind: "BackendTLSPolicy",
+    metadata: { name: "a", namespace: "shop" },
+    spec: {
+      targetRefs: [{ group: "", kind: "Service", name: "cart" }],
+      validation: { hostname: "cart.example", caCertificateRefs: [{ group: "", kind: "ConfigMap", name: "ca" }] },
+    },
+  };
+  const cart = {
+    apiVersion: "v1",
+    kind: "Service",
+    metadata: { name: "cart", namespace: "shop" },
+    spec: { clusterIP: "10.96.0.1", ports: [{ name: "http", port: 80 }] },
+  };
+  const warningsWith = async (fetchConfigMap: FetchConfigMap): Promise<readonly string[]> => {
+    const world = new World();
+    world.upsert(cart);
+    const { ask } = await start(sceneOf(world, defaultOptions), fetchConfigMap);
+    const { response } = JSON.parse((await ask(review({}, { object: policy }))).body) as {
+      response: { allowed: boolean; warnings?: readonly string[] };
+    };
+    expect(response.allowed).toBe(true);
+    return response.warnings ?? [];
+  };
+
+  test("is read for the occasion", async () => {
+    const data = { "ca.crt": (await TestCa.create()).rootPem };
+    const configMap = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "ca", namespace: "shop" }, data };
+    const told = await warningsWith((name) =>
+      Promise.resolve(name.namespace === "shop" && name.name === "ca" ? configMap : undefined),
+    );
+    expect(told.filter((line) => line.includes("ConfigMap"))).toEqual([]);
+    expect(told).toEqual([expect.stringContaining("has no waypoint")]);
+  });
+
+  test("is missing", async () => {
+    expect(await warningsWith(() => Promise.resolve(undefined))).toContain(
+      'Nothing is sent: ConfigMap "shop/ca" was not found (Accepted: NoValidCACertificate)',
+    );
+  });
+
+  const failing: FetchConfigMap = () => Promise.reject(new Error("no answer"));
+
+  test("cannot be read now: so much is said", async () => {
+    expect(await warningsWith(failing)).toContain("ConfigMaps could not be read: what is said of them may be wrong");
+  });
+
+  test("cannot be read now: mistakes are refused all the same", async () => {
+    const { ask } = await start(undefined, failing);
+    const object = { ...policy, spec: { ...policy.spec, targetRefs: [] } };
+    const { body } = await ask(review({}, { object }));
+    expect(JSON.parse(body)).toMatchObject({ response: { allowed: false } });
+  });
 });

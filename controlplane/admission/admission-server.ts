@@ -5,6 +5,7 @@ import type { Logger } from "#shared/observe/logger.ts";
 import type { ServingPair } from "#controlplane/ca/certificate-authority.ts";
 import type { ListenAddress } from "#controlplane/xds/grpc-listener.ts";
 import { decide } from "./decide.ts";
+import { withNamedConfigMaps, type FetchConfigMap } from "./named-config-maps.ts";
 import { answerReview, readReview, type Decision, type ReviewRequest } from "./review.ts";
 import type { Scene } from "./scene.ts";
 
@@ -12,6 +13,7 @@ export interface AdmissionOptions {
   readonly address: ListenAddress;
   readonly certificate: ServingPair;
   readonly scene: Scene;
+  readonly fetchConfigMap: FetchConfigMap;
   readonly log: Logger;
   /** After each answer, for metrics. */
   readonly onReviewed: (request: ReviewRequest, isAllowed: boolean) => void;
@@ -34,7 +36,8 @@ const keepAliveMs = 120_000;
 
 /**
  * 15017: `/validate`, which API servers ask before they store an object. Who asks is not checked, as nowhere in
- * Kubernetes: an answer tells nothing that the question did not hold but names of services and waypoints.
+ * Kubernetes: an answer tells nothing that the question did not hold but names of services and waypoints, and whether a
+ * ConfigMap holds certificates.
  *
  * @throws the system's error where the port is taken
  */
@@ -56,7 +59,7 @@ export async function openAdmissionServer(options: AdmissionOptions): Promise<Ad
   server.post("/validate", async (request, reply) => {
     const review = readReview(Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0));
     if ("wrong" in review) return reply.code(400).type("text/plain; charset=utf-8").send(`${review.wrong}\n`);
-    const decision = judge(review, options);
+    const decision = await judge(review, options);
     options.onReviewed(review, decision.mistakes.length === 0);
     return reply.type("application/json").send(JSON.stringify(answerReview(review, decision)));
   });
@@ -80,15 +83,33 @@ const contextOf = ({ chainPem, keyPem }: ServingPair) => ({
 });
 
 /** A mistake of ours must not keep others from their work: what cannot be judged is let pass, and says so. */
-function judge(review: ReviewRequest, { scene, log }: AdmissionOptions): Decision {
+async function judge(review: ReviewRequest, options: AdmissionOptions): Promise<Decision> {
+  const { scene, log } = options;
   try {
-    const decision = decide(review, scene);
+    const known = await knownScene(review, options);
+    const decision = decide(review, known ?? scene);
     const { mistakes } = decision;
     if (mistakes.length > 0) log.info({ ...named(review), problems: mistakes }, "object refused when written");
-    return decision;
+    return known === undefined ? { mistakes, warnings: [...decision.warnings, unreadConfigMaps] } : decision;
   } catch (error) {
     log.error({ ...named(review), error: explain(error) }, "object cannot be checked: it is let pass");
     return { mistakes: [], warnings: ["the control plane could not check this object: see its log"] };
+  }
+}
+
+const unreadConfigMaps = "ConfigMaps could not be read: what is said of them may be wrong";
+
+/** undefined where what the object names cannot be read now. */
+async function knownScene(
+  review: ReviewRequest,
+  { scene, fetchConfigMap, log }: AdmissionOptions,
+): Promise<Scene | undefined> {
+  if (review.object === undefined) return scene;
+  try {
+    return await withNamedConfigMaps(review.object, scene, fetchConfigMap);
+  } catch (error) {
+    log.warn({ ...named(review), error: explain(error) }, "ConfigMaps that an object names cannot be read");
+    return undefined;
   }
 }
 
