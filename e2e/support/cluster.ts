@@ -173,11 +173,11 @@ export class Cluster {
     );
   }
 
-  /** Waits until each pod of the namespace is captured (or is not), as its annotation says. */
+  /** Waits until each pod of the namespace is captured (or is not), as its annotation says; waypoints never are. */
   async captured(namespace: string, wanted: boolean, timeoutMs = 20_000): Promise<void> {
     await until(
       `pods of ${namespace} to be ${wanted ? "" : "not "}captured`,
-      async () => (await this.pods(namespace)).every((pod) => isCaptured(pod) === wanted),
+      async () => (await this.pods(namespace)).every((pod) => isCaptured(pod) === (wanted && !staysOut(pod))),
       timeoutMs,
     );
   }
@@ -194,6 +194,8 @@ export const isReady = (pod: V1Pod): boolean =>
 
 export const isCaptured = (pod: V1Pod): boolean =>
   pod.metadata?.annotations?.["ambient.istio.io/redirection"] === "enabled";
+
+const staysOut = (pod: V1Pod): boolean => pod.metadata?.labels?.["istio.io/dataplane-mode"] === "none";
 
 /** Polls, since what is waited for is often not an object: a log line, a metric, an answer. */
 export async function until<T>(
