@@ -68,6 +68,23 @@ describe("what the control plane sends", () => {
     expect([changes, state.policies.all()]).toEqual([2, []]);
   });
 
+  test("who can be reached in tunnels is told once: when it comes, or becomes so", () => {
+    const { state } = open();
+    const told: string[][] = [];
+    const stop = state.onJoined((addresses) => told.push([...addresses]));
+    const plain = workloadOf("plain", { addresses: ["10.0.0.1", "fd00::1"], protocol: "TCP" });
+    const meshed = workloadOf("meshed", { addresses: ["10.0.0.2"], protocol: "HBONE" });
+    state.applyAddresses({ workloads: [plain, meshed] });
+    expect(told).toEqual([["10.0.0.2"]]);
+    state.applyAddresses({ workloads: [plain, { ...meshed, workloadName: "renamed" }] });
+    state.applyAddresses({ workloads: [{ ...plain, protocol: "HBONE" }, meshed] });
+    state.applyAddresses({ workloads: [plain] });
+    expect(told).toEqual([["10.0.0.2"], ["10.0.0.1", "fd00::1"]]);
+    stop();
+    state.applyAddresses({ workloads: [{ ...plain, protocol: "HBONE" }] });
+    expect(told).toHaveLength(2);
+  });
+
   test("subscriptions are in Istio's order, addresses alone on demand", () => {
     const state = new MeshState({ clock: new FakeClock() });
     expect(state.subscriptions({ onDemand: true }).map(({ typeUrl, onDemand = false }) => [typeUrl, onDemand])).toEqual(
