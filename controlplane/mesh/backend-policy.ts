@@ -4,20 +4,14 @@ import { durationMs } from "./duration.ts";
 import type { Field } from "./field.ts";
 import { routeController } from "./gateway-route.ts";
 import type { Meta } from "./meta.ts";
-
-export interface BackendTarget {
-  readonly group: string;
-  readonly kind: string;
-  readonly name: string;
-  /** Name of a port; undefined: every port. */
-  readonly sectionName: string | undefined;
-}
+import type { SectionTarget } from "./objects.ts";
+import { readSectionTargets } from "./read-meta.ts";
 
 /** What both kinds have. */
 export interface BackendPolicy {
   readonly apiVersion: string;
   readonly meta: Meta;
-  readonly targets: readonly BackendTarget[];
+  readonly targets: readonly SectionTarget[];
   /** Its status tells of a Service or ServiceEntry, written by us. */
   readonly hasOwnStatus: boolean;
 }
@@ -47,16 +41,7 @@ export interface BackendTrafficPolicy extends BackendPolicy {
 const readPolicy = (meta: Meta, object: Field): BackendPolicy => ({
   apiVersion: object.at("apiVersion").text(),
   meta,
-  targets: object
-    .at("spec")
-    .at("targetRefs")
-    .list()
-    .map((ref) => ({
-      group: ref.at("group").text(),
-      kind: ref.at("kind").text(),
-      name: ref.at("name").text(),
-      sectionName: ref.at("sectionName").text() || undefined,
-    })),
+  targets: readSectionTargets(object.at("spec")),
   hasOwnStatus: object
     .at("status")
     .at("ancestors")

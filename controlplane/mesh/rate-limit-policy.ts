@@ -1,6 +1,8 @@
 /** How many requests of whom are taken: our RateLimitPolicy, with its defaults filled in. */
 import { durationMs } from "./duration.ts";
 import type { Field } from "./field.ts";
+import type { SectionTarget } from "./objects.ts";
+import { readSectionTargets } from "./read-meta.ts";
 
 /** One way in which a text must look. */
 export interface TextTest {
@@ -99,16 +101,8 @@ export interface RateLimitBody {
 /** How policies of a Gateway and narrower ones go together. */
 export type Precedence = "all" | "defaults" | "overrides";
 
-export interface RateLimitTarget {
-  readonly group: string;
-  readonly kind: string;
-  readonly name: string;
-  /** Name of a rule of a route; empty: all of it. */
-  readonly section: string;
-}
-
 export interface RateLimitSpec {
-  readonly targets: readonly RateLimitTarget[];
+  readonly targets: readonly SectionTarget[];
   readonly precedence: Precedence;
   /** The whole policy counts, or none of it; otherwise limit by limit. */
   readonly isAtomic: boolean;
@@ -119,15 +113,7 @@ const defaultMaxKeys = 10_000;
 const defaultTimeoutMs = 20;
 
 export function readRateLimitSpec(spec: Field): RateLimitSpec {
-  const targets = spec
-    .at("targetRefs")
-    .list()
-    .map((ref) => ({
-      group: ref.at("group").text(),
-      kind: ref.at("kind").text(),
-      name: ref.at("name").text(),
-      section: ref.at("sectionName").text(),
-    }));
+  const targets = readSectionTargets(spec);
   for (const precedence of ["defaults", "overrides"] as const) {
     const part = spec.at(precedence);
     if (!part.isPresent) continue;

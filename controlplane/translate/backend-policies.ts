@@ -1,10 +1,6 @@
 /** Which of Gateway API's backend policies hold for which services. Of several, the oldest has the target. */
-import type {
-  BackendPolicy,
-  BackendTarget,
-  BackendTlsPolicy,
-  BackendTrafficPolicy,
-} from "#controlplane/mesh/backend-policy.ts";
+import type { BackendPolicy, BackendTlsPolicy, BackendTrafficPolicy } from "#controlplane/mesh/backend-policy.ts";
+import type { SectionTarget } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
 import type { Collected } from "./collected.ts";
 import { byAgeAndPath, parentKey, parentKind } from "./envoy/routes/attachments.ts";
@@ -19,11 +15,11 @@ export interface BackendPolicies {
   tlsFor(service: OfService, port: Pick<PortInfo, "name">): BackendTlsPolicy | undefined;
   retriesFor(service: OfService): BackendTrafficPolicy | undefined;
   /** The policy that has a target of `policy` instead of it; undefined where it has the target itself. */
-  rivalOf(policy: BackendPolicy, target: BackendTarget): BackendPolicy | undefined;
+  rivalOf(policy: BackendPolicy, target: SectionTarget): BackendPolicy | undefined;
 }
 
 /** `section` empty: the whole service. undefined for what is no service. */
-function placeOf({ meta }: BackendPolicy, target: BackendTarget): string | undefined {
+function placeOf({ meta }: BackendPolicy, target: SectionTarget): string | undefined {
   const kind = parentKind(target);
   return kind && `${parentKey(kind, meta.namespace, target.name)}#${target.sectionName ?? ""}`;
 }

@@ -1,12 +1,7 @@
 /** What authors of BackendTLSPolicies and XBackendTrafficPolicies are told: of each target, what becomes of it. */
-import type {
-  BackendPolicy,
-  BackendTarget,
-  BackendTlsPolicy,
-  BackendTrafficPolicy,
-} from "#controlplane/mesh/backend-policy.ts";
+import type { BackendPolicy, BackendTlsPolicy, BackendTrafficPolicy } from "#controlplane/mesh/backend-policy.ts";
 import { routeController } from "#controlplane/mesh/gateway-route.ts";
-import type { Meta } from "#controlplane/mesh/objects.ts";
+import type { Meta, SectionTarget } from "#controlplane/mesh/objects.ts";
 import { trustOf, type Trust } from "./authorities.ts";
 import { backendPoliciesOf } from "./backend-policies.ts";
 import type { Collected } from "./collected.ts";
@@ -57,7 +52,7 @@ function updateOf(
   context: BackendPolicyContext,
   kind: "BackendTLSPolicy" | "XBackendTrafficPolicy",
   policy: BackendPolicy,
-  conditionsOf: (target: BackendTarget, place: Place) => readonly StatusCondition[],
+  conditionsOf: (target: SectionTarget, place: Place) => readonly StatusCondition[],
 ): readonly StatusUpdate[] {
   const { meta, apiVersion } = policy;
   if (!context.isOurs(meta) || !context.isTold(meta)) return [];
@@ -82,13 +77,13 @@ function updateOf(
 }
 
 /** Of services behind another maker's waypoint, its controller tells. */
-function isOfMesh({ collected: { world } }: BackendPolicyContext, { namespace }: Meta, target: BackendTarget): boolean {
+function isOfMesh({ collected: { world } }: BackendPolicyContext, { namespace }: Meta, target: SectionTarget): boolean {
   const kind = parentKind(target);
   const found = kind && world.get(kind, namespace, target.name);
   return kind !== undefined && (found === undefined || !isElsewhere(world, found.meta));
 }
 
-function placeOf(context: BackendPolicyContext, { namespace }: Meta, target: BackendTarget): Place {
+function placeOf(context: BackendPolicyContext, { namespace }: Meta, target: SectionTarget): Place {
   const { kind, name, sectionName } = target;
   const what = `${kind} "${namespace}/${name}"`;
   const service = context.services.get(parentKey(kind, namespace, name));
@@ -126,7 +121,7 @@ const refused = (reason: string, message: string): StatusCondition => ({
 function lost(
   { collected }: BackendPolicyContext,
   policy: BackendPolicy,
-  target: BackendTarget,
+  target: SectionTarget,
   place: Place,
 ): StatusCondition | undefined {
   if (place.service === undefined) return refused("TargetNotFound", place.missing);
@@ -138,7 +133,7 @@ function lost(
 function tlsAccepted(
   context: BackendPolicyContext,
   policy: BackendTlsPolicy,
-  target: BackendTarget,
+  target: SectionTarget,
   place: Place,
   trust: Trust,
 ): StatusCondition {
@@ -165,7 +160,7 @@ function resolvedRefs({ faults }: Trust): StatusCondition {
 function trafficAccepted(
   context: BackendPolicyContext,
   policy: BackendTrafficPolicy,
-  target: BackendTarget,
+  target: SectionTarget,
   place: Place,
 ): StatusCondition {
   const missing = lost(context, policy, target, place);

@@ -118,15 +118,15 @@ function routeTarget(
   {
     kind,
     name,
-    section,
-  }: { readonly kind: "HTTPRoute" | "GRPCRoute"; readonly name: string; readonly section: string },
+    sectionName,
+  }: { readonly kind: "HTTPRoute" | "GRPCRoute"; readonly name: string; readonly sectionName: string | undefined },
   services: ServicesByName,
 ): Target {
   const what = `${kind} ${meta.namespace}/${name}`;
   const route = world.get(kind, meta.namespace, name);
   if (route === undefined) return { isBound: false, reason: "TargetNotFound", message: `${what} was not found` };
-  if (section !== "" && !route.rules.some((rule) => rule.name === section)) {
-    return { isBound: false, reason: "TargetNotFound", message: `${what} has no rule named "${section}"` };
+  if (sectionName !== undefined && !route.rules.some((rule) => rule.name === sectionName)) {
+    return { isBound: false, reason: "TargetNotFound", message: `${what} has no rule named "${sectionName}"` };
   }
   const isServed = route.parents.some((parent) => {
     const service = services.get(`${parent.kind}/${parent.namespace || meta.namespace}/${parent.name}`);

@@ -3,8 +3,8 @@
  * waypoint down to one rule of a route; only a limit of the same name gives way, the broader one to the narrower, unless
  * the broader one overrides.
  */
-import type { Limit, RateLimitBody, RateLimitTarget } from "#controlplane/mesh/rate-limit-policy.ts";
-import type { RateLimitPolicy } from "#controlplane/mesh/objects.ts";
+import type { Limit, RateLimitBody } from "#controlplane/mesh/rate-limit-policy.ts";
+import type { RateLimitPolicy, SectionTarget } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
 import { controllerOfClass, meshController } from "#controlplane/translate/gateway-classes.ts";
 import type { TranslateOptions } from "#controlplane/translate/options.ts";
@@ -101,7 +101,7 @@ function levelOf(
   { world, meshConfig, waypoint }: EnvoyContext,
   service: ServiceInfo | undefined,
   { meta: { namespace } }: RateLimitPolicy,
-  { kind, name, section }: RateLimitTarget,
+  { kind, name, sectionName }: SectionTarget,
 ): Level | undefined {
   switch (kind) {
     case "GatewayClass":
@@ -120,17 +120,17 @@ function levelOf(
     case "HTTPRoute":
     case "GRPCRoute":
       if (service === undefined || world.get(kind, namespace, name) === undefined) return undefined;
-      return section === "" ? 3 : 4;
+      return sectionName === undefined ? 3 : 4;
     default:
       return undefined;
   }
 }
 
 /** As routes name their object, and where one rule is meant, themselves. */
-function routeName({ meta: { namespace } }: RateLimitPolicy, { kind, name, section }: RateLimitTarget): string {
+function routeName({ meta: { namespace } }: RateLimitPolicy, { kind, name, sectionName }: SectionTarget): string {
   const path = kind === "HTTPRoute" ? "http-route" : "grpc-route";
   const object = `/apis/gateway.networking.k8s.io/v1/namespaces/${namespace}/${path}/${name}`;
-  return section === "" ? object : `${object}#${namespace}.${name}.${section}`;
+  return sectionName === undefined ? object : `${object}#${namespace}.${name}.${sectionName}`;
 }
 
 /**
@@ -144,9 +144,9 @@ export function conflicts(world: WorldView, options: Pick<TranslateOptions, "rev
     .filter(({ meta }) => isOfRevision(meta, options))
     .toSorted((a, b) => (isOlder(a.meta, b.meta) ? -1 : 1));
   for (const policy of oldestFirst) {
-    const places = policy.targets.flatMap(({ kind, name, section }) =>
+    const places = policy.targets.flatMap(({ kind, name, sectionName }) =>
       policy.body.limits.map((limit) => ({
-        place: `${kind} ${policy.meta.namespace}/${name} ${section} ${limit.name}`,
+        place: `${kind} ${policy.meta.namespace}/${name} ${sectionName ?? ""} ${limit.name}`,
         limit: limit.name,
         target: `${kind} "${name}"`,
       })),
