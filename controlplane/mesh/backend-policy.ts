@@ -4,8 +4,7 @@ import { durationMs } from "./duration.ts";
 import type { Field } from "./field.ts";
 import { routeController } from "./gateway-route.ts";
 import type { Meta } from "./meta.ts";
-import type { SectionTarget } from "./objects.ts";
-import { readSectionTargets } from "./read-meta.ts";
+import { readSectionTargets, type SectionTarget } from "./section-target.ts";
 
 /** What both kinds have. */
 export interface BackendPolicy {

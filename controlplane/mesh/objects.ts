@@ -153,15 +153,6 @@ export interface TargetRef {
   readonly namespace: string;
 }
 
-/** An object of the policy's own namespace, or a part of it. */
-export interface SectionTarget {
-  readonly group: string;
-  readonly kind: string;
-  readonly name: string;
-  /** Name of a service's port, or of a route's rule; undefined: all of it. */
-  readonly sectionName: string | undefined;
-}
-
 /** One `from.source` of an AuthorizationPolicy rule: attribute name as written → values. */
 export type Attributes = ReadonlyMap<string, readonly string[]>;
 

@@ -1,8 +1,7 @@
 /** How many requests of whom are taken: our RateLimitPolicy, with its defaults filled in. */
 import { durationMs } from "./duration.ts";
 import type { Field } from "./field.ts";
-import type { SectionTarget } from "./objects.ts";
-import { readSectionTargets } from "./read-meta.ts";
+import { readSectionTargets, type SectionTarget } from "./section-target.ts";
 
 /** One way in which a text must look. */
 export interface TextTest {

@@ -1,6 +1,6 @@
 /** What objects of many kinds have alike: metadata, conditions, references, selectors. */
 import { ShapeError, type Field } from "./field.ts";
-import type { Condition, Labels, Meta, SectionTarget, TargetRef } from "./objects.ts";
+import type { Condition, Labels, Meta, TargetRef } from "./objects.ts";
 
 const none: Labels = new Map();
 
@@ -64,17 +64,6 @@ export function readTargetRefs(spec: Field): readonly TargetRef[] {
   const single = spec.at("targetRef");
   return [...spec.at("targetRefs").list(), ...(single.isPresent ? [single] : [])].map(readTargetRef);
 }
-
-export const readSectionTargets = (spec: Field): readonly SectionTarget[] =>
-  spec
-    .at("targetRefs")
-    .list()
-    .map((ref) => ({
-      group: ref.at("group").text(),
-      kind: ref.at("kind").text(),
-      name: ref.at("name").text(),
-      sectionName: ref.at("sectionName").text() || undefined,
-    }));
 
 export function readSelector(spec: Field): Labels | undefined {
   const selector = spec.at("selector");

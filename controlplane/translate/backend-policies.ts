@@ -1,6 +1,6 @@
 /** Which of Gateway API's backend policies hold for which services. Of several, the oldest has the target. */
 import type { BackendPolicy, BackendTlsPolicy, BackendTrafficPolicy } from "#controlplane/mesh/backend-policy.ts";
-import type { SectionTarget } from "#controlplane/mesh/objects.ts";
+import type { SectionTarget } from "#controlplane/mesh/section-target.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
 import type { Collected } from "./collected.ts";
 import { byAgeAndPath, parentKey, parentKind } from "./envoy/routes/attachments.ts";

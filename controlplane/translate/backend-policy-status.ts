@@ -1,7 +1,8 @@
 /** What authors of BackendTLSPolicies and XBackendTrafficPolicies are told: of each target, what becomes of it. */
 import type { BackendPolicy, BackendTlsPolicy, BackendTrafficPolicy } from "#controlplane/mesh/backend-policy.ts";
 import { routeController } from "#controlplane/mesh/gateway-route.ts";
-import type { Meta, SectionTarget } from "#controlplane/mesh/objects.ts";
+import type { Meta } from "#controlplane/mesh/objects.ts";
+import type { SectionTarget } from "#controlplane/mesh/section-target.ts";
 import { trustOf, type Trust } from "./authorities.ts";
 import { backendPoliciesOf } from "./backend-policies.ts";
 import type { Collected } from "./collected.ts";

@@ -4,7 +4,8 @@
  * the broader one overrides.
  */
 import type { Limit, RateLimitBody } from "#controlplane/mesh/rate-limit-policy.ts";
-import type { RateLimitPolicy, SectionTarget } from "#controlplane/mesh/objects.ts";
+import type { SectionTarget } from "#controlplane/mesh/section-target.ts";
+import type { RateLimitPolicy } from "#controlplane/mesh/objects.ts";
 import type { WorldView } from "#controlplane/mesh/world.ts";
 import { controllerOfClass, meshController } from "#controlplane/translate/gateway-classes.ts";
 import type { TranslateOptions } from "#controlplane/translate/options.ts";
